@@ -1,0 +1,205 @@
+//! A call when it is over: the record that the exporters turn into spans and lines.
+//!
+//! Owns the boundary between the pure pipeline and the exporters. Nothing here knows of OTLP, JSON or terminals;
+//! `export/` knows nothing of records, streams or parsers.
+
+use std::net::SocketAddr;
+
+use crate::{call::gaps::GapSketch, host::ProcessIdentity, llm::Facts, time::Mono};
+
+/// Trace and span ids of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpanIds {
+    /// W3C trace id.
+    pub trace: [u8; 16],
+    /// W3C span id.
+    pub span: [u8; 8],
+    /// The span that caused this one: for a server span the client's, when both were seen.
+    pub parent: Option<[u8; 8]>,
+}
+
+/// Which end of the connection the process was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// The process sent the request.
+    Client,
+    /// The process answered it.
+    Server,
+}
+
+/// How a call ended (`inferscope.completion`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Completion {
+    /// The response came whole and the model had finished.
+    Done,
+    /// The response came whole and the model had run into its token limit.
+    Length,
+    /// The client went away first.
+    ClientClosed,
+    /// The server went away first.
+    ServerClosed,
+    /// An HTTP error status, or an error inside the body.
+    Error,
+    /// Nothing was seen for so long that the call was given up.
+    Idle,
+}
+
+impl Completion {
+    /// The contract's spelling.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Length => "length",
+            Self::ClientClosed => "client_closed",
+            Self::ServerClosed => "server_closed",
+            Self::Error => "error",
+            Self::Idle => "idle",
+        }
+    }
+}
+
+/// How much of the call was seen (`inferscope.capture`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Capture {
+    /// Every byte.
+    Complete,
+    /// The agent stopped while the call was running, or a bound cut it short.
+    Truncated,
+    /// Bytes in the middle are missing.
+    Gap,
+    /// The agent joined when the call was already under way.
+    PartialStart,
+}
+
+impl Capture {
+    /// The contract's spelling.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Truncated => "truncated",
+            Self::Gap => "gap",
+            Self::PartialStart => "partial_start",
+        }
+    }
+}
+
+/// Where the plaintext was read (`inferscope.capture.source`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CaptureSource {
+    /// Socket system calls.
+    Syscall,
+    /// OpenSSL's `SSL_read` and `SSL_write` families.
+    OpenSsl,
+}
+
+impl CaptureSource {
+    /// The contract's spelling.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Syscall => "syscall",
+            Self::OpenSsl => "openssl",
+        }
+    }
+}
+
+/// The points in time that were seen. All are kernel stamps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// First request byte: written by a client, read by a server.
+    pub start: Mono,
+    /// Last request byte.
+    pub request_end: Option<Mono>,
+    /// First response byte.
+    pub response_start: Option<Mono>,
+    /// First event of a streamed response, whatever it holds.
+    pub first_event: Option<Mono>,
+    /// First event that carries content, reasoning or a tool call.
+    pub first_chunk: Option<Mono>,
+    /// Last such event.
+    pub last_chunk: Option<Mono>,
+    /// Last byte seen.
+    pub end: Mono,
+}
+
+/// What HTTP itself said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HttpFacts {
+    /// Request method.
+    pub method: Option<String>,
+    /// Request target's path, without the query: queries carry keys.
+    pub path: Option<String>,
+    /// `Host` header.
+    pub host: Option<String>,
+    /// Response status.
+    pub status: Option<u16>,
+}
+
+/// Something noteworthy inside a call, exported as a span event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// When it was seen.
+    pub at: Mono,
+    /// What it is.
+    pub kind: NoteKind,
+}
+
+/// Kinds of [`Note`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoteKind {
+    /// Bytes are missing from the stream.
+    Gap {
+        /// `request` or `response`.
+        part: &'static str,
+        /// How many bytes.
+        bytes: u64,
+    },
+    /// Bytes could not be understood.
+    Malformed {
+        /// `request` or `response`.
+        part: &'static str,
+        /// Why, from a closed set.
+        reason: &'static str,
+    },
+    /// The body has a content encoding that is not decoded.
+    Undecoded {
+        /// `request` or `response`.
+        part: &'static str,
+    },
+}
+
+/// A call that is over, or that was given up.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FinishedCall {
+    /// Trace identity.
+    pub ids: SpanIds,
+    /// The process's end of the connection.
+    pub side: Side,
+    /// The process, as the kernel saw it.
+    pub process: ProcessIdentity,
+    /// The process's own address, when the socket is known.
+    pub local: Option<SocketAddr>,
+    /// The other end's address, when the socket is known.
+    pub peer: Option<SocketAddr>,
+    /// Whether the bytes were inside TLS.
+    pub tls: bool,
+    /// Where the plaintext was read.
+    pub source: CaptureSource,
+    /// Times.
+    pub timing: Timing,
+    /// Events that carried content, reasoning or a tool call.
+    pub chunk_count: u64,
+    /// Gaps between them.
+    pub gaps: GapSketch,
+    /// Whether the response was an event stream.
+    pub streamed: bool,
+    /// HTTP's part.
+    pub http: HttpFacts,
+    /// The model call's part; absent for plain HTTP (`trace --all-http`).
+    pub facts: Option<Facts>,
+    /// How it ended; absent when that was not seen.
+    pub completion: Option<Completion>,
+    /// How much of it was seen.
+    pub capture: Capture,
+    /// Span events, capped by the pipeline.
+    pub notes: Vec<Note>,
+}

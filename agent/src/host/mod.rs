@@ -1,0 +1,20 @@
+//! The host's side of a call: who the process is.
+//!
+//! Owns the identity of processes as the kernel reports it. Nothing here is taken from a payload (invariant 8).
+
+/// A process, told apart from later ones that reuse its pid by its start time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProcessIdentity {
+    /// Thread group id in the initial pid namespace.
+    pub pid: u32,
+    /// `task.start_boottime` of the group leader, nanoseconds since boot, suspend included; 0 when not known.
+    pub start_boottime_ns: u64,
+    /// Real user id, when it could be read.
+    pub uid: Option<u32>,
+    /// Short command name (`comm`).
+    pub comm: Option<String>,
+    /// Base name of the executable.
+    pub executable: Option<String>,
+    /// Container id from the control group's path.
+    pub container_id: Option<String>,
+}

@@ -1,0 +1,106 @@
+//! What a call's bytes said, in the field's own terms.
+//!
+//! Owns the normalised record that every wire API fills in and every exporter reads. Absent means "not seen on
+//! the wire": nothing here has a default that could be mistaken for a value (invariant 4).
+
+/// Longest model name, id or finish reason that is kept, in bytes. Such values come from the payload: a
+/// hostile one must not grow labels or logs without bound.
+pub const MAX_NAME: usize = 256;
+
+/// Everything that one call's request and response said about itself.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Facts {
+    /// `inferscope.api`, for example `openai.chat`.
+    pub api: &'static str,
+    /// `gen_ai.operation.name`, for example `chat` or `text_completion`.
+    pub operation: &'static str,
+    /// `gen_ai.provider.name`.
+    pub provider: &'static str,
+    /// From the request body.
+    pub request: RequestFacts,
+    /// From the response body.
+    pub response: ResponseFacts,
+    /// Token counts as the server reported them.
+    pub usage: Usage,
+    /// `error.type` that the body named: a provider's code or type, low in cardinality, never the message.
+    pub error: Option<String>,
+    /// Messages, only when the operator turned content on.
+    pub content: Option<Content>,
+}
+
+/// Parameters of the request.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RequestFacts {
+    /// `gen_ai.request.model`.
+    pub model: Option<String>,
+    /// Whether a stream was asked for; absent when the body did not say.
+    pub stream: Option<bool>,
+    /// `gen_ai.request.max_tokens`.
+    pub max_tokens: Option<u64>,
+    /// `gen_ai.request.temperature`.
+    pub temperature: Option<f64>,
+    /// `gen_ai.request.top_p`.
+    pub top_p: Option<f64>,
+    /// `gen_ai.request.frequency_penalty`.
+    pub frequency_penalty: Option<f64>,
+    /// `gen_ai.request.presence_penalty`.
+    pub presence_penalty: Option<f64>,
+    /// `gen_ai.request.seed`.
+    pub seed: Option<i64>,
+    /// `gen_ai.request.choice.count`.
+    pub choice_count: Option<u64>,
+    /// Number of messages in the request.
+    pub message_count: Option<u64>,
+    /// Number of tools that the request offered.
+    pub tool_count: Option<u64>,
+}
+
+/// What the response said besides usage.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ResponseFacts {
+    /// `gen_ai.response.model`, the last non-empty value.
+    pub model: Option<String>,
+    /// `gen_ai.response.id`, the first non-empty value.
+    pub id: Option<String>,
+    /// `gen_ai.response.finish_reasons`, one per choice in the order of choice index, as the provider spells it.
+    pub finish_reasons: Vec<String>,
+    /// `inferscope.tool_calls`: the names of the tools called, in order of appearance.
+    pub tool_calls: Vec<String>,
+    /// `openai.response.system_fingerprint`.
+    pub system_fingerprint: Option<String>,
+    /// `openai.response.service_tier`.
+    pub service_tier: Option<String>,
+}
+
+/// Token counts; each absent unless reported. `input` includes cached tokens, `output` includes reasoning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// `gen_ai.usage.input_tokens`.
+    pub input: Option<u64>,
+    /// `gen_ai.usage.output_tokens`.
+    pub output: Option<u64>,
+    /// `gen_ai.usage.cache_read.input_tokens`.
+    pub cache_read: Option<u64>,
+    /// `gen_ai.usage.cache_write.input_tokens`.
+    pub cache_write: Option<u64>,
+    /// `gen_ai.usage.reasoning.output_tokens`.
+    pub reasoning: Option<u64>,
+}
+
+impl Usage {
+    /// Whether any count was reported.
+    pub fn is_reported(&self) -> bool {
+        *self != Self::default()
+    }
+}
+
+/// Messages of a call, kept only when content capture is on. Already redacted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Content {
+    /// `gen_ai.input.messages`: a JSON array of `{role, parts[]}` as the conventions define it.
+    pub input_messages: Option<String>,
+    /// `gen_ai.output.messages`: a JSON array of `{role, parts[], finish_reason}`.
+    pub output_messages: Option<String>,
+    /// Whether something was cut off at the content cap.
+    pub truncated: bool,
+}
