@@ -1,2 +1,45 @@
+//! inferscope's kernel programs.
+//!
+//! Three hook families, one file each: socket system calls at their exit ([`syscall`]), calls into TLS libraries
+//! ([`tls`]) and the life of processes and sockets ([`process`], [`sock_state`]). They share the gate that
+//! decides what is worth copying ([`flow`]), the walk from a descriptor to its socket ([`sock`]) and the only code
+//! that writes to the rings ([`emit`]). Everything userspace must agree on is in `inferscope-common`.
+//!
+//! Rules of this crate: no panics (a reachable panic leaves no last instruction), no floating point, no
+//! `Result` with arms of equal size (a verifier bug on 5.10 to 6.7), nothing large on the 512-byte stack, and a
+//! counter for every branch that loses something.
 #![no_std]
 #![no_main]
+// Atomic exchange and addition: see `count`. Allowed on a stable compiler by RUSTC_BOOTSTRAP, which the build of
+// this crate sets anyway for aya-ebpf.
+#![feature(core_intrinsics)]
+#![expect(internal_features, reason = "core_intrinsics is the only way to these two instructions on this target")]
+#![allow(
+    unsafe_code,
+    clippy::multiple_unsafe_ops_per_block,
+    clippy::undocumented_unsafe_blocks,
+    reason = "every line here reads raw kernel or user memory; the verifier proves what a SAFETY comment would claim"
+)]
+
+mod count;
+mod emit;
+mod flow;
+mod globals;
+mod maps;
+mod process;
+mod sock;
+mod sock_state;
+mod syscall;
+mod task;
+mod tls;
+
+/// GPL-only helpers need a compatible licence.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}

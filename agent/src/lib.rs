@@ -4,6 +4,9 @@
 
 pub mod call;
 pub mod host;
+pub mod kernel;
 pub mod llm;
 pub mod protocol;
+pub mod record;
+pub mod stream;
 pub mod time;

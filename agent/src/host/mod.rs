@@ -3,7 +3,7 @@
 //! Owns the identity of processes as the kernel reports it. Nothing here is taken from a payload (invariant 8).
 
 /// A process, told apart from later ones that reuse its pid by its start time.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ProcessIdentity {
     /// Thread group id in the initial pid namespace.
     pub pid: u32,

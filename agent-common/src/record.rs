@@ -1,0 +1,219 @@
+//! What the kernel programs write to the two rings.
+//!
+//! Every record begins with a [`Header`]; `kind` says what follows. Byte order is the machine's: records never
+//! leave the host, and the raw files of `inferscope record` name their byte order in the file header.
+
+/// Payload bytes that one [`Data`] record carries at most. A longer read or write becomes several records. 16 KiB
+/// is what a TLS record holds, and header and payload together must fit a per-CPU map value, which may not
+/// exceed 32 KiB.
+pub const MAX_PAYLOAD: usize = 16 * 1024;
+
+/// Kinds of record ([`Header::kind`]).
+#[repr(u16)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// [`Data`], on the bulk ring; everything else is on the ring of rare events.
+    Data = 1,
+    /// [`Socket`]: addresses of a socket, once, before its first data.
+    Socket = 2,
+    /// [`SocketState`]: a tracked socket changed its TCP state.
+    SocketState = 3,
+    /// [`TlsBind`]: a TLS stream was seen to use a socket.
+    TlsBind = 4,
+    /// [`TlsClose`]: a TLS stream's object was freed.
+    TlsClose = 5,
+    /// [`Fork`]: a process began.
+    Fork = 6,
+    /// [`Exec`]: a process became another program.
+    Exec = 7,
+    /// [`Exit`]: a process ended.
+    Exit = 8,
+}
+
+/// Data flowed into the process ([`Data::direction`]).
+pub const READ: u8 = 0;
+/// Data flowed out of the process ([`Data::direction`]).
+pub const WRITE: u8 = 1;
+
+/// [`Data::source`]: a socket system call.
+pub const SOURCE_SYSCALL: u8 = 0;
+/// [`Data::source`]: OpenSSL's `SSL_read` and `SSL_write` families.
+pub const SOURCE_OPENSSL: u8 = 1;
+
+/// Common beginning of all records.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Header {
+    /// Length of the whole record, header included, in bytes.
+    pub len: u32,
+    /// A [`Kind`].
+    pub kind: u16,
+    /// Zero; for later use.
+    pub flags: u16,
+    /// `bpf_ktime_get_ns` (CLOCK_MONOTONIC), taken before the record is reserved.
+    pub time_ns: u64,
+    /// Thread group that the event belongs to, in the initial pid namespace; 0 where the kernel runs on behalf of
+    /// nobody.
+    pub tgid: u32,
+    /// Thread.
+    pub tid: u32,
+    /// `task.start_boottime` of the group leader, ns; 0 when the offset is unknown. With `tgid` it names a process.
+    pub start_ns: u64,
+}
+
+/// Bytes of a stream, followed by [`Data::captured`] bytes of payload.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Data {
+    /// See [`Header`]. `len` = size of this struct + `captured`.
+    pub header: Header,
+    /// Stream: address of the kernel's `sock`, or of the TLS library's connection object.
+    pub id: u64,
+    /// Tells apart streams that reuse `id`: the socket's inode number, or the time at which the TLS stream was
+    /// first seen.
+    pub generation: u64,
+    /// Position of the first payload byte in its direction of the stream, counted from where the kernel program
+    /// first saw the stream.
+    pub offset: u64,
+    /// Bytes of this direction that were left out on purpose so far (verdict), so that userspace can tell these
+    /// from losses when it finds a gap.
+    pub skipped: u64,
+    /// Bytes that the call (one read or write) transferred; this record may be one of several for it.
+    pub total: u32,
+    /// Payload bytes that follow.
+    pub captured: u32,
+    /// How often the stream has changed direction. A verdict names the turn that it was made on.
+    pub turn: u32,
+    /// [`READ`] or [`WRITE`].
+    pub direction: u8,
+    /// `SOURCE_*`.
+    pub source: u8,
+    /// Zero.
+    pub pad: [u8; 2],
+}
+
+/// Addresses of a socket.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Socket {
+    /// See [`Header`].
+    pub header: Header,
+    /// Address of the kernel's `sock`.
+    pub id: u64,
+    /// Inode number of the socket, as in `/proc/PID/fd` (`socket:[N]`).
+    pub generation: u64,
+    /// Local address; IPv4 in the first four bytes.
+    pub local: [u8; 16],
+    /// Remote address; IPv4 in the first four bytes.
+    pub remote: [u8; 16],
+    /// Local port, host order.
+    pub local_port: u16,
+    /// Remote port, host order.
+    pub remote_port: u16,
+    /// `AF_INET` (2) or `AF_INET6` (10).
+    pub family: u16,
+    /// Zero.
+    pub pad: u16,
+}
+
+/// A tracked socket changed its TCP state.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct SocketState {
+    /// See [`Header`]; `tgid` and `tid` are 0: state changes happen in interrupts.
+    pub header: Header,
+    /// As in [`Socket`].
+    pub id: u64,
+    /// As in [`Socket`].
+    pub generation: u64,
+    /// State before, `TCP_*` of include/net/tcp_states.h.
+    pub old: u8,
+    /// State after.
+    pub new: u8,
+    /// Zero.
+    pub pad: u16,
+    /// `sk_err`: non-zero when the other end reset the connection.
+    pub error: u32,
+}
+
+/// A TLS stream was seen to use a socket: a socket call of the same direction, on the same thread, inside the
+/// library call.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct TlsBind {
+    /// See [`Header`].
+    pub header: Header,
+    /// The TLS library's connection object.
+    pub id: u64,
+    /// As in [`Data`].
+    pub generation: u64,
+    /// The socket's [`Socket::id`].
+    pub socket_id: u64,
+    /// The socket's [`Socket::generation`].
+    pub socket_generation: u64,
+}
+
+/// A TLS stream's object was freed.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct TlsClose {
+    /// See [`Header`].
+    pub header: Header,
+    /// The TLS library's connection object.
+    pub id: u64,
+    /// As in [`Data`].
+    pub generation: u64,
+}
+
+/// A process began. Threads are not reported.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Fork {
+    /// See [`Header`]; the parent.
+    pub header: Header,
+    /// Thread group of the child.
+    pub child_tgid: u32,
+    /// Zero.
+    pub pad: u32,
+    /// `start_boottime` of the child.
+    pub child_start_ns: u64,
+}
+
+/// A process became another program.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Exec {
+    /// See [`Header`].
+    pub header: Header,
+    /// The new `comm`, NUL-padded.
+    pub comm: [u8; 16],
+}
+
+/// A process ended: its last thread is exiting.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Exit {
+    /// See [`Header`].
+    pub header: Header,
+    /// Wait status as in `wait(2)`: signal in the low seven bits, exit code in bits 8 to 15.
+    pub status: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+/// The longest record.
+pub const MAX_RECORD: usize = size_of::<Data>() + MAX_PAYLOAD;
+
+const _: () = {
+    assert!(size_of::<Header>() == 32);
+    assert!(size_of::<Data>() == 80);
+    assert!(size_of::<Socket>() == 88);
+    assert!(size_of::<SocketState>() == 56);
+    assert!(size_of::<TlsBind>() == 64);
+    assert!(size_of::<TlsClose>() == 48);
+    assert!(size_of::<Fork>() == 48);
+    assert!(size_of::<Exec>() == 48);
+    assert!(size_of::<Exit>() == 40);
+    assert!(align_of::<Data>() == 8);
+    assert!(MAX_RECORD <= 32 * 1024);
+};

@@ -1,0 +1,24 @@
+//! Counting. Atomic although the slots are per processor: a preempted program and the one that preempted it share
+//! them, and the ledger must balance to the byte.
+
+use core::intrinsics::{AtomicOrdering, atomic_xadd, atomic_xchg};
+
+use inferscope_common::counters::Counter;
+
+use crate::maps::COUNTERS;
+
+/// Adds `n` to a counter.
+#[inline(always)]
+pub fn add(counter: Counter, n: u64) {
+    if let Some(slot) = COUNTERS.get_ptr_mut(counter as u32) {
+        // The target has no compare-and-swap in Rust's eyes, so `AtomicU64` lacks these methods; the
+        // instructions exist.
+        unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(slot, n) };
+    }
+}
+
+/// Stores `value` and gives what was there, in one step.
+#[inline(always)]
+pub unsafe fn swap(slot: *mut u64, value: u64) -> u64 {
+    unsafe { atomic_xchg::<u64, { AtomicOrdering::SeqCst }>(slot, value) }
+}

@@ -1,0 +1,214 @@
+//! The gate: which bytes of a stream are worth copying, and where in the stream they are.
+//!
+//! One [`Flow`] per stream, whatever carries it (a socket or a TLS connection). Two stages keep the cost of
+//! uninteresting traffic near zero: here the first bytes of a message decide whether it is HTTP at all, and
+//! userspace then decides whether the exchange is a model's. A drop verdict holds for one exchange: the next
+//! POST opens the gate again, because one connection carries health checks as well as model calls.
+
+use aya_ebpf::helpers::bpf_probe_read_user_buf;
+use inferscope_common::{
+    counters::Counter,
+    record::READ,
+    verdict::{DROP, FOLLOW, REJECT},
+};
+
+use crate::{count, globals::config, maps::VERDICTS};
+
+/// Nothing recognised yet.
+pub const UNKNOWN: u8 = 0;
+/// HTTP; copied, userspace has not answered yet.
+pub const HTTP: u8 = 1;
+/// HTTP; userspace wants this exchange.
+pub const FOLLOWED: u8 = 2;
+/// HTTP; not this exchange.
+pub const DROPPED: u8 = 3;
+/// TLS records: the plaintext is captured elsewhere.
+pub const TLS: u8 = 4;
+/// None of ours, for good.
+pub const REJECTED: u8 = 5;
+
+/// Turns without a recognisable beginning after which a stream is rejected. A connection joined in the middle of
+/// an exchange shows its first recognisable message after at most two turns.
+const MAX_MISSES: u8 = 8;
+
+/// One direction of a stream.
+#[repr(C)]
+pub struct Lane {
+    /// Position behind the last byte seen.
+    pub offset: u64,
+    /// Bytes left out on purpose so far.
+    pub skipped: u64,
+    /// TCP sequence number at `offset`, if `seq_known`.
+    pub seq: u32,
+    pub seq_known: u32,
+}
+
+/// A stream's position and state.
+#[repr(C)]
+pub struct Flow {
+    pub read: Lane,
+    pub write: Lane,
+    /// How often the direction changed.
+    pub turn: u32,
+    /// One of the states above.
+    pub state: u8,
+    /// 1 + direction of the last message, 0 before the first.
+    pub last: u8,
+    pub misses: u8,
+    /// Whether userspace was told of the stream's addresses.
+    pub announced: u8,
+}
+
+impl Flow {
+    pub const fn new() -> Self {
+        const LANE: Lane = Lane { offset: 0, skipped: 0, seq: 0, seq_known: 0 };
+        Self { read: LANE, write: LANE, turn: 0, state: UNKNOWN, last: 0, misses: 0, announced: 0 }
+    }
+
+    #[inline(always)]
+    pub fn lane(&mut self, direction: u8) -> &mut Lane {
+        if direction == READ { &mut self.read } else { &mut self.write }
+    }
+
+    /// Whether the message that begins at `head` in user memory is to be copied. Changes the state.
+    #[inline(always)]
+    pub fn admit(&mut self, id: u64, generation: u64, direction: u8, head: u64, len: u64) -> bool {
+        let turned = self.last != direction + 1;
+        if turned {
+            self.last = direction + 1;
+            self.turn = self.turn.wrapping_add(1);
+        }
+        match self.state {
+            TLS | REJECTED => return false,
+            UNKNOWN | DROPPED => {
+                if !turned {
+                    return false;
+                }
+                self.sniff_beginning(head, len);
+            }
+            FOLLOWED => {
+                // A new request asks for a new answer.
+                if turned && sniff(head, len) == Sniffed::Post {
+                    self.state = HTTP;
+                }
+            }
+            _ => {}
+        }
+        if self.state == HTTP {
+            self.apply_verdict(id, generation);
+        }
+        self.state == HTTP || self.state == FOLLOWED
+    }
+
+    #[inline(always)]
+    fn sniff_beginning(&mut self, head: u64, len: u64) {
+        match sniff(head, len) {
+            Sniffed::Post => self.state = HTTP,
+            Sniffed::OtherMethod => {
+                self.state = if unsafe { config!(all_http) } != 0 { HTTP } else { DROPPED };
+            }
+            // Joined between request and response: worth nothing now, but the next request is.
+            Sniffed::Response if self.state == UNKNOWN => self.state = DROPPED,
+            Sniffed::Tls if self.state == UNKNOWN => self.state = TLS,
+            Sniffed::Nothing if self.state == UNKNOWN => {
+                self.misses += 1;
+                if self.misses >= MAX_MISSES {
+                    self.state = REJECTED;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    #[inline(always)]
+    fn apply_verdict(&mut self, id: u64, generation: u64) {
+        let Some(verdict) = VERDICTS.get_ptr(id) else { return };
+        let verdict = unsafe { core::ptr::read(verdict) };
+        let _ = VERDICTS.remove(id);
+        if verdict.generation != generation {
+            return;
+        }
+        if verdict.verdict == REJECT {
+            self.state = REJECTED;
+        } else if self.turn.wrapping_sub(verdict.turn) <= 1 {
+            self.state = match verdict.verdict {
+                FOLLOW => FOLLOWED,
+                DROP => DROPPED,
+                _ => self.state,
+            };
+        }
+    }
+
+    /// Moves a direction on by `n` bytes that end at TCP sequence number `end_seq`, and gives their position.
+    /// Bytes that no program saw show as a step.
+    #[inline(always)]
+    pub fn advance(&mut self, direction: u8, n: u64, end_seq: Option<u32>, closing: bool, copied: bool) -> u64 {
+        let lane = self.lane(direction);
+        if let Some(end) = end_seq {
+            let unseen = end.wrapping_sub(n as u32).wrapping_sub(lane.seq);
+            // Half the number space and beyond is a step back: two threads on one direction. Taken as contiguous.
+            // One extra in the read direction of a closing connection is the FIN's own sequence number.
+            let is_fin = unseen == 1 && direction == READ && closing;
+            if lane.seq_known != 0 && unseen != 0 && unseen < 1 << 31 && !is_fin {
+                lane.offset += u64::from(unseen);
+                if copied {
+                    count::add(Counter::BytesUnseen, u64::from(unseen));
+                }
+            }
+            lane.seq = end;
+            lane.seq_known = 1;
+        }
+        let start = lane.offset;
+        lane.offset += n;
+        if !copied {
+            lane.skipped += n;
+        }
+        start
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Sniffed {
+    Nothing,
+    Post,
+    OtherMethod,
+    Response,
+    Tls,
+}
+
+/// Length of the shortest beginning that is looked at: `GET /`.
+const SNIFF_MIN: u64 = 5;
+
+/// Recognises the beginning of a message by its first eight bytes.
+#[inline(always)]
+fn sniff(head: u64, len: u64) -> Sniffed {
+    if len < SNIFF_MIN {
+        return Sniffed::Nothing;
+    }
+    let mut b = [0u8; 8];
+    // A message of five to seven bytes is read whole; what lies behind it stays zero.
+    let read = if len >= 8 {
+        unsafe { bpf_probe_read_user_buf(head as *const u8, &mut b) }
+    } else {
+        unsafe { bpf_probe_read_user_buf(head as *const u8, &mut b[..5]) }
+    };
+    if read.is_err() {
+        return Sniffed::Nothing;
+    }
+    match b {
+        [b'P', b'O', b'S', b'T', b' ', ..] => Sniffed::Post,
+        // The preface of HTTP/2 is let through as if it were a request: userspace says that it is not decoded.
+        [b'P', b'R', b'I', b' ', b'*', ..] => Sniffed::Post,
+        [b'G', b'E', b'T', b' ', ..]
+        | [b'P', b'U', b'T', b' ', ..]
+        | [b'H', b'E', b'A', b'D', b' ', ..]
+        | [b'P', b'A', b'T', b'C', b'H', b' ', ..]
+        | [b'D', b'E', b'L', b'E', b'T', b'E', b' ', ..]
+        | [b'O', b'P', b'T', b'I', b'O', b'N', b'S', b' ']
+        | [b'C', b'O', b'N', b'N', b'E', b'C', b'T', b' '] => Sniffed::OtherMethod,
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', _] => Sniffed::Response,
+        // RFC 8446 5.1: content type 20 to 23, legacy version 3.0 to 3.4.
+        [0x14..=0x17, 3, 0..=4, ..] => Sniffed::Tls,
+        _ => Sniffed::Nothing,
+    }
+}

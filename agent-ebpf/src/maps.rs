@@ -1,0 +1,78 @@
+//! Every map, with the reason for its size. Userspace may resize them at load; these are the defaults.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
+};
+use inferscope_common::{counters, record::MAX_RECORD, verdict::Verdict};
+
+use crate::{
+    flow::Flow,
+    tls::{TlsCall, TlsCallKey, TlsKey, TlsStream},
+};
+
+/// Payload. 16 MiB holds 2 ms of the highest rate that one core can write (4 GB/s), with room to spare.
+#[map]
+pub static DATA: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
+
+/// Everything that is not payload, so that payload cannot starve it. 1 MiB is about 18,000 records.
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// Set by a reader that is about to sleep: the next record then wakes it. While it polls by itself, no record
+/// costs the traced program a wake-up.
+#[map]
+pub static WAKE: Array<u32> = Array::with_max_entries(1, 0);
+
+/// [`counters::Counter`] slots.
+#[map]
+pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(counters::COUNT, 0);
+
+/// A record under construction. User probes run preemptible, so a program can find the processor's buffer taken
+/// by a preempted one; four of them cover every depth of preemption that was seen, and the fifth is counted.
+#[repr(C)]
+pub struct Scratch {
+    pub busy: u64,
+    pub record: [u8; MAX_RECORD],
+}
+
+/// Buffers per processor.
+pub const SCRATCH_SLOTS: u32 = 4;
+
+#[map]
+pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(SCRATCH_SLOTS, 0);
+
+/// A TCP socket that data was seen on.
+#[repr(C)]
+pub struct Sock {
+    /// Inode number, which tells apart sockets that reuse the address.
+    pub generation: u64,
+    pub flow: Flow,
+}
+
+/// By address of the kernel's `sock`. Entries go when the socket closes, so this bounds the sockets that are open
+/// at once. Not LRU: an eviction would lose the stream's position without a word.
+#[map]
+pub static SOCKS: HashMap<u64, Sock> = HashMap::with_max_entries(65_536, 0);
+
+/// Userspace's answers, by stream id. A program that applies one removes it. LRU: an answer that is never
+/// fetched belongs to a stream that is gone.
+#[map]
+pub static VERDICTS: LruHashMap<u64, Verdict> = LruHashMap::with_max_entries(16_384, 0);
+
+/// TLS streams. LRU because nothing tells the kernel side that a process died with its streams open. An evicted
+/// stream that comes back has a new generation, which userspace sees.
+#[map]
+pub static TLS_STREAMS: LruHashMap<TlsKey, TlsStream> = LruHashMap::with_max_entries(32_768, 0);
+
+/// TLS calls under way: at most one per thread and direction.
+#[map]
+pub static TLS_CALLS: LruHashMap<TlsCallKey, TlsCall> = LruHashMap::with_max_entries(16_384, 0);
+
+/// Thread groups to trace, when `listed_only` is set.
+#[map]
+pub static TARGETS: HashMap<u32, u32> = HashMap::with_max_entries(32_768, 0);
+
+/// Names that make a process a target at its exec.
+#[map]
+pub static TARGET_COMMS: HashMap<[u8; 16], u32> = HashMap::with_max_entries(64, 0);

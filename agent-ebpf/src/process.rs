@@ -1,0 +1,89 @@
+//! The life of processes: fork, exec, exit. Also keeps the list of targets, so that a child of a target and a
+//! program of a wanted name are traced from their first instruction.
+
+use aya_ebpf::{helpers::bpf_get_current_comm, macros::btf_tracepoint, programs::BtfTracePointContext};
+use inferscope_common::{
+    counters::Counter,
+    record::{Exec, Exit, Fork, Kind},
+};
+
+use crate::{
+    count, emit,
+    globals::{config, offset},
+    maps::{TARGET_COMMS, TARGETS},
+    task::{Current, is_traced, read_at, start_ns},
+};
+
+/// `sched_process_fork(struct task_struct *parent, struct task_struct *child)`
+#[btf_tracepoint(function = "sched_process_fork")]
+pub fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
+    let child: u64 = ctx.arg(1);
+    let current = Current::get();
+    if !is_traced(current.tgid) {
+        return 0;
+    }
+    let (Some(pid), Some(tgid)) =
+        (read_at::<u32>(child, unsafe { offset!(task_pid) }), read_at::<u32>(child, unsafe { offset!(task_tgid) }))
+    else {
+        return 0;
+    };
+    if pid != tgid {
+        return 0;
+    }
+    if unsafe { config!(listed_only) } != 0 {
+        add_target(tgid);
+    }
+    emit::event(&Fork {
+        header: emit::header::<Fork>(Kind::Fork, current),
+        child_tgid: tgid,
+        pad: 0,
+        child_start_ns: start_ns(child),
+    });
+    0
+}
+
+/// `sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`
+#[btf_tracepoint(function = "sched_process_exec")]
+pub fn sched_process_exec(_ctx: BtfTracePointContext) -> i32 {
+    let current = Current::get();
+    let Ok(comm) = bpf_get_current_comm() else { return 0 };
+    if unsafe { config!(listed_only) } != 0 && TARGET_COMMS.get_ptr(comm).is_some() {
+        add_target(current.tgid);
+    }
+    if is_traced(current.tgid) {
+        emit::event(&Exec { header: emit::header::<Exec>(Kind::Exec, current), comm });
+    }
+    0
+}
+
+/// `sched_process_exit(struct task_struct *p, ...)`; runs once per thread.
+#[btf_tracepoint(function = "sched_process_exit")]
+pub fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
+    let task: u64 = ctx.arg(0);
+    let current = Current::get();
+    if !is_traced(current.tgid) {
+        return 0;
+    }
+    let Some(signal) = read_at::<u64>(task, unsafe { offset!(task_signal) }) else { return 0 };
+    // The exit path takes the thread off `live` before it gets here, so the last one finds zero.
+    match read_at::<i32>(signal, unsafe { offset!(signal_live) }) {
+        Some(0) => {}
+        _ => return 0,
+    }
+    let group: u32 = read_at(signal, unsafe { offset!(signal_group_exit_code) }).unwrap_or(0);
+    let own: u32 = read_at(task, unsafe { offset!(task_exit_code) }).unwrap_or(0);
+    emit::event(&Exit {
+        header: emit::header::<Exit>(Kind::Exit, current),
+        status: if group != 0 { group } else { own },
+        pad: 0,
+    });
+    let _ = TARGETS.remove(current.tgid);
+    0
+}
+
+#[inline(always)]
+fn add_target(tgid: u32) {
+    if TARGETS.insert(tgid, 1, 0).is_err() {
+        count::add(Counter::TargetTableFull, 1);
+    }
+}

@@ -1,0 +1,166 @@
+//! Socket system calls, at their exit.
+//!
+//! One program for all of them: any system call tracepoint taxes every call of the host, so there is exactly one.
+//! At the exit the arguments are still in the saved registers and the bytes of a write are resident, so no entry
+//! program and no table of calls in flight is needed.
+
+use aya_ebpf::{helpers::bpf_probe_read_user, macros::btf_tracepoint, programs::BtfTracePointContext};
+use inferscope_common::{
+    counters::Counter,
+    record::{Data, Kind, READ, SOURCE_SYSCALL, WRITE},
+};
+
+use crate::{
+    count,
+    emit::{self, Job, Source},
+    flow::{Flow, REJECTED, TLS},
+    maps::{SOCKS, Sock},
+    sock::{self, TcpSock},
+    task::{Current, is_traced},
+    tls,
+};
+
+/// Offsets in `struct pt_regs` of x86-64 (arch/x86/include/asm/ptrace.h), part of the ptrace ABI.
+mod regs {
+    pub const ORIG_AX: usize = 120;
+    pub const DI: usize = 112;
+    pub const SI: usize = 104;
+    pub const DX: usize = 96;
+    pub const R10: usize = 56;
+}
+
+const MSG_PEEK: u64 = 2;
+
+/// What a system call transferred.
+struct Call {
+    direction: u8,
+    fd: u64,
+    source: Source,
+}
+
+#[btf_tracepoint(function = "sys_exit")]
+pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
+    let ret: i64 = ctx.arg(1);
+    if ret > 0 {
+        let regs: *const u8 = ctx.arg(0);
+        on_success(regs, ret as u64);
+    }
+    0
+}
+
+#[inline(always)]
+unsafe fn reg(regs: *const u8, offset: usize) -> u64 {
+    unsafe { core::ptr::read_volatile(regs.add(offset).cast::<u64>()) }
+}
+
+#[inline(always)]
+fn on_success(regs: *const u8, n: u64) {
+    // Numbers of arch/x86/entry/syscalls/syscall_64.tbl.
+    let nr = unsafe { reg(regs, regs::ORIG_AX) };
+    let direction = match nr {
+        0 | 19 | 45 | 47 => READ,
+        1 | 20 | 44 | 46 => WRITE,
+        _ => return,
+    };
+    let current = Current::get();
+    if !is_traced(current.tgid) {
+        return;
+    }
+    let fd = unsafe { reg(regs, regs::DI) };
+    let Some(socket) = sock::of_fd(fd) else { return };
+    let Some(call) = decode(regs, nr, direction, fd, n) else { return };
+    transfer(current, &socket, &call, n);
+}
+
+#[inline(always)]
+fn decode(regs: *const u8, nr: u64, direction: u8, fd: u64, n: u64) -> Option<Call> {
+    let (si, dx) = unsafe { (reg(regs, regs::SI), reg(regs, regs::DX)) };
+    let source = match nr {
+        // read, write, sendto, recvfrom
+        0 | 1 | 44 | 45 => {
+            if nr == 45 && unsafe { reg(regs, regs::R10) } & MSG_PEEK != 0 {
+                count::add(Counter::Peeked, 1);
+                return None;
+            }
+            Source { segment: si, segment_left: n, iovecs: 0, iovecs_left: 0 }
+        }
+        // readv, writev
+        19 | 20 => Source { segment: 0, segment_left: 0, iovecs: si, iovecs_left: dx },
+        // sendmsg, recvmsg: struct user_msghdr has msg_iov at 16 and msg_iovlen at 24
+        _ => {
+            if nr == 47 && dx & MSG_PEEK != 0 {
+                count::add(Counter::Peeked, 1);
+                return None;
+            }
+            let [iovecs, iovecs_left]: [u64; 2] = unsafe { bpf_probe_read_user((si + 16) as *const [u64; 2]) }.ok()?;
+            Source { segment: 0, segment_left: 0, iovecs, iovecs_left }
+        }
+    };
+    Some(Call { direction, fd, source })
+}
+
+/// User address of a call's first byte, for sniffing; 0 if there is none.
+#[inline(always)]
+fn head_of(source: &Source) -> (u64, u64) {
+    if source.segment_left > 0 {
+        return (source.segment, source.segment_left);
+    }
+    match unsafe { bpf_probe_read_user(source.iovecs as *const [u64; 2]) } {
+        Ok([base, len]) => (base, len),
+        Err(_) => (0, 0),
+    }
+}
+
+#[inline(always)]
+fn transfer(current: Current, socket: &TcpSock, call: &Call, n: u64) {
+    let Some(entry) = entry_of(socket) else {
+        count::add(Counter::SocketTableFull, 1);
+        return;
+    };
+    let flow = unsafe { &mut (*entry).flow };
+    let (head, head_len) = head_of(&call.source);
+    let head_len = if head_len < n { head_len } else { n };
+    let copy = flow.admit(socket.id, socket.generation, call.direction, head, head_len);
+    let end_seq = sock::end_seq(socket.id, call.direction);
+    let closing = sock::is_closing(socket.id);
+    let position = flow.advance(call.direction, n, end_seq, closing, copy);
+    if !copy {
+        if flow.state == TLS || flow.state == REJECTED {
+            tls::note_socket(current, call.direction, socket);
+        }
+        count::add(Counter::BytesSkipped, n);
+        return;
+    }
+    if flow.announced == 0 && emit::socket(socket.id, socket.generation, current) {
+        flow.announced = 1;
+    }
+    let _ = call.fd;
+    emit::data(&mut Job {
+        source: call.source,
+        remaining: n,
+        position,
+        id: socket.id,
+        generation: socket.generation,
+        skipped: flow.lane(call.direction).skipped,
+        header: emit::header::<Data>(Kind::Data, current),
+        total: n as u32,
+        turn: flow.turn,
+        direction: call.direction,
+        library: SOURCE_SYSCALL,
+    });
+}
+
+/// The socket's entry, new if there is none or if it belongs to an earlier user of the address.
+#[inline(always)]
+fn entry_of(socket: &TcpSock) -> Option<*mut Sock> {
+    if let Some(entry) = SOCKS.get_ptr_mut(socket.id)
+        && unsafe { (*entry).generation } == socket.generation
+    {
+        return Some(entry);
+    }
+    let fresh = Sock { generation: socket.generation, flow: Flow::new() };
+    if SOCKS.insert(socket.id, fresh, 0).is_err() {
+        return None;
+    }
+    SOCKS.get_ptr_mut(socket.id)
+}

@@ -1,0 +1,65 @@
+//! Who is running: thread group, start time, and whether it is to be traced.
+
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_probe_read_kernel};
+use inferscope_common::config::MISSING;
+
+use crate::{
+    globals::{config, offset},
+    maps::TARGETS,
+};
+
+/// Reads a `T` at `base + offset` in kernel memory; `None` if the offset is missing or the address faults.
+#[inline(always)]
+pub fn read_at<T>(base: u64, offset: u32) -> Option<T> {
+    if base == 0 || offset == MISSING {
+        return None;
+    }
+    unsafe { bpf_probe_read_kernel((base + u64::from(offset)) as *const T) }.ok()
+}
+
+/// Thread group and thread of the current task.
+#[derive(Clone, Copy)]
+pub struct Current {
+    pub tgid: u32,
+    pub tid: u32,
+}
+
+impl Current {
+    #[inline(always)]
+    pub fn get() -> Self {
+        let both = bpf_get_current_pid_tgid();
+        Self { tgid: (both >> 32) as u32, tid: both as u32 }
+    }
+
+    /// The two as one map key.
+    #[inline(always)]
+    pub fn key(self) -> u64 {
+        u64::from(self.tgid) << 32 | u64::from(self.tid)
+    }
+}
+
+/// Whether a thread group is to be traced.
+#[inline(always)]
+pub fn is_traced(tgid: u32) -> bool {
+    if tgid == 0 || tgid == unsafe { config!(self_tgid) } {
+        return false;
+    }
+    let listed_only = unsafe { config!(listed_only) };
+    listed_only == 0 || TARGETS.get_ptr(tgid).is_some()
+}
+
+/// `start_boottime` of the current task's group leader, 0 if unknown.
+#[inline(always)]
+pub fn current_start_ns() -> u64 {
+    start_ns(unsafe { bpf_get_current_task() })
+}
+
+/// `start_boottime` of a task's group leader, 0 if unknown.
+#[inline(always)]
+pub fn start_ns(task: u64) -> u64 {
+    let leader: u64 = match read_at(task, unsafe { offset!(task_group_leader) }) {
+        Some(leader) => leader,
+        None => return 0,
+    };
+    read_at(leader, unsafe { offset!(task_start_boottime) }).unwrap_or(0)
+}

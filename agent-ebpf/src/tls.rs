@@ -1,0 +1,240 @@
+//! Calls into TLS libraries of OpenSSL's shape: entry and return of the read and write functions.
+//!
+//! One pair of programs serves every function: the attach cookie says which direction it is and where the count of
+//! bytes comes from. Bytes are copied at the return only: after WANT_WRITE the caller repeats the same buffer,
+//! and only the return knows how much was really taken. An entry is forgotten whatever the outcome.
+
+use aya_ebpf::{
+    EbpfContext as _,
+    helpers::{bpf_get_attach_cookie, bpf_ktime_get_ns, bpf_probe_read_user},
+    macros::{uprobe, uretprobe},
+    programs::{ProbeContext, RetProbeContext},
+};
+use inferscope_common::{
+    counters::Counter,
+    record::{Data, Kind, TlsBind, TlsClose},
+    tls_cookie,
+};
+
+use crate::{
+    count,
+    emit::{self, Job, Source},
+    flow::Flow,
+    maps::{SOCKS, TLS_CALLS, TLS_STREAMS},
+    sock::TcpSock,
+    task::{Current, is_traced},
+};
+
+/// A TLS stream: the library's object in one process.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct TlsKey {
+    pub object: u64,
+    pub tgid: u32,
+    pub pad: u32,
+}
+
+/// State of a TLS stream.
+#[repr(C)]
+pub struct TlsStream {
+    /// When it was first seen, which tells apart streams whose objects reuse the address.
+    pub generation: u64,
+    /// Socket it was last seen to use, 0 if none.
+    pub socket: u64,
+    pub flow: Flow,
+}
+
+/// A thread is in at most one call per direction. TLS inside TLS nests calls of one direction; the outer call is
+/// then the one that is remembered, and the inner one's return is counted as unmatched.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct TlsCallKey {
+    pub thread: u64,
+    pub direction: u64,
+}
+
+/// Arguments of a call under way.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct TlsCall {
+    pub object: u64,
+    pub buffer: u64,
+    /// Where the function stores the count, 0 if it returns it.
+    pub count_at: u64,
+    /// Socket that was used inside the call, 0 if none.
+    pub socket: u64,
+    pub socket_generation: u64,
+}
+
+#[inline(always)]
+fn call_key(current: Current, direction: u8) -> TlsCallKey {
+    TlsCallKey { thread: current.key(), direction: u64::from(direction) }
+}
+
+/// Integer arguments of the x86-64 System V calling convention, at their places in `struct pt_regs`.
+struct Arguments {
+    first: u64,
+    second: u64,
+    fourth: u64,
+    fifth: u64,
+}
+
+impl Arguments {
+    /// All at once and by volatile loads: left to itself the compiler picks the register first and then loads from
+    /// a computed address, which the verifier refuses for the context ("dereference of modified ctx ptr").
+    #[inline(always)]
+    fn of(ctx: &ProbeContext) -> Self {
+        let regs = ctx.regs;
+        unsafe {
+            Self {
+                first: core::ptr::read_volatile(&raw const (*regs).rdi),
+                second: core::ptr::read_volatile(&raw const (*regs).rsi),
+                fourth: core::ptr::read_volatile(&raw const (*regs).rcx),
+                fifth: core::ptr::read_volatile(&raw const (*regs).r8),
+            }
+        }
+    }
+}
+
+#[uprobe]
+pub fn tls_entry(ctx: ProbeContext) -> u32 {
+    let current = Current::get();
+    if !is_traced(current.tgid) {
+        return 0;
+    }
+    let cookie = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
+    let arguments = Arguments::of(&ctx);
+    let count_at = match tls_cookie::count_argument(cookie) {
+        tls_cookie::COUNT_FOURTH => arguments.fourth,
+        tls_cookie::COUNT_FIFTH => arguments.fifth,
+        _ => 0,
+    };
+    let call = TlsCall { object: arguments.first, buffer: arguments.second, count_at, socket: 0, socket_generation: 0 };
+    if TLS_CALLS.insert(call_key(current, tls_cookie::direction(cookie)), call, 0).is_err() {
+        count::add(Counter::TlsCallTableFull, 1);
+    }
+    0
+}
+
+#[uretprobe]
+pub fn tls_return(ctx: RetProbeContext) -> u32 {
+    let current = Current::get();
+    if !is_traced(current.tgid) {
+        return 0;
+    }
+    let cookie = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
+    let direction = tls_cookie::direction(cookie);
+    let key = call_key(current, direction);
+    let Some(call) = TLS_CALLS.get_ptr(key) else {
+        count::add(Counter::TlsReturnUnmatched, 1);
+        return 0;
+    };
+    let call = unsafe { *call };
+    let _ = TLS_CALLS.remove(key);
+    // The functions return a 32-bit int; the upper half of the register is undefined.
+    let ret: u64 = ctx.ret();
+    let ret = ret as u32 as i32;
+    if ret <= 0 {
+        return 0;
+    }
+    let n = if call.count_at == 0 {
+        ret as u64
+    } else {
+        match unsafe { bpf_probe_read_user(call.count_at as *const u64) } {
+            Ok(n) => n,
+            Err(_) => return 0,
+        }
+    };
+    if n > 0 {
+        transfer(current, &call, direction, tls_cookie::library(cookie), n);
+    }
+    0
+}
+
+#[inline(always)]
+fn transfer(current: Current, call: &TlsCall, direction: u8, library: u8, n: u64) {
+    let key = TlsKey { object: call.object, tgid: current.tgid, pad: 0 };
+    let Some(stream) = stream_of(key) else {
+        count::add(Counter::TlsTableFull, 1);
+        return;
+    };
+    let stream = unsafe { &mut *stream };
+    let copy = stream.flow.admit(call.object, stream.generation, direction, call.buffer, n);
+    let position = stream.flow.advance(direction, n, None, false, copy);
+    if !copy {
+        count::add(Counter::BytesSkipped, n);
+        return;
+    }
+    if call.socket != 0 && call.socket != stream.socket && bind(current, call, stream) {
+        stream.socket = call.socket;
+    }
+    emit::data(&mut Job {
+        source: Source { segment: call.buffer, segment_left: n, iovecs: 0, iovecs_left: 0 },
+        remaining: n,
+        position,
+        id: call.object,
+        generation: stream.generation,
+        skipped: stream.flow.lane(direction).skipped,
+        header: emit::header::<Data>(Kind::Data, current),
+        total: n as u32,
+        turn: stream.flow.turn,
+        direction,
+        library,
+    });
+}
+
+#[inline(always)]
+fn stream_of(key: TlsKey) -> Option<*mut TlsStream> {
+    if let Some(stream) = TLS_STREAMS.get_ptr_mut(key) {
+        return Some(stream);
+    }
+    let fresh = TlsStream { generation: unsafe { bpf_ktime_get_ns() }, socket: 0, flow: Flow::new() };
+    if TLS_STREAMS.insert(key, fresh, 0).is_err() {
+        return None;
+    }
+    TLS_STREAMS.get_ptr_mut(key)
+}
+
+/// Tells userspace which socket a stream uses; false if that did not work and is to be tried again.
+#[inline(always)]
+fn bind(current: Current, call: &TlsCall, stream: &TlsStream) -> bool {
+    if !emit::socket(call.socket, call.socket_generation, current) {
+        return false;
+    }
+    // From now on the socket's state changes are of interest.
+    if let Some(entry) = SOCKS.get_ptr_mut(call.socket) {
+        unsafe { (*entry).flow.announced = 1 };
+    }
+    emit::event(&TlsBind {
+        header: emit::header::<TlsBind>(Kind::TlsBind, current),
+        id: call.object,
+        generation: stream.generation,
+        socket_id: call.socket,
+        socket_generation: call.socket_generation,
+    })
+}
+
+/// A socket call happened. If the thread is inside a TLS call of the same direction, that is the stream's socket:
+/// a handshake inside a read writes, which is why the direction must agree.
+#[inline(always)]
+pub fn note_socket(current: Current, direction: u8, socket: &TcpSock) {
+    if let Some(call) = TLS_CALLS.get_ptr_mut(call_key(current, direction)) {
+        unsafe {
+            (*call).socket = socket.id;
+            (*call).socket_generation = socket.generation;
+        }
+    }
+}
+
+/// Entry of the function that frees a connection object.
+#[uprobe]
+pub fn tls_free(ctx: ProbeContext) -> u32 {
+    let current = Current::get();
+    let Some(object) = ctx.arg::<u64>(0) else { return 0 };
+    let key = TlsKey { object, tgid: current.tgid, pad: 0 };
+    let Some(stream) = TLS_STREAMS.get_ptr(key) else { return 0 };
+    let generation = unsafe { (*stream).generation };
+    emit::event(&TlsClose { header: emit::header::<TlsClose>(Kind::TlsClose, current), id: object, generation });
+    let _ = TLS_STREAMS.remove(key);
+    0
+}

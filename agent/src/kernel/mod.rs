@@ -1,0 +1,28 @@
+//! The kernel side: loading the programs, attaching them, reading what they write.
+//!
+//! Owns everything that is specific to BPF and to aya, which is named nowhere else: the object and its globals
+//! ([`object`]), the offsets that its programs need ([`btf`], [`offsets`]), TLS probes ([`prober`]), the rings
+//! ([`rings`]), the kernel's counters ([`counters`]) and the stream of new executable mappings ([`mappings`]).
+//! Leaves to others what the records mean and which files are worth probing.
+//!
+//! To add a probe: write the program in `agent-ebpf/src` (one file per hook family), run `cargo xtask build-ebpf`,
+//! name it in [`object::Programs`] if it is attached once, or in [`prober`] if it is attached per file, and say in
+//! [`Degraded`] what is lost where it does not load.
+#![allow(unsafe_code, reason = "the perf ring and plain-old-data map values need it; each block says why it holds")]
+
+mod btf;
+pub mod clock;
+mod counters;
+mod mappings;
+mod object;
+mod offsets;
+mod privilege;
+mod prober;
+mod rings;
+
+pub use counters::{KernelCounters, KernelCounts};
+pub use mappings::{Mapping, MappingEvent, MappingEvents};
+pub use object::{Degraded, LoadError, Loaded, Settings, load};
+pub use privilege::{Missing, check as check_privilege};
+pub use prober::{ProbeError, ProbeFunction, Prober};
+pub use rings::{Rings, Waker};

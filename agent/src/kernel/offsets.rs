@@ -1,0 +1,58 @@
+//! The offsets that the kernel programs are given, and what is lost without each.
+
+use inferscope_common::config::{MISSING, Offsets};
+
+use super::btf::Btf;
+
+/// Offsets, with the members that this kernel does not have.
+#[derive(Debug)]
+pub struct Resolved {
+    /// What goes into the object.
+    pub offsets: Offsets,
+    /// `structure.member` of everything that was not found.
+    pub missing: Vec<&'static str>,
+}
+
+/// Looks every member up.
+pub fn resolve(btf: &Btf<'_>) -> Resolved {
+    let mut missing = Vec::new();
+    let mut find = |name: &'static str| {
+        let found = name.split_once('.').and_then(|(structure, member)| btf.offset_of(structure, member));
+        found.unwrap_or_else(|| {
+            missing.push(name);
+            MISSING
+        })
+    };
+    let offsets = Offsets {
+        task_files: find("task_struct.files"),
+        task_group_leader: find("task_struct.group_leader"),
+        task_start_boottime: find("task_struct.start_boottime"),
+        task_pid: find("task_struct.pid"),
+        task_tgid: find("task_struct.tgid"),
+        task_signal: find("task_struct.signal"),
+        task_exit_code: find("task_struct.exit_code"),
+        signal_live: find("signal_struct.live"),
+        signal_group_exit_code: find("signal_struct.group_exit_code"),
+        files_fdt: find("files_struct.fdt"),
+        fdtable_max_fds: find("fdtable.max_fds"),
+        fdtable_fd: find("fdtable.fd"),
+        file_inode: find("file.f_inode"),
+        file_private_data: find("file.private_data"),
+        inode_mode: find("inode.i_mode"),
+        inode_ino: find("inode.i_ino"),
+        socket_sk: find("socket.sk"),
+        sk_protocol: find("sock.sk_protocol"),
+        sk_err: find("sock.sk_err"),
+        skc_family: find("sock_common.skc_family"),
+        skc_state: find("sock_common.skc_state"),
+        skc_daddr: find("sock_common.skc_daddr"),
+        skc_rcv_saddr: find("sock_common.skc_rcv_saddr"),
+        skc_dport: find("sock_common.skc_dport"),
+        skc_num: find("sock_common.skc_num"),
+        skc_v6_daddr: find("sock_common.skc_v6_daddr"),
+        skc_v6_rcv_saddr: find("sock_common.skc_v6_rcv_saddr"),
+        tcp_write_seq: find("tcp_sock.write_seq"),
+        tcp_copied_seq: find("tcp_sock.copied_seq"),
+    };
+    Resolved { offsets, missing }
+}

@@ -1,0 +1,223 @@
+//! The two rings, read as one stream of records in the order of time, and the verdicts that go back.
+//!
+//! Payload and rare events travel on separate rings so that the one cannot starve the other, and their order
+//! matters: an address comes before the data it explains, a close after it. The rule: whenever a payload record
+//! is taken, all events written so far are taken too, and those with an earlier or equal stamp go first. An event
+//! with a later stamp waits until the bulk ring was found empty after that stamp.
+
+use std::{
+    collections::VecDeque,
+    io,
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+    sync::Arc,
+    time::Duration,
+};
+
+use aya::{
+    Ebpf,
+    maps::{Array, HashMap, MapData, RingBuf},
+};
+use inferscope_common::verdict::Verdict;
+
+use super::object::{LoadError, Plain};
+use crate::{record, time::Mono};
+
+/// Payload records that are handed out before a call of [`Rings::drain`] returns, so that its caller gets to do
+/// other work under a flood.
+const BATCH: usize = 8192;
+
+/// Pause between drains while records come: the price is at most this much delay, the gain is that the traced
+/// program never pays for a wake-up.
+const NAP: Duration = Duration::from_millis(2);
+
+/// Longest sleep when nothing comes: the bound on what a lost wake-up could cost.
+const SLEEP: Duration = Duration::from_millis(250);
+
+/// Reads both rings.
+pub struct Rings {
+    data: RingBuf<MapData>,
+    events: RingBuf<MapData>,
+    wake: Array<MapData, u32>,
+    verdicts: HashMap<MapData, u64, Plain<Verdict>>,
+    waiting: VecDeque<Vec<u8>>,
+    idle_rounds: u32,
+    waker: Waker,
+}
+
+/// Interrupts a [`Rings::wait`] from another thread or from a signal handler's thread.
+#[derive(Clone)]
+pub struct Waker(Arc<OwnedFd>);
+
+impl Waker {
+    /// A new one.
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: eventfd takes no pointers; the result is checked before it is used.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the descriptor was just made and nobody else has it.
+        Ok(Self(Arc::new(unsafe { OwnedFd::from_raw_fd(fd) })))
+    }
+
+    /// Makes the current or the next wait return at once.
+    pub fn wake(&self) {
+        let one = 1u64.to_ne_bytes();
+        // SAFETY: the buffer is eight bytes long, which is what an eventfd takes. A full counter already wakes.
+        unsafe { libc::write(self.0.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+    }
+
+    pub(super) fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+
+    fn clear(&self) {
+        let mut buffer = [0u8; 8];
+        // SAFETY: the buffer is eight bytes long; the descriptor does not block.
+        unsafe { libc::read(self.0.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) };
+    }
+}
+
+impl Rings {
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, LoadError> {
+        let data = ring(ebpf, "DATA")?;
+        let events = ring(ebpf, "EVENTS")?;
+        let wake = ebpf.take_map("WAKE").ok_or(LoadError::Lacks("map WAKE"))?;
+        let wake = Array::try_from(wake).map_err(|error| LoadError::Map("WAKE", error))?;
+        let verdicts = ebpf.take_map("VERDICTS").ok_or(LoadError::Lacks("map VERDICTS"))?;
+        let verdicts = HashMap::try_from(verdicts).map_err(|error| LoadError::Map("VERDICTS", error))?;
+        let waker = Waker::new().map_err(|error| LoadError::Object(aya::EbpfError::from(map_error(error))))?;
+        Ok(Self { data, events, wake, verdicts, waiting: VecDeque::new(), idle_rounds: 0, waker })
+    }
+
+    /// A handle that ends waits early.
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    /// Waits until there may be something to read. Returns at once after a [`Waker::wake`].
+    pub fn wait(&mut self) {
+        if self.idle_rounds < 3 {
+            self.poll(&[self.waker.as_raw_fd()], NAP);
+        } else {
+            // Say that we sleep, then look once more: a record written between the two has no one else to notice it.
+            let _ = self.wake.set(0, 1, 0);
+            if self.data_is_waiting() {
+                return;
+            }
+            self.poll(&[self.waker.as_raw_fd(), self.data.as_raw_fd(), self.events.as_raw_fd()], SLEEP);
+        }
+        self.waker.clear();
+    }
+
+    fn data_is_waiting(&mut self) -> bool {
+        // Taking an item out would consume it; a poll with no time-out looks at the positions.
+        self.poll(&[self.data.as_raw_fd(), self.events.as_raw_fd()], Duration::ZERO)
+    }
+
+    fn poll(&self, fds: &[RawFd], timeout: Duration) -> bool {
+        let mut fds: Vec<libc::pollfd> =
+            fds.iter().map(|&fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
+        // SAFETY: pointer and length describe the vector, which outlives the call.
+        let ready =
+            unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout.as_millis() as libc::c_int) };
+        ready > 0
+    }
+
+    /// Hands out records in the order of time until both rings are empty or a batch is full; true in the latter case.
+    /// `now` must read the clock of the records.
+    pub fn drain(&mut self, now: impl Fn() -> Mono, mut sink: impl FnMut(&[u8])) -> bool {
+        let began = now();
+        let Self { data, events, waiting, .. } = self;
+        let mut taken = 0;
+        while let Some(item) = data.next() {
+            take_events(events, waiting);
+            release(waiting, record::time_of(&item), &mut sink);
+            sink(&item);
+            taken += 1;
+            if taken == BATCH {
+                self.idle_rounds = 0;
+                return true;
+            }
+        }
+        take_events(events, waiting);
+        let before = waiting.len();
+        // Every payload record stamped before `began` has been handed out by now.
+        release(waiting, Some(began), &mut sink);
+        let idle = taken == 0 && before == waiting.len() && waiting.is_empty();
+        self.idle_rounds = if idle { self.idle_rounds.saturating_add(1) } else { 0 };
+        false
+    }
+
+    /// Hands out the events that are still held back. For the end, when the programs are detached.
+    pub fn flush(&mut self, sink: impl FnMut(&[u8])) {
+        release(&mut self.waiting, None, sink);
+    }
+
+    /// Answers about a stream. A full table loses the answer, which costs copying and nothing else.
+    pub fn answer(&mut self, address: u64, verdict: Verdict) {
+        let _ = self.verdicts.insert(address, Plain(verdict), 0);
+    }
+}
+
+fn ring(ebpf: &mut Ebpf, name: &'static str) -> Result<RingBuf<MapData>, LoadError> {
+    let map = ebpf.take_map(name).ok_or(LoadError::Lacks(name))?;
+    RingBuf::try_from(map).map_err(|error| LoadError::Map(name, error))
+}
+
+fn map_error(error: io::Error) -> aya::maps::MapError {
+    aya::maps::MapError::IoError(error)
+}
+
+fn take_events(events: &mut RingBuf<MapData>, waiting: &mut VecDeque<Vec<u8>>) {
+    while let Some(item) = events.next() {
+        // Nearly sorted already: stamps of two processors can swap by microseconds.
+        let time = record::time_of(&item);
+        let at = waiting.iter().rposition(|held| record::time_of(held) <= time).map_or(0, |i| i + 1);
+        waiting.insert(at, item.to_vec());
+    }
+}
+
+/// Hands out the held events with a stamp up to `until`; all of them if there is none.
+fn release(waiting: &mut VecDeque<Vec<u8>>, until: Option<Mono>, mut sink: impl FnMut(&[u8])) {
+    while let Some(first) = waiting.front() {
+        if until.is_some() && record::time_of(first) > until {
+            return;
+        }
+        sink(first);
+        waiting.pop_front();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(time: u64) -> Vec<u8> {
+        let mut bytes = vec![0; 16];
+        bytes[8..].copy_from_slice(&time.to_ne_bytes());
+        bytes
+    }
+
+    #[test]
+    fn events_are_released_up_to_the_stamp_and_in_order() {
+        let mut waiting = VecDeque::from([event(1), event(5), event(9)]);
+        let mut seen = Vec::new();
+        release(&mut waiting, Some(Mono(5)), |e| seen.push(record::time_of(e).unwrap().0));
+        assert_eq!((seen, waiting.len()), (vec![1, 5], 1));
+        release(&mut waiting, None, |_| ());
+        assert!(waiting.is_empty());
+    }
+
+    #[test]
+    fn a_waker_ends_a_wait_that_has_not_begun() {
+        let waker = Waker::new().unwrap();
+        waker.wake();
+        let mut fd = libc::pollfd { fd: waker.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one descriptor, which lives on the stack for the length of the call.
+        assert_eq!(unsafe { libc::poll(&mut fd, 1, 0) }, 1);
+        waker.clear();
+        // SAFETY: as above.
+        assert_eq!(unsafe { libc::poll(&mut fd, 1, 0) }, 0);
+    }
+}

@@ -1,0 +1,392 @@
+//! From bytes of a ring, or of a recording, to [`Record`]s.
+//!
+//! Owns the reading side of the ABI in `inferscope-common`, and the two records that only userspace writes
+//! ([`Record::Process`]). Checks every length: a recording may be damaged or made by an adversary. Needs no
+//! `unsafe`: members are read by position, and the positions are asserted against the ABI in the tests.
+//!
+//! To add a record: see `inferscope-common`; here it takes a variant, a branch of [`parse`] and a line in the
+//! round-trip test.
+
+use inferscope_common::record as abi;
+use thiserror::Error;
+
+use crate::{host::ProcessIdentity, time::Mono};
+
+/// Kind of [`Record::Process`]; outside the range that kernel programs use.
+const KIND_PROCESS: u16 = 0x100;
+
+/// Direction of bytes, seen from the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// Into the process.
+    Read,
+    /// Out of the process.
+    Write,
+}
+
+/// Where plaintext was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// Socket system calls.
+    Syscall,
+    /// OpenSSL's functions.
+    OpenSsl,
+}
+
+/// A kernel object's identity: its address, and what tells it from later users of the same address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectId {
+    /// Address.
+    pub address: u64,
+    /// Inode number of a socket; time of first sight of a TLS stream.
+    pub generation: u64,
+}
+
+/// What every record says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// When.
+    pub time: Mono,
+    /// Thread group, 0 for nobody's.
+    pub tgid: u32,
+    /// Thread.
+    pub tid: u32,
+    /// Start of the thread group's leader, ns since boot; 0 when unknown.
+    pub start_ns: u64,
+}
+
+/// One record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record<'a> {
+    /// Bytes of a stream.
+    Data(Origin, Data<'a>),
+    /// Addresses of a socket.
+    Socket(Origin, Socket),
+    /// A socket changed its TCP state.
+    SocketState(Origin, SocketState),
+    /// A TLS stream uses a socket.
+    TlsBind {
+        /// Common part.
+        origin: Origin,
+        /// The TLS stream.
+        tls: ObjectId,
+        /// The socket.
+        socket: ObjectId,
+    },
+    /// A TLS stream is gone.
+    TlsClose {
+        /// Common part.
+        origin: Origin,
+        /// The TLS stream.
+        tls: ObjectId,
+    },
+    /// A process began.
+    Fork {
+        /// The parent.
+        origin: Origin,
+        /// Thread group of the child.
+        child: u32,
+        /// Start of the child.
+        child_start_ns: u64,
+    },
+    /// A process became another program.
+    Exec {
+        /// The process.
+        origin: Origin,
+    },
+    /// A process ended.
+    Exit {
+        /// The process.
+        origin: Origin,
+        /// Wait status as in `wait(2)`.
+        status: u32,
+    },
+    /// Who a process is; written by userspace before the process's first record.
+    Process(Origin, ProcessIdentity),
+}
+
+/// Bytes of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Data<'a> {
+    /// The stream.
+    pub stream: ObjectId,
+    /// Position of the first byte in its direction.
+    pub offset: u64,
+    /// Bytes of the direction left out on purpose so far.
+    pub skipped: u64,
+    /// Bytes of the whole call.
+    pub total: u32,
+    /// Turn of the stream.
+    pub turn: u32,
+    /// Direction.
+    pub direction: Direction,
+    /// Where it was read.
+    pub source: Source,
+    /// The bytes.
+    pub payload: &'a [u8],
+}
+
+/// Addresses of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Socket {
+    /// The socket.
+    pub id: ObjectId,
+    /// The process's end.
+    pub local: std::net::SocketAddr,
+    /// The other end.
+    pub peer: std::net::SocketAddr,
+}
+
+/// A TCP state change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketState {
+    /// The socket.
+    pub id: ObjectId,
+    /// State before.
+    pub old: u8,
+    /// State after.
+    pub new: u8,
+    /// `sk_err`.
+    pub error: u32,
+}
+
+/// Why bytes are no record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum RecordError {
+    /// Fewer bytes than the record says or needs.
+    #[error("record is cut off: {have} of {need} bytes")]
+    Short {
+        /// Bytes needed.
+        need: usize,
+        /// Bytes there.
+        have: usize,
+    },
+    /// A kind that this version does not know.
+    #[error("record has unknown kind {0}")]
+    UnknownKind(u16),
+    /// A member with a value outside its range.
+    #[error("record has a bad {0}")]
+    BadMember(&'static str),
+}
+
+/// Reads one record. `bytes` must hold exactly one.
+pub fn parse(bytes: &[u8]) -> Result<Record<'_>, RecordError> {
+    let mut r = Reader { bytes, at: 0 };
+    let len = r.u32()? as usize;
+    let kind = r.u16()?;
+    let _flags = r.u16()?;
+    let origin = Origin { time: Mono(r.u64()?), tgid: r.u32()?, tid: r.u32()?, start_ns: r.u64()? };
+    if len != bytes.len() {
+        return Err(RecordError::Short { need: len, have: bytes.len() });
+    }
+    Ok(match kind {
+        k if k == abi::Kind::Data as u16 => Record::Data(origin, data(&mut r)?),
+        k if k == abi::Kind::Socket as u16 => Record::Socket(origin, socket(&mut r)?),
+        k if k == abi::Kind::SocketState as u16 => {
+            let id = r.object()?;
+            let [old, new] = r.array()?;
+            r.u16()?;
+            Record::SocketState(origin, SocketState { id, old, new, error: r.u32()? })
+        }
+        k if k == abi::Kind::TlsBind as u16 => Record::TlsBind { origin, tls: r.object()?, socket: r.object()? },
+        k if k == abi::Kind::TlsClose as u16 => Record::TlsClose { origin, tls: r.object()? },
+        k if k == abi::Kind::Fork as u16 => {
+            let child = r.u32()?;
+            r.u32()?;
+            Record::Fork { origin, child, child_start_ns: r.u64()? }
+        }
+        k if k == abi::Kind::Exec as u16 => Record::Exec { origin },
+        k if k == abi::Kind::Exit as u16 => Record::Exit { origin, status: r.u32()? },
+        KIND_PROCESS => {
+            let identity = serde_json::from_slice(r.rest()).map_err(|_| RecordError::BadMember("process"))?;
+            Record::Process(origin, identity)
+        }
+        other => return Err(RecordError::UnknownKind(other)),
+    })
+}
+
+/// Length that a record at the beginning of `bytes` claims, if there is enough of it to tell.
+pub fn claimed_len(bytes: &[u8]) -> Option<usize> {
+    bytes.first_chunk().map(|b| u32::from_ne_bytes(*b) as usize)
+}
+
+/// Time stamp of a record, for putting two rings in order without reading more.
+pub fn time_of(bytes: &[u8]) -> Option<Mono> {
+    bytes.get(8..16)?.first_chunk().map(|b| Mono(u64::from_ne_bytes(*b)))
+}
+
+/// Writes a [`Record::Process`].
+pub fn encode_process(origin: &Origin, identity: &ProcessIdentity) -> Vec<u8> {
+    // A struct of strings and integers always serialises.
+    let body = serde_json::to_vec(identity).unwrap_or_default();
+    let len = size_of::<abi::Header>() + body.len();
+    let mut out = Vec::with_capacity(len);
+    out.extend_from_slice(&(len as u32).to_ne_bytes());
+    out.extend_from_slice(&KIND_PROCESS.to_ne_bytes());
+    out.extend_from_slice(&[0, 0]);
+    out.extend_from_slice(&origin.time.0.to_ne_bytes());
+    out.extend_from_slice(&origin.tgid.to_ne_bytes());
+    out.extend_from_slice(&origin.tid.to_ne_bytes());
+    out.extend_from_slice(&origin.start_ns.to_ne_bytes());
+    out.extend_from_slice(&body);
+    out
+}
+
+fn data<'a>(r: &mut Reader<'a>) -> Result<Data<'a>, RecordError> {
+    let stream = r.object()?;
+    let (offset, skipped) = (r.u64()?, r.u64()?);
+    let (total, captured, turn) = (r.u32()?, r.u32()? as usize, r.u32()?);
+    let [direction, source, _, _] = r.array()?;
+    let direction = match direction {
+        abi::READ => Direction::Read,
+        abi::WRITE => Direction::Write,
+        _ => return Err(RecordError::BadMember("direction")),
+    };
+    let source = match source {
+        abi::SOURCE_SYSCALL => Source::Syscall,
+        abi::SOURCE_OPENSSL => Source::OpenSsl,
+        _ => return Err(RecordError::BadMember("source")),
+    };
+    let payload = r.rest();
+    if payload.len() != captured {
+        return Err(RecordError::BadMember("captured"));
+    }
+    // Positions are added to lengths everywhere; one that is near the end of the number space is no position.
+    if offset > u64::MAX / 2 {
+        return Err(RecordError::BadMember("offset"));
+    }
+    Ok(Data { stream, offset, skipped, total, turn, direction, source, payload })
+}
+
+fn socket(r: &mut Reader<'_>) -> Result<Socket, RecordError> {
+    const AF_INET: u16 = 2;
+    const AF_INET6: u16 = 10;
+    let id = r.object()?;
+    let (local, remote): ([u8; 16], [u8; 16]) = (r.array()?, r.array()?);
+    let (local_port, remote_port, family) = (r.u16()?, r.u16()?, r.u16()?);
+    let ip = |bytes: [u8; 16]| match family {
+        AF_INET => Ok(std::net::IpAddr::from([bytes[0], bytes[1], bytes[2], bytes[3]])),
+        // An IPv4 connection through an IPv6 socket: say it as what it is, so that both ends match.
+        AF_INET6 => Ok(std::net::Ipv6Addr::from(bytes).to_canonical()),
+        _ => Err(RecordError::BadMember("family")),
+    };
+    Ok(Socket { id, local: (ip(local)?, local_port).into(), peer: (ip(remote)?, remote_port).into() })
+}
+
+struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], RecordError> {
+        let chunk = self.bytes.get(self.at..).and_then(|rest| rest.first_chunk::<N>());
+        let chunk = chunk.ok_or(RecordError::Short { need: self.at + N, have: self.bytes.len() })?;
+        self.at += N;
+        Ok(*chunk)
+    }
+
+    fn u16(&mut self) -> Result<u16, RecordError> {
+        self.array().map(u16::from_ne_bytes)
+    }
+
+    fn u32(&mut self) -> Result<u32, RecordError> {
+        self.array().map(u32::from_ne_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64, RecordError> {
+        self.array().map(u64::from_ne_bytes)
+    }
+
+    fn object(&mut self) -> Result<ObjectId, RecordError> {
+        Ok(ObjectId { address: self.u64()?, generation: self.u64()? })
+    }
+
+    fn rest(&mut self) -> &'a [u8] {
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        self.at = self.bytes.len();
+        rest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::mem::offset_of;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A data record as a kernel program writes it, byte for byte through the ABI's own layout.
+    fn data_record(payload: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0u8; size_of::<abi::Data>()];
+        let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
+        let len = (size_of::<abi::Data>() + payload.len()) as u32;
+        put(offset_of!(abi::Data, header.len), &len.to_ne_bytes());
+        put(offset_of!(abi::Data, header.kind), &(abi::Kind::Data as u16).to_ne_bytes());
+        put(offset_of!(abi::Data, header.time_ns), &77u64.to_ne_bytes());
+        put(offset_of!(abi::Data, header.tgid), &5u32.to_ne_bytes());
+        put(offset_of!(abi::Data, header.tid), &6u32.to_ne_bytes());
+        put(offset_of!(abi::Data, header.start_ns), &7u64.to_ne_bytes());
+        put(offset_of!(abi::Data, id), &8u64.to_ne_bytes());
+        put(offset_of!(abi::Data, generation), &9u64.to_ne_bytes());
+        put(offset_of!(abi::Data, offset), &10u64.to_ne_bytes());
+        put(offset_of!(abi::Data, skipped), &11u64.to_ne_bytes());
+        put(offset_of!(abi::Data, total), &12u32.to_ne_bytes());
+        put(offset_of!(abi::Data, captured), &(payload.len() as u32).to_ne_bytes());
+        put(offset_of!(abi::Data, turn), &13u32.to_ne_bytes());
+        put(offset_of!(abi::Data, direction), &[abi::WRITE]);
+        put(offset_of!(abi::Data, source), &[abi::SOURCE_OPENSSL]);
+        bytes.extend_from_slice(payload);
+        bytes
+    }
+
+    #[test]
+    fn reads_what_the_abi_lays_out() {
+        let bytes = data_record(b"abc");
+        let Ok(Record::Data(origin, data)) = parse(&bytes) else { panic!("no data record") };
+        assert_eq!(origin, Origin { time: Mono(77), tgid: 5, tid: 6, start_ns: 7 });
+        assert_eq!(time_of(&bytes), Some(Mono(77)));
+        let expected = Data {
+            stream: ObjectId { address: 8, generation: 9 },
+            offset: 10,
+            skipped: 11,
+            total: 12,
+            turn: 13,
+            direction: Direction::Write,
+            source: Source::OpenSsl,
+            payload: b"abc",
+        };
+        assert_eq!(data, expected);
+    }
+
+    #[test]
+    fn process_records_come_back() {
+        let origin = Origin { time: Mono(1), tgid: 2, tid: 3, start_ns: 4 };
+        let identity = ProcessIdentity { pid: 2, comm: Some("python3".into()), uid: Some(7), ..Default::default() };
+        assert_eq!(parse(&encode_process(&origin, &identity)), Ok(Record::Process(origin, identity)));
+    }
+
+    #[test]
+    fn a_length_that_lies_is_refused() {
+        let mut bytes = data_record(b"abc");
+        bytes.pop();
+        assert!(matches!(parse(&bytes), Err(RecordError::Short { .. })));
+        let mut bytes = data_record(b"abc");
+        let at = offset_of!(abi::Data, captured);
+        bytes[at..at + 4].copy_from_slice(&900u32.to_ne_bytes());
+        assert_eq!(parse(&bytes), Err(RecordError::BadMember("captured")));
+    }
+
+    proptest! {
+        #[test]
+        fn noise_never_panics(mut bytes in prop::collection::vec(any::<u8>(), 0..200), kind in 0u16..12) {
+            if bytes.len() >= 6 {
+                let len = (bytes.len() as u32).to_ne_bytes();
+                bytes[..4].copy_from_slice(&len);
+                bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
+            }
+            let _ = parse(&bytes);
+        }
+    }
+}
