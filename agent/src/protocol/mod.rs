@@ -10,3 +10,4 @@
 //! fuzz target.
 
 pub mod json;
+pub mod sse;
