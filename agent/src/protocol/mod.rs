@@ -9,4 +9,6 @@
 //! `gap(len)` that says what a hole does to it, the split-invariance property test that the others have, and a
 //! fuzz target.
 
+pub mod http1;
 pub mod json;
+pub mod sse;

@@ -1,0 +1,29 @@
+//! HTTP/1.x, one direction of one connection (RFC 9110 and RFC 9112).
+//!
+//! Owns where messages begin and end and what of their heads may be known outside. Leaves to others: which
+//! response belongs to which request (the caller tells a response parser the methods with [`Parser::expect`]),
+//! content encodings, and what a body means.
+//!
+//! Headers are taken by allow-list. Credentials stand in heads, so nothing else is copied out of one, the bytes
+//! of a head are overwritten as soon as it has been read, and [`Parser`] has no `Debug`.
+//!
+//! A parser may be made in the middle of a connection and survives missing bytes. While it does not know where
+//! a message begins it looks for one at the start of each push only: programs write a message's beginning in a
+//! call of its own, and the middle of a body must not be taken for one. That is the one place where the cut into
+//! pushes matters; from a message's beginning on it does not.
+//!
+//! To let one more header out: add the field to [`Headers`], take it in `Fields::take`, and make sure
+//! that its value cannot be a credential. To name one more fault: add a constant to [`reason`].
+
+mod body;
+mod event;
+mod head;
+mod held;
+mod parser;
+pub mod reason;
+mod start;
+#[cfg(test)]
+mod tests;
+
+pub use event::{End, Event, Headers, RequestHead, ResponseHead};
+pub use parser::Parser;

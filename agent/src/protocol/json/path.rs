@@ -1,0 +1,116 @@
+//! The way from the document's root to the current value.
+//!
+//! Owns the containers that are open. Storage is one string for all keys, so that following a document allocates
+//! nothing once the string has grown to the longest path.
+
+use super::Step;
+
+/// Deepest nesting that is followed. The deepest body of any supported API stays below 20; a bound keeps a
+/// document of brackets from being a long walk for nothing.
+pub(super) const MAX_DEPTH: usize = 64;
+
+/// Longest path that is handed out. The values that the APIs define lie at most seven steps down.
+const MAX_PATH: usize = 8;
+
+/// Stack of open containers.
+pub(super) struct Path {
+    depth: usize,
+    /// Bit `d` says that the container at depth `d` is an array.
+    arrays: u64,
+    /// The outermost containers; those further in are only counted.
+    frames: [Frame; MAX_PATH],
+    /// Keys on the way to the current value, one after the other.
+    keys: String,
+}
+
+/// The current member or element of a container.
+#[derive(Clone, Copy)]
+enum Frame {
+    /// Range in `Path::keys`.
+    Key {
+        start: usize,
+        end: usize,
+    },
+    Index(u32),
+}
+
+impl Path {
+    pub(super) fn new() -> Self {
+        Self { depth: 0, arrays: 0, frames: [Frame::Index(0); MAX_PATH], keys: String::new() }
+    }
+
+    /// Back to the root.
+    pub(super) fn clear(&mut self) {
+        self.depth = 0;
+        self.keys.clear();
+    }
+
+    pub(super) fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// Whether the innermost container is an array.
+    pub(super) fn in_array(&self) -> bool {
+        self.depth > 0 && self.arrays >> (self.depth - 1) & 1 == 1
+    }
+
+    /// The steps, unless there are more than are handed out.
+    pub(super) fn with_steps(&self, then: impl FnOnce(&[Step<'_>])) {
+        let Some(frames) = self.frames.get(..self.depth) else { return };
+        let mut steps = [Step::Index(0); MAX_PATH];
+        for (step, frame) in steps.iter_mut().zip(frames) {
+            *step = match *frame {
+                Frame::Key { start, end } => Step::Key(self.keys.get(start..end).unwrap_or_default()),
+                Frame::Index(index) => Step::Index(index),
+            };
+        }
+        then(&steps[..self.depth]);
+    }
+
+    /// Whether [`Self::with_steps`] does anything.
+    pub(super) fn is_told(&self) -> bool {
+        self.depth <= MAX_PATH
+    }
+
+    /// Goes into a container. The caller keeps to [`MAX_DEPTH`].
+    pub(super) fn enter(&mut self, array: bool) {
+        let bit = 1 << self.depth;
+        self.arrays = if array { self.arrays | bit } else { self.arrays & !bit };
+        if let Some(frame) = self.frames.get_mut(self.depth) {
+            let at = self.keys.len();
+            *frame = if array { Frame::Index(0) } else { Frame::Key { start: at, end: at } };
+        }
+        self.depth += 1;
+    }
+
+    /// Leaves the innermost container.
+    pub(super) fn leave(&mut self) {
+        self.depth = self.depth.saturating_sub(1);
+        if let Some(&Frame::Key { start, .. }) = self.frames.get(self.depth) {
+            self.keys.truncate(start);
+        }
+    }
+
+    /// On to the next element of the innermost array.
+    pub(super) fn next_element(&mut self) {
+        if let Some(Frame::Index(index)) = self.innermost() {
+            *index = index.saturating_add(1);
+        }
+    }
+
+    /// On to the member `key` of the innermost object.
+    pub(super) fn set_key(&mut self, key: &str) {
+        if let Some(&mut Frame::Key { start, .. }) = self.innermost() {
+            self.keys.truncate(start);
+            self.keys.push_str(key);
+            let end = self.keys.len();
+            if let Some(frame) = self.innermost() {
+                *frame = Frame::Key { start, end };
+            }
+        }
+    }
+
+    fn innermost(&mut self) -> Option<&mut Frame> {
+        self.depth.checked_sub(1).and_then(|at| self.frames.get_mut(at))
+    }
+}
