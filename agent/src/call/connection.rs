@@ -1,0 +1,341 @@
+//! One connection of one process: two directions of bytes in, exchanges out.
+//!
+//! Owns which direction carries requests, the pairing of requests and responses (HTTP/1.1 answers in order), and
+//! when an exchange begins and ends. Says what it wants of the kernel side ([`Step::Answer`]).
+
+use std::collections::VecDeque;
+
+use inferscope_common::verdict::{DROP, FOLLOW, REJECT};
+
+use super::{
+    HttpFacts, Side,
+    exchange::{ClosedBy, Ended, Exchange, Part},
+};
+use crate::{
+    llm::{Options, Proof, RequestLine, Session},
+    protocol::http1::{End, Event, Parser, RequestHead, ResponseHead},
+    record::Direction,
+    stream::{Lane, Piece},
+    time::Mono,
+};
+
+/// Requests that may wait for their responses on one connection. Real clients do not pipeline; a hostile one must
+/// not grow memory.
+const MAX_PIPELINED: usize = 64;
+
+/// What a connection reports while it takes bytes.
+pub enum Step {
+    /// An exchange began, with this number and at this time.
+    Began(u64, Mono),
+    /// An exchange is over.
+    Over(Box<Exchange>, Ended),
+    /// The kernel side should do this with the stream (`inferscope_common::verdict`).
+    Answer(u32),
+    /// Bytes that belong to no message.
+    Unparsed(u64),
+    /// Bytes that could not be understood, and why.
+    Malformed(&'static str),
+    /// An exchange was given up because too many were waiting.
+    Overflow,
+}
+
+/// What a connection is told once.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ConnectionOptions {
+    /// Passed to every model session.
+    pub session: Options,
+    /// Follow every HTTP exchange.
+    pub all_http: bool,
+}
+
+/// State of one connection. Bounded: two lanes, two parsers and [`MAX_PIPELINED`] exchanges.
+pub struct Connection {
+    side: Option<Side>,
+    read: Lane,
+    write: Lane,
+    requests: Parser,
+    responses: Parser,
+    pairing: Pairing,
+    /// Whether anybody was seen to close, and who first.
+    closed_by: Option<ClosedBy>,
+    last_seen: Mono,
+}
+
+impl Connection {
+    /// A connection that nothing is known of.
+    pub fn new(options: ConnectionOptions) -> Self {
+        Self {
+            side: None,
+            read: Lane::default(),
+            write: Lane::default(),
+            requests: Parser::requests(),
+            responses: Parser::responses(),
+            pairing: Pairing { options, exchanges: VecDeque::new(), uploading: None, pending: [None; 2], began: 0 },
+            closed_by: None,
+            last_seen: Mono(0),
+        }
+    }
+
+    /// The process's role, once known.
+    pub fn side(&self) -> Option<Side> {
+        self.side
+    }
+
+    /// When bytes last came.
+    pub fn last_seen(&self) -> Mono {
+        self.last_seen
+    }
+
+    /// Whether an exchange is under way.
+    pub fn is_busy(&self) -> bool {
+        !self.pairing.exchanges.is_empty()
+    }
+
+    /// Puts a payload into its direction's order.
+    pub fn place<'a>(&mut self, direction: Direction, offset: u64, skipped: u64, payload: &'a [u8]) -> Piece<'a> {
+        match direction {
+            Direction::Read => self.read.accept(offset, skipped, payload),
+            Direction::Write => self.write.accept(offset, skipped, payload),
+        }
+    }
+
+    /// Takes a piece of one direction.
+    pub fn push(&mut self, at: Mono, direction: Direction, piece: &Piece<'_>, steps: &mut dyn FnMut(Step)) {
+        self.last_seen = self.last_seen.max(at);
+        let Some(part) = self.part_of(direction, piece.bytes) else {
+            steps(Step::Unparsed(piece.bytes.len() as u64));
+            return;
+        };
+        let missing = piece.skipped + piece.lost;
+        if missing > 0 {
+            self.feed(at, part, Input::Gap(missing), steps);
+        }
+        if !piece.bytes.is_empty() {
+            self.pairing.pending[part as usize].get_or_insert(at);
+            self.feed(at, part, Input::Bytes(piece.bytes), steps);
+        }
+    }
+
+    /// Somebody closes, or has closed their half. The first to do so is remembered.
+    pub fn closing(&mut self, by: ClosedBy) {
+        self.closed_by.get_or_insert(by);
+    }
+
+    /// The connection is gone. `by` is who did it, unless that was seen before.
+    pub fn close(&mut self, by: ClosedBy, steps: &mut dyn FnMut(Step)) {
+        let by = self.closed_by.unwrap_or(by);
+        let at = self.last_seen;
+        self.feed(at, Part::Request, Input::Close, steps);
+        // A response without a length ends with the connection, and is then whole.
+        self.feed(at, Part::Response, Input::Close, steps);
+        self.give_up(Ended::Closed(by), steps);
+    }
+
+    /// Ends every open exchange.
+    pub fn give_up(&mut self, ended: Ended, steps: &mut dyn FnMut(Step)) {
+        self.pairing.uploading = None;
+        for exchange in self.pairing.exchanges.drain(..) {
+            steps(Step::Over(Box::new(exchange), ended));
+        }
+    }
+
+    /// Which part of the exchange a direction carries. Decided by the first bytes that can be told.
+    fn part_of(&mut self, direction: Direction, bytes: &[u8]) -> Option<Part> {
+        if self.side.is_none() {
+            let responds = bytes.starts_with(b"HTTP/1.");
+            let requests = bytes.first().is_some_and(u8::is_ascii_uppercase) && !responds;
+            self.side = match (direction, requests, responds) {
+                (Direction::Read, true, _) | (Direction::Write, _, true) => Some(Side::Server),
+                (Direction::Write, true, _) | (Direction::Read, _, true) => Some(Side::Client),
+                _ => None,
+            };
+        }
+        Some(match (self.side?, direction) {
+            (Side::Server, Direction::Read) | (Side::Client, Direction::Write) => Part::Request,
+            _ => Part::Response,
+        })
+    }
+
+    fn feed(&mut self, at: Mono, part: Part, input: Input<'_>, steps: &mut dyn FnMut(Step)) {
+        let Self { requests, responses, pairing, .. } = self;
+        match part {
+            Part::Request => input.give(requests, &mut |event| pairing.on_request(at, event, responses, steps)),
+            Part::Response => {
+                let mut tunnel = false;
+                input.give(responses, &mut |event| tunnel |= pairing.on_response(at, event, steps));
+                if tunnel {
+                    requests.tunnel(&mut |_| ());
+                }
+            }
+        }
+    }
+}
+
+/// What a parser is given.
+enum Input<'a> {
+    Bytes(&'a [u8]),
+    Gap(u64),
+    Close,
+}
+
+impl Input<'_> {
+    fn give(self, parser: &mut Parser, sink: &mut dyn FnMut(Event<'_>)) {
+        match self {
+            Self::Bytes(bytes) => parser.push(bytes, sink),
+            Self::Gap(missing) => parser.gap(missing, sink),
+            Self::Close => parser.close(sink),
+        }
+    }
+}
+
+/// The exchanges of a connection, oldest first, and which of them the next event belongs to.
+struct Pairing {
+    options: ConnectionOptions,
+    exchanges: VecDeque<Exchange>,
+    /// Number of the exchange whose request is being read.
+    uploading: Option<u64>,
+    /// When the first byte of a message that is not yet recognised came, per part.
+    pending: [Option<Mono>; 2],
+    began: u64,
+}
+
+impl Pairing {
+    fn on_request(&mut self, at: Mono, event: Event<'_>, responses: &mut Parser, steps: &mut dyn FnMut(Step)) {
+        match event {
+            Event::Request(head) => {
+                responses.expect(&head.method);
+                self.begin(at, head, steps);
+            }
+            Event::Body(bytes) => {
+                if let Some(exchange) = self.uploading() {
+                    exchange.request_body(at, bytes);
+                }
+            }
+            Event::BodyGap(missing) => {
+                if let Some(exchange) = self.uploading() {
+                    exchange.gap(at, Part::Request, missing);
+                }
+            }
+            Event::End(end) => {
+                self.pending[Part::Request as usize] = None;
+                if let Some(exchange) = self.uploading() {
+                    if end == End::Lost {
+                        exchange.gap(at, Part::Request, 0);
+                    }
+                    exchange.request_end(at);
+                    let refuted = exchange.session.as_ref().is_some_and(|s| s.proof() == Proof::Refuted);
+                    if refuted && !self.options.all_http {
+                        steps(Step::Answer(DROP));
+                    }
+                }
+                self.uploading = None;
+            }
+            Event::Malformed(reason) => {
+                if let Some(exchange) = self.uploading() {
+                    exchange.malformed(at, Part::Request, reason);
+                }
+                self.on_malformed(reason, steps);
+            }
+            Event::Skipped(n) => steps(Step::Unparsed(n)),
+            Event::Response(_) | Event::Tunnel => {}
+        }
+    }
+
+    fn begin(&mut self, at: Mono, head: RequestHead, steps: &mut dyn FnMut(Step)) {
+        let line = RequestLine { method: &head.method, path: &head.path, host: head.host.as_deref() };
+        let session = Session::open(&line, &self.options.session);
+        let wanted = session.is_some() || self.options.all_http;
+        steps(Step::Answer(if wanted { FOLLOW } else { DROP }));
+        if self.exchanges.len() == MAX_PIPELINED {
+            self.exchanges.pop_front();
+            steps(Step::Overflow);
+        }
+        let number = self.began;
+        self.began += 1;
+        let start = self.pending[Part::Request as usize].take().unwrap_or(at);
+        let http =
+            HttpFacts { method: Some(head.method), path: Some(head.path), host: head.host, status: None };
+        let mut exchange = Exchange::new(number, start, http, session);
+        if head.headers.content_encoding.is_some() {
+            exchange.set_undecoded(at, Part::Request);
+        }
+        self.exchanges.push_back(exchange);
+        self.uploading = Some(number);
+        steps(Step::Began(number, start));
+    }
+
+    /// True if the connection stops speaking HTTP.
+    fn on_response(&mut self, at: Mono, event: Event<'_>, steps: &mut dyn FnMut(Step)) -> bool {
+        match event {
+            Event::Response(head) => self.on_response_head(at, &head, steps),
+            Event::Body(bytes) => {
+                if let Some(exchange) = self.exchanges.front_mut() {
+                    exchange.response_body(at, bytes);
+                }
+            }
+            Event::BodyGap(missing) => {
+                if let Some(exchange) = self.exchanges.front_mut() {
+                    exchange.gap(at, Part::Response, missing);
+                }
+            }
+            Event::End(end) => {
+                self.pending[Part::Response as usize] = None;
+                let ended = match end {
+                    End::Complete | End::Closed => Ended::Whole,
+                    // The connection says who closed it, right after this.
+                    End::Cut => return false,
+                    End::Lost => Ended::Lost,
+                };
+                if let Some(mut exchange) = self.exchanges.pop_front() {
+                    if end == End::Lost {
+                        exchange.gap(at, Part::Response, 0);
+                    }
+                    steps(Step::Over(Box::new(exchange), ended));
+                }
+            }
+            Event::Malformed(reason) => {
+                if let Some(exchange) = self.exchanges.front_mut() {
+                    exchange.malformed(at, Part::Response, reason);
+                }
+                self.on_malformed(reason, steps);
+            }
+            Event::Skipped(n) => steps(Step::Unparsed(n)),
+            Event::Tunnel => {
+                steps(Step::Answer(REJECT));
+                return true;
+            }
+            Event::Request(_) => {}
+        }
+        false
+    }
+
+    fn on_response_head(&mut self, at: Mono, head: &ResponseHead, steps: &mut dyn FnMut(Step)) {
+        if head.is_interim() {
+            self.pending[Part::Response as usize] = None;
+            return;
+        }
+        let started = self.pending[Part::Response as usize].take().unwrap_or(at);
+        let Some(exchange) = self.exchanges.front_mut() else {
+            // Joined after the request: the next one is seen whole.
+            steps(Step::Answer(DROP));
+            return;
+        };
+        exchange.response_head(at, started, head.status, head.headers.content_type.as_deref());
+        if head.headers.content_encoding.is_some() {
+            exchange.set_undecoded(at, Part::Response);
+        }
+    }
+
+    fn on_malformed(&mut self, reason: &'static str, steps: &mut dyn FnMut(Step)) {
+        if reason == crate::protocol::http1::reason::HTTP2 {
+            steps(Step::Answer(REJECT));
+        }
+        steps(Step::Malformed(reason));
+    }
+
+    fn uploading(&mut self) -> Option<&mut Exchange> {
+        let number = self.uploading?;
+        // The one that is being sent is nearly always the last.
+        self.exchanges.iter_mut().rev().find(|exchange| exchange.number == number)
+    }
+}

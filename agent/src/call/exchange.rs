@@ -1,0 +1,341 @@
+//! One request and its response, while they happen.
+//!
+//! Owns the times, chunk gaps and notes of one exchange. What the bodies mean is the model session's business;
+//! when the exchange is over is the connection's.
+
+use super::{Capture, Completion, HttpFacts, Note, NoteKind, Side, Timing, gaps::GapSketch};
+use crate::{
+    llm::{Facts, Proof, ResponseEvent, Session},
+    time::Mono,
+};
+
+/// Notes kept per call; more of the same kind add nothing.
+const MAX_NOTES: usize = 16;
+
+/// Which half of an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The request.
+    Request,
+    /// The response.
+    Response,
+}
+
+impl Part {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Response => "response",
+        }
+    }
+}
+
+/// Who ended a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClosedBy {
+    /// This process.
+    Local,
+    /// The other end.
+    Peer,
+    /// Not seen.
+    Unknown,
+}
+
+/// Why an exchange is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The response's framing came to its end.
+    Whole,
+    /// The connection closed first.
+    Closed(ClosedBy),
+    /// Missing or damaged bytes destroyed the framing.
+    Lost,
+    /// Nothing came for too long.
+    Idle,
+    /// The agent stops.
+    Shutdown,
+}
+
+/// An exchange under way.
+pub struct Exchange {
+    /// Counts the connection's exchanges.
+    pub number: u64,
+    /// First request byte.
+    pub start: Mono,
+    /// What HTTP said.
+    pub http: HttpFacts,
+    /// The model session, if the path is a model's.
+    pub session: Option<Session>,
+    request_end: Option<Mono>,
+    response_start: Option<Mono>,
+    first_event: Option<Mono>,
+    first_chunk: Option<Mono>,
+    last_chunk: Option<Mono>,
+    end: Mono,
+    chunk_count: u64,
+    gaps: GapSketch,
+    capture: Capture,
+    notes: Vec<Note>,
+    undecoded: [bool; 2],
+}
+
+/// What is left of an exchange when it is over.
+pub struct Outcome {
+    /// Times.
+    pub timing: Timing,
+    /// What HTTP said.
+    pub http: HttpFacts,
+    /// The model call's part.
+    pub facts: Option<Facts>,
+    /// Whether the response was an event stream.
+    pub streamed: bool,
+    /// Events with content.
+    pub chunk_count: u64,
+    /// Gaps between them.
+    pub gaps: GapSketch,
+    /// How it ended, if that was seen.
+    pub completion: Option<Completion>,
+    /// How much was seen.
+    pub capture: Capture,
+    /// Span events.
+    pub notes: Vec<Note>,
+}
+
+impl Exchange {
+    /// A new exchange, at its request's head.
+    pub fn new(number: u64, start: Mono, http: HttpFacts, session: Option<Session>) -> Self {
+        Self {
+            number,
+            start,
+            http,
+            session,
+            request_end: None,
+            response_start: None,
+            first_event: None,
+            first_chunk: None,
+            last_chunk: None,
+            end: start,
+            chunk_count: 0,
+            gaps: GapSketch::default(),
+            capture: Capture::Complete,
+            notes: Vec::new(),
+            undecoded: [false; 2],
+        }
+    }
+
+    /// Whether a body's encoding is not decoded; its bytes are then not shown to the session.
+    pub fn set_undecoded(&mut self, at: Mono, part: Part) {
+        self.undecoded[part as usize] = true;
+        self.note(at, NoteKind::Undecoded { part: part.as_str() });
+        if let Some(session) = &mut self.session {
+            match part {
+                Part::Request => session.request_gap(),
+                Part::Response => session.response_gap(),
+            }
+        }
+    }
+
+    /// Bytes of the request's body.
+    pub fn request_body(&mut self, at: Mono, bytes: &[u8]) {
+        self.end = self.end.max(at);
+        if let Some(session) = &mut self.session
+            && !self.undecoded[Part::Request as usize]
+        {
+            session.request_body(bytes);
+        }
+    }
+
+    /// The request is complete, or given up.
+    pub fn request_end(&mut self, at: Mono) {
+        self.end = self.end.max(at);
+        if self.request_end.is_none() {
+            self.request_end = Some(at);
+            if let Some(session) = &mut self.session {
+                session.request_end();
+            }
+        }
+    }
+
+    /// The response's head; `started` is when its first byte came.
+    pub fn response_head(&mut self, at: Mono, started: Mono, status: u16, content_type: Option<&str>) {
+        self.end = self.end.max(at);
+        self.response_start = Some(started);
+        self.http.status = Some(status);
+        if let Some(session) = &mut self.session {
+            session.response_head(status, content_type);
+        }
+    }
+
+    /// Bytes of the response's body.
+    pub fn response_body(&mut self, at: Mono, bytes: &[u8]) {
+        self.end = self.end.max(at);
+        if self.undecoded[Part::Response as usize] {
+            return;
+        }
+        if let Some(mut session) = self.session.take() {
+            session.response_body(bytes, &mut |event| self.event(at, event));
+            self.session = Some(session);
+        }
+    }
+
+    fn event(&mut self, at: Mono, event: ResponseEvent) {
+        self.first_event.get_or_insert(at);
+        if let ResponseEvent::Event { content: true } = event {
+            self.first_chunk.get_or_insert(at);
+            if let Some(last) = self.last_chunk {
+                self.gaps.record(at.since(last));
+            }
+            self.last_chunk = Some(at);
+            self.chunk_count += 1;
+        }
+    }
+
+    /// Bytes are missing.
+    pub fn gap(&mut self, at: Mono, part: Part, bytes: u64) {
+        self.capture = self.capture.max(Capture::Gap);
+        self.note(at, NoteKind::Gap { part: part.as_str(), bytes });
+        if let Some(session) = &mut self.session {
+            match part {
+                Part::Request => session.request_gap(),
+                Part::Response => session.response_gap(),
+            }
+        }
+    }
+
+    /// Bytes could not be understood.
+    pub fn malformed(&mut self, at: Mono, part: Part, reason: &'static str) {
+        self.note(at, NoteKind::Malformed { part: part.as_str(), reason });
+    }
+
+    fn note(&mut self, at: Mono, kind: NoteKind) {
+        if self.notes.len() < MAX_NOTES && self.notes.last().is_none_or(|last| last.kind != kind) {
+            self.notes.push(Note { at, kind });
+        }
+    }
+
+    /// Last byte so far.
+    pub fn last_seen(&self) -> Mono {
+        self.end
+    }
+
+    /// Closes the books. `None` if this was no call: not a model's path, or nothing in the bodies proved it.
+    pub fn finish(mut self, ended: Ended, side: Side, all_http: bool) -> Option<Outcome> {
+        let end = self.end;
+        // What a call that was cut off did say about its request is worth having.
+        self.request_end_if_open(end);
+        let mut session = self.session.take();
+        if let Some(session) = &mut session {
+            session.response_end(&mut |event| self.event(end, event));
+        }
+        let session = session.filter(|s| matches!(s.proof(), Proof::Request | Proof::Response));
+        if session.is_none() && !all_http {
+            return None;
+        }
+        let mut streamed = false;
+        let (mut finished, mut facts) = (false, None);
+        if let Some(session) = session {
+            streamed = session.is_stream();
+            finished = session.finished();
+            if let Some(reason) = session.malformed() {
+                self.malformed(end, Part::Response, reason);
+            }
+            facts = Some(session.into_facts());
+        }
+        if ended == Ended::Shutdown && !finished {
+            self.capture = self.capture.max(Capture::Truncated);
+        }
+        let completion = completion(ended, side, self.http.status, facts.as_ref(), finished || !streamed, finished);
+        Some(Outcome {
+            timing: Timing {
+                start: self.start,
+                request_end: self.request_end,
+                response_start: self.response_start,
+                first_event: self.first_event,
+                first_chunk: self.first_chunk,
+                last_chunk: self.last_chunk,
+                end,
+            },
+            http: self.http,
+            facts,
+            streamed,
+            chunk_count: self.chunk_count,
+            gaps: self.gaps,
+            completion,
+            capture: self.capture,
+            notes: self.notes,
+        })
+    }
+
+    fn request_end_if_open(&mut self, _at: Mono) {
+        if self.request_end.is_none()
+            && let Some(session) = &mut self.session
+        {
+            session.request_end();
+        }
+    }
+}
+
+/// How a call ended. `whole_is_done`: the end of the framing is enough; `finished`: the body said that it is over.
+fn completion(
+    ended: Ended,
+    side: Side,
+    status: Option<u16>,
+    facts: Option<&Facts>,
+    whole_is_done: bool,
+    finished: bool,
+) -> Option<Completion> {
+    if status.is_some_and(|s| s >= 400) || facts.is_some_and(|f| f.error.is_some()) {
+        return Some(Completion::Error);
+    }
+    let closed = |by| match (by, side) {
+        (ClosedBy::Local, Side::Client) | (ClosedBy::Peer, Side::Server) => Some(Completion::ClientClosed),
+        (ClosedBy::Local, Side::Server) | (ClosedBy::Peer, Side::Client) => Some(Completion::ServerClosed),
+        (ClosedBy::Unknown, _) => None,
+    };
+    let at_limit = facts.is_some_and(|f| f.response.finish_reasons.iter().any(|r| is_length(r)));
+    let done = if at_limit { Completion::Length } else { Completion::Done };
+    match ended {
+        // Clients leave after the sentinel, before the framing's own end: the call is no less done.
+        _ if finished => Some(done),
+        Ended::Whole if whole_is_done => Some(done),
+        // The framing is whole and the model had not finished: the server gave up in an orderly way.
+        Ended::Whole => Some(Completion::ServerClosed),
+        Ended::Closed(by) => closed(by),
+        Ended::Idle => Some(Completion::Idle),
+        Ended::Lost | Ended::Shutdown => None,
+    }
+}
+
+/// Finish reasons that mean "ran into the token limit", as providers spell them.
+fn is_length(reason: &str) -> bool {
+    matches!(reason, "length" | "max_tokens" | "MAX_TOKENS" | "max_output_tokens" | "limit" | "model_length")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_close_is_attributed_to_the_role_that_closed() {
+        let ended = |by, side| completion(Ended::Closed(by), side, Some(200), None, false, false);
+        assert_eq!(ended(ClosedBy::Local, Side::Client), Some(Completion::ClientClosed));
+        assert_eq!(ended(ClosedBy::Peer, Side::Client), Some(Completion::ServerClosed));
+        assert_eq!(ended(ClosedBy::Local, Side::Server), Some(Completion::ServerClosed));
+        assert_eq!(ended(ClosedBy::Peer, Side::Server), Some(Completion::ClientClosed));
+        assert_eq!(ended(ClosedBy::Unknown, Side::Server), None);
+    }
+
+    #[test]
+    fn an_answer_that_said_it_was_over_is_done_however_the_connection_ended() {
+        let ended = Ended::Closed(ClosedBy::Local);
+        assert_eq!(completion(ended, Side::Client, Some(200), None, true, true), Some(Completion::Done));
+    }
+
+    #[test]
+    fn an_error_status_is_an_error_even_when_the_body_came_whole() {
+        assert_eq!(
+            completion(Ended::Whole, Side::Client, Some(404), None, true, true),
+            Some(Completion::Error)
+        );
+    }
+}

@@ -1,0 +1,137 @@
+//! The two ends of one call on one host.
+//!
+//! Owns the rule that makes a server span the child of its client span: both were seen on the same connection at
+//! the same time. The order in which the two ends start is not certain (a send's stamp is taken when the system
+//! call returns, which can be after the other end has read), so whichever comes second makes the link.
+
+use std::{collections::HashMap, net::SocketAddr};
+
+use super::{Side, SpanIds};
+
+/// A connection, seen the same from both ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Tuple {
+    /// The end that sends requests.
+    pub client: SocketAddr,
+    /// The end that answers.
+    pub server: SocketAddr,
+}
+
+impl Tuple {
+    /// From one end's point of view.
+    pub fn new(side: Side, local: SocketAddr, peer: SocketAddr) -> Self {
+        match side {
+            Side::Client => Self { client: local, server: peer },
+            Side::Server => Self { client: peer, server: local },
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Ends {
+    client: Option<SpanIds>,
+    server: Option<ServerEnd>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct ServerEnd {
+    parent: Option<SpanIds>,
+}
+
+/// Calls under way, by connection. As large as the pipeline's table of connections at most, because every entry
+/// belongs to an open exchange of one of them.
+#[derive(Debug, Default)]
+pub struct Links {
+    open: HashMap<Tuple, Ends>,
+}
+
+impl Links {
+    /// A call starts.
+    pub fn start(&mut self, side: Side, tuple: Tuple, ids: SpanIds) {
+        let ends = self.open.entry(tuple).or_default();
+        match side {
+            Side::Client => {
+                ends.client = Some(ids);
+                if let Some(server) = &mut ends.server
+                    && server.parent.is_none()
+                {
+                    server.parent = Some(ids);
+                }
+            }
+            Side::Server => ends.server = Some(ServerEnd { parent: ends.client }),
+        }
+    }
+
+    /// A call is over. For a server's, gives the client span that caused it.
+    pub fn finish(&mut self, side: Side, tuple: Tuple) -> Option<SpanIds> {
+        let ends = self.open.get_mut(&tuple)?;
+        let parent = match side {
+            Side::Client => {
+                ends.client = None;
+                None
+            }
+            Side::Server => ends.server.take().and_then(|server| server.parent),
+        };
+        if ends.client.is_none() && ends.server.is_none() {
+            self.open.remove(&tuple);
+        }
+        parent
+    }
+
+    /// Calls that have started and not finished, both ends counted as one.
+    pub fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(n: u8) -> SpanIds {
+        SpanIds { trace: [n; 16], span: [n; 8], parent: None }
+    }
+
+    fn tuple() -> Tuple {
+        let (client, server) = ("127.0.0.1:5".parse().unwrap(), "127.0.0.1:80".parse().unwrap());
+        assert_eq!(Tuple::new(Side::Client, client, server), Tuple::new(Side::Server, server, client));
+        Tuple::new(Side::Client, client, server)
+    }
+
+    #[test]
+    fn links_whichever_end_starts_first() {
+        let mut links = Links::default();
+        links.start(Side::Client, tuple(), ids(1));
+        links.start(Side::Server, tuple(), ids(2));
+        assert_eq!(links.finish(Side::Server, tuple()), Some(ids(1)));
+        links.finish(Side::Client, tuple());
+
+        links.start(Side::Server, tuple(), ids(3));
+        links.start(Side::Client, tuple(), ids(4));
+        assert_eq!(links.finish(Side::Server, tuple()), Some(ids(4)));
+        links.finish(Side::Client, tuple());
+        assert!(links.is_empty());
+    }
+
+    #[test]
+    fn a_next_client_call_does_not_take_over_an_older_server_call() {
+        let mut links = Links::default();
+        links.start(Side::Client, tuple(), ids(1));
+        links.start(Side::Server, tuple(), ids(2));
+        links.finish(Side::Client, tuple());
+        links.start(Side::Client, tuple(), ids(3));
+        assert_eq!(links.finish(Side::Server, tuple()), Some(ids(1)));
+    }
+
+    #[test]
+    fn a_server_call_alone_has_no_parent() {
+        let mut links = Links::default();
+        links.start(Side::Server, tuple(), ids(2));
+        assert_eq!(links.finish(Side::Server, tuple()), None);
+    }
+}

@@ -1,0 +1,300 @@
+//! The pure pipeline: records in, finished calls and verdicts out.
+//!
+//! Owns the tables of connections, sockets, TLS bindings and processes, and with them the attribution of a call to
+//! what the kernel saw. No clock, no thread, no file: the same records give the same calls, live or replayed.
+//! Every table has a cap and a counter.
+
+mod table;
+#[cfg(test)]
+mod tests;
+
+use inferscope_common::verdict::Verdict;
+
+use crate::{
+    call::{
+        CaptureSource, FinishedCall, Side, SpanIds,
+        connection::{Connection, ConnectionOptions, Step},
+        exchange::{ClosedBy, Ended, Exchange},
+        ids::{self, Epoch},
+        link::{Links, Tuple},
+    },
+    record::{Data, ObjectId, Origin, Record, SocketState, Source},
+    selfstat::PipelineStats,
+    stream::StreamKey,
+    time::Mono,
+};
+use table::{Entry, Tables};
+
+/// `TCP_*` of include/net/tcp_states.h.
+mod tcp {
+    pub const ESTABLISHED: u8 = 1;
+    pub const FIN_WAIT1: u8 = 4;
+    pub const CLOSE: u8 = 7;
+    pub const CLOSE_WAIT: u8 = 8;
+}
+
+/// What the pipeline is told once.
+#[derive(Clone, Copy, Debug)]
+pub struct PipelineOptions {
+    /// Passed to every connection.
+    pub connection: ConnectionOptions,
+    /// An exchange on which nothing came for this long is given up, nanoseconds.
+    pub idle_ns: u64,
+    /// Sets this run's ids apart.
+    pub epoch: Epoch,
+}
+
+/// What comes out.
+#[derive(Debug)]
+pub enum Output {
+    /// A call is over.
+    Call(Box<FinishedCall>),
+    /// The kernel side should do this with the stream at an address.
+    Answer {
+        /// The stream.
+        address: u64,
+        /// The answer.
+        verdict: Verdict,
+    },
+}
+
+/// The pipeline.
+pub struct Pipeline {
+    options: PipelineOptions,
+    tables: Tables,
+    links: Links,
+    stats: PipelineStats,
+}
+
+impl Pipeline {
+    /// An empty one.
+    pub fn new(options: PipelineOptions) -> Self {
+        Self { options, tables: Tables::default(), links: Links::default(), stats: PipelineStats::default() }
+    }
+
+    /// Counters so far.
+    pub fn stats(&self) -> &PipelineStats {
+        &self.stats
+    }
+
+    /// Connections known.
+    pub fn connection_count(&self) -> usize {
+        self.tables.connections.len()
+    }
+
+    /// A record that could not be read.
+    pub fn on_bad_record(&mut self) {
+        self.stats.records += 1;
+        self.stats.records_bad += 1;
+    }
+
+    /// Takes a record.
+    pub fn on_record(&mut self, record: Record<'_>, out: &mut dyn FnMut(Output)) {
+        self.stats.records += 1;
+        match record {
+            Record::Data(origin, data) => self.on_data(&origin, &data, out),
+            Record::Socket(_, socket) => self.tables.learn_socket(socket),
+            Record::SocketState(_, state) => self.on_socket_state(&state, out),
+            Record::TlsBind { origin, tls, socket } => {
+                self.tables.bind(StreamKey::Tls { tgid: origin.tgid, object: tls }, socket);
+            }
+            Record::TlsClose { origin, tls } => {
+                let key = StreamKey::Tls { tgid: origin.tgid, object: tls };
+                // The library's object goes before the socket does: on a known socket whose other end is still
+                // there, this process is the one that leaves.
+                let by = if self.tables.is_bound(key) { ClosedBy::Local } else { ClosedBy::Unknown };
+                self.close(key, by, out);
+            }
+            Record::Fork { .. } => {}
+            Record::Exec { origin } => self.close_tls_of(origin.tgid, out),
+            Record::Exit { origin, .. } => {
+                self.close_tls_of(origin.tgid, out);
+                self.tables.processes.forget(origin.tgid);
+            }
+            Record::Process(origin, identity) => self.tables.processes.learn(origin.tgid, identity),
+        }
+    }
+
+    /// Gives up what has been idle for too long. `now` is on the records' clock.
+    pub fn on_tick(&mut self, now: Mono, out: &mut dyn FnMut(Output)) {
+        for key in self.tables.idle_since(Mono(now.0.saturating_sub(self.options.idle_ns))) {
+            self.with_connection(key, out, |connection, steps| connection.give_up(Ended::Idle, steps));
+        }
+    }
+
+    /// Reports the calls that are still under way. For the end.
+    pub fn finish(&mut self, out: &mut dyn FnMut(Output)) {
+        for key in self.tables.keys() {
+            self.with_connection(key, out, |connection, steps| connection.give_up(Ended::Shutdown, steps));
+        }
+    }
+
+    fn on_data(&mut self, origin: &Origin, data: &Data<'_>, out: &mut dyn FnMut(Output)) {
+        self.stats.received += data.payload.len() as u64;
+        let key = match data.source {
+            Source::Syscall => StreamKey::Socket(data.stream),
+            Source::OpenSsl => StreamKey::Tls { tgid: origin.tgid, object: data.stream },
+        };
+        if let Some(earlier) = self.tables.replaced_by(key) {
+            self.close(earlier, ClosedBy::Unknown, out);
+        }
+        let options = self.options.connection;
+        let fresh = || Entry {
+            connection: Connection::new(options),
+            tgid: origin.tgid,
+            start_ns: origin.start_ns,
+            source: data.source,
+            turn: 0,
+        };
+        let Some(entry) = self.tables.entry(key, fresh) else {
+            self.stats.refused += data.payload.len() as u64;
+            self.stats.connections_refused += 1;
+            return;
+        };
+        // A prefork server's child takes over a connection that its parent accepted: the one that moves the bytes is
+        // the one that serves.
+        (entry.tgid, entry.start_ns, entry.turn) = (origin.tgid, origin.start_ns, data.turn);
+        let piece = entry.connection.place(data.direction, data.offset, data.skipped, data.payload);
+        self.stats.repeated += piece.repeated;
+        self.stats.delivered += piece.bytes.len() as u64;
+        self.stats.lost += piece.lost;
+        self.with_connection(key, out, |connection, steps| {
+            connection.push(origin.time, data.direction, &piece, steps);
+        });
+    }
+
+    fn on_socket_state(&mut self, state: &SocketState, out: &mut dyn FnMut(Output)) {
+        let by = match (state.old, state.new) {
+            (_, tcp::CLOSE_WAIT) => Some(ClosedBy::Peer),
+            (tcp::ESTABLISHED, tcp::FIN_WAIT1) => Some(ClosedBy::Local),
+            // Straight from open to closed is a reset, the other end's if it left an error.
+            (tcp::ESTABLISHED, tcp::CLOSE) if state.error != 0 => Some(ClosedBy::Peer),
+            (tcp::ESTABLISHED, tcp::CLOSE) => Some(ClosedBy::Local),
+            _ => None,
+        };
+        for key in self.tables.streams_of(state.id) {
+            if let (Some(by), Some(entry)) = (by, self.tables.connections.get_mut(&key)) {
+                entry.connection.closing(by);
+            }
+            // Not before: what the other end sent before its FIN may still be unread.
+            if state.new == tcp::CLOSE {
+                self.close(key, ClosedBy::Unknown, out);
+            }
+        }
+        if state.new == tcp::CLOSE {
+            self.tables.forget_socket(state.id);
+        }
+    }
+
+    /// TLS objects live in the process's memory: a new program or the end takes them all.
+    fn close_tls_of(&mut self, tgid: u32, out: &mut dyn FnMut(Output)) {
+        for key in self.tables.tls_streams_of(tgid) {
+            self.close(key, ClosedBy::Local, out);
+        }
+    }
+
+    fn close(&mut self, key: StreamKey, by: ClosedBy, out: &mut dyn FnMut(Output)) {
+        self.with_connection(key, out, |connection, steps| connection.close(by, steps));
+        self.tables.remove(key);
+    }
+
+    /// Does something to a connection and carries out what it asks for.
+    fn with_connection(
+        &mut self,
+        key: StreamKey,
+        out: &mut dyn FnMut(Output),
+        act: impl FnOnce(&mut Connection, &mut dyn FnMut(Step)),
+    ) {
+        let Some(mut entry) = self.tables.take(key) else { return };
+        let mut steps = Vec::new();
+        act(&mut entry.connection, &mut |step| steps.push(step));
+        for step in steps {
+            self.carry_out(key, &entry, step, out);
+        }
+        self.tables.put_back(key, entry);
+    }
+
+    fn carry_out(&mut self, key: StreamKey, entry: &Entry, step: Step, out: &mut dyn FnMut(Output)) {
+        match step {
+            Step::Began(number, start) => {
+                if let (Some(side), Some(tuple)) = (entry.connection.side(), self.tuple(key, entry)) {
+                    self.links.start(side, tuple, self.ids(key, number, start, side));
+                }
+            }
+            Step::Over(exchange, ended) => self.report(key, entry, *exchange, ended, out),
+            Step::Answer(verdict) => {
+                let object = key.object();
+                let verdict = Verdict { generation: object.generation, turn: entry.turn, verdict };
+                out(Output::Answer { address: object.address, verdict });
+            }
+            Step::Unparsed(bytes) => self.stats.unparsed += bytes,
+            Step::Malformed(_) => self.stats.malformed += 1,
+            Step::Overflow => self.stats.overflowed += 1,
+        }
+    }
+
+    fn report(
+        &mut self,
+        key: StreamKey,
+        entry: &Entry,
+        exchange: Exchange,
+        ended: Ended,
+        out: &mut dyn FnMut(Output),
+    ) {
+        let Some(side) = entry.connection.side() else { return };
+        let mut ids = self.ids(key, exchange.number, exchange.start, side);
+        if let Some(tuple) = self.tuple(key, entry)
+            && let Some(parent) = self.links.finish(side, tuple)
+        {
+            (ids.trace, ids.parent) = (parent.trace, Some(parent.span));
+        }
+        if ended == Ended::Idle {
+            self.stats.idle += 1;
+        }
+        let is_model = exchange.session.is_some();
+        let Some(outcome) = exchange.finish(ended, side, self.options.connection.all_http) else {
+            self.stats.unrecognised += u64::from(is_model);
+            return;
+        };
+        let addresses = self.tables.addresses(key);
+        self.stats.calls += 1;
+        out(Output::Call(Box::new(FinishedCall {
+            ids,
+            side,
+            process: self.tables.processes.identity(entry.tgid, entry.start_ns),
+            local: addresses.map(|socket| socket.local),
+            peer: addresses.map(|socket| socket.peer),
+            tls: matches!(key, StreamKey::Tls { .. }),
+            source: match entry.source {
+                Source::Syscall => CaptureSource::Syscall,
+                Source::OpenSsl => CaptureSource::OpenSsl,
+            },
+            timing: outcome.timing,
+            chunk_count: outcome.chunk_count,
+            gaps: outcome.gaps,
+            streamed: outcome.streamed,
+            http: outcome.http,
+            facts: outcome.facts,
+            completion: outcome.completion,
+            capture: outcome.capture,
+            notes: outcome.notes,
+        })));
+    }
+
+    fn ids(&self, key: StreamKey, number: u64, start: Mono, side: Side) -> SpanIds {
+        ids::derive(&self.options.epoch, key, number, start, side)
+    }
+
+    fn tuple(&self, key: StreamKey, entry: &Entry) -> Option<Tuple> {
+        let socket = self.tables.addresses(key)?;
+        Some(Tuple::new(entry.connection.side()?, socket.local, socket.peer))
+    }
+}
+
+/// What a stream's socket is: itself, or the one that its TLS connection was seen to use.
+fn object_of(key: StreamKey) -> Option<ObjectId> {
+    match key {
+        StreamKey::Socket(object) => Some(object),
+        StreamKey::Tls { .. } => None,
+    }
+}

@@ -1,0 +1,175 @@
+//! The pipeline's tables, each with its cap.
+
+use std::collections::HashMap;
+
+use super::object_of;
+use crate::{
+    call::connection::Connection,
+    host::ProcessIdentity,
+    record::{ObjectId, Socket, Source},
+    stream::StreamKey,
+    time::Mono,
+};
+
+/// Connections followed at once. The kernel side tracks as many sockets.
+const MAX_CONNECTIONS: usize = 65_536;
+
+/// Sockets whose addresses are kept. More than connections: a TLS connection's socket is one too.
+const MAX_SOCKETS: usize = 2 * MAX_CONNECTIONS;
+
+/// Processes whose identity is kept.
+const MAX_PROCESSES: usize = 65_536;
+
+/// A connection and whose it is.
+pub struct Entry {
+    pub connection: Connection,
+    pub tgid: u32,
+    pub start_ns: u64,
+    pub source: Source,
+    /// Turn of the stream's last record.
+    pub turn: u32,
+}
+
+#[derive(Default)]
+pub struct Tables {
+    /// Boxed: an entry leaves the table and comes back for every record.
+    pub connections: HashMap<StreamKey, Box<Entry>>,
+    /// The stream that was last seen at an address: a later one there means that the earlier one's end was missed.
+    at_address: HashMap<(u32, u64), StreamKey>,
+    sockets: HashMap<ObjectId, Socket>,
+    socket_of: HashMap<StreamKey, ObjectId>,
+    tls_on: HashMap<ObjectId, StreamKey>,
+    pub processes: Processes,
+}
+
+impl Tables {
+    /// The entry of a stream, made by `fresh` if there is none; `None` if the table is full.
+    pub fn entry(&mut self, key: StreamKey, fresh: impl FnOnce() -> Entry) -> Option<&mut Entry> {
+        if !self.connections.contains_key(&key) {
+            if self.connections.len() >= MAX_CONNECTIONS {
+                return None;
+            }
+            self.at_address.insert(address_of(key), key);
+        }
+        Some(self.connections.entry(key).or_insert_with(|| Box::new(fresh())))
+    }
+
+    /// The stream that `key` replaces: one at the same address, of an earlier generation.
+    pub fn replaced_by(&self, key: StreamKey) -> Option<StreamKey> {
+        self.at_address.get(&address_of(key)).copied().filter(|&known| known != key)
+    }
+
+    pub fn take(&mut self, key: StreamKey) -> Option<Box<Entry>> {
+        self.connections.remove(&key)
+    }
+
+    pub fn put_back(&mut self, key: StreamKey, entry: Box<Entry>) {
+        self.connections.insert(key, entry);
+    }
+
+    pub fn remove(&mut self, key: StreamKey) {
+        self.connections.remove(&key);
+        if self.at_address.get(&address_of(key)) == Some(&key) {
+            self.at_address.remove(&address_of(key));
+        }
+        if let Some(socket) = self.socket_of.remove(&key) {
+            self.tls_on.remove(&socket);
+        }
+    }
+
+    pub fn keys(&self) -> Vec<StreamKey> {
+        let mut keys: Vec<StreamKey> = self.connections.keys().copied().collect();
+        // The same records must give the same calls in the same order.
+        keys.sort_unstable();
+        keys
+    }
+
+    /// Streams with an exchange under way on which nothing came since `since`.
+    pub fn idle_since(&self, since: Mono) -> Vec<StreamKey> {
+        let idle = |entry: &Entry| entry.connection.is_busy() && entry.connection.last_seen() < since;
+        let mut keys: Vec<StreamKey> =
+            self.connections.iter().filter(|(_, entry)| idle(entry)).map(|(key, _)| *key).collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    pub fn tls_streams_of(&self, tgid: u32) -> Vec<StreamKey> {
+        let own = |key: &&StreamKey| matches!(key, StreamKey::Tls { tgid: owner, .. } if *owner == tgid);
+        let mut keys: Vec<StreamKey> = self.connections.keys().filter(own).copied().collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    /// The socket's own stream and the TLS stream on it.
+    pub fn streams_of(&self, socket: ObjectId) -> Vec<StreamKey> {
+        let own = StreamKey::Socket(socket);
+        let mut keys: Vec<StreamKey> = self.connections.contains_key(&own).then_some(own).into_iter().collect();
+        keys.extend(self.tls_on.get(&socket));
+        keys
+    }
+
+    pub fn learn_socket(&mut self, socket: Socket) {
+        // Full only if tens of thousands of closes were lost; a call then goes without its addresses.
+        if self.sockets.len() < MAX_SOCKETS {
+            self.sockets.insert(socket.id, socket);
+        }
+    }
+
+    pub fn bind(&mut self, tls: StreamKey, socket: ObjectId) {
+        if self.socket_of.len() < MAX_SOCKETS {
+            self.socket_of.insert(tls, socket);
+            self.tls_on.insert(socket, tls);
+        }
+    }
+
+    pub fn is_bound(&self, tls: StreamKey) -> bool {
+        self.socket_of.contains_key(&tls)
+    }
+
+    pub fn forget_socket(&mut self, socket: ObjectId) {
+        self.sockets.remove(&socket);
+        if let Some(tls) = self.tls_on.remove(&socket) {
+            self.socket_of.remove(&tls);
+        }
+    }
+
+    /// Addresses of a stream's socket, if it is known.
+    pub fn addresses(&self, key: StreamKey) -> Option<&Socket> {
+        let socket = object_of(key).or_else(|| self.socket_of.get(&key).copied())?;
+        self.sockets.get(&socket)
+    }
+}
+
+/// Where a stream lives: an address of the kernel's, or one of a process's own.
+fn address_of(key: StreamKey) -> (u32, u64) {
+    match key {
+        StreamKey::Socket(object) => (0, object.address),
+        StreamKey::Tls { tgid, object } => (tgid, object.address),
+    }
+}
+
+/// Who the processes are.
+#[derive(Default)]
+pub struct Processes {
+    by_tgid: HashMap<u32, ProcessIdentity>,
+}
+
+impl Processes {
+    pub fn learn(&mut self, tgid: u32, identity: ProcessIdentity) {
+        if self.by_tgid.len() < MAX_PROCESSES || self.by_tgid.contains_key(&tgid) {
+            self.by_tgid.insert(tgid, identity);
+        }
+    }
+
+    pub fn forget(&mut self, tgid: u32) {
+        self.by_tgid.remove(&tgid);
+    }
+
+    /// The identity that belongs to this start of the pid, or what the record itself says.
+    pub fn identity(&self, tgid: u32, start_ns: u64) -> ProcessIdentity {
+        match self.by_tgid.get(&tgid) {
+            Some(known) if known.start_boottime_ns == start_ns || start_ns == 0 => known.clone(),
+            _ => ProcessIdentity { pid: tgid, start_boottime_ns: start_ns, ..Default::default() },
+        }
+    }
+}
