@@ -9,6 +9,7 @@
 
 pub mod attributes;
 mod from_call;
+pub mod jsonl;
 pub mod span;
 #[cfg(test)]
 mod testing;
