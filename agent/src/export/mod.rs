@@ -10,6 +10,7 @@
 pub mod attributes;
 mod from_call;
 pub mod jsonl;
+pub mod pretty;
 pub mod span;
 #[cfg(test)]
 mod testing;
