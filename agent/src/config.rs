@@ -4,7 +4,7 @@
 //! `OTEL_*` variables add is resolved by `export::otlp`; what the settings mean is the business of whoever is
 //! named by the section. Errors name the line and never quote it, because a line may hold a token.
 //!
-//! To add a setting: a documented field with a default in its section, its check in [`Config::check`], a line in
+//! To add a setting: a documented field with a default in its section, its check in `Config::check`, a line in
 //! the tests' full file.
 
 use std::{
