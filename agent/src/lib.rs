@@ -3,6 +3,8 @@
 //! The library behind the `inferscope` binary. ARCHITECTURE.md at the repository's root is the map.
 
 pub mod call;
+pub mod config;
+pub mod export;
 pub mod host;
 pub mod kernel;
 pub mod llm;

@@ -7,6 +7,9 @@
 //! To add a message set of our own: put the `.proto` file beside this crate's manifest, commit the generated
 //! code as a module here, and add a test that regenerates it and compares.
 
+pub mod encoded;
+pub mod rpc;
+
 /// OpenTelemetry Protocol, as published in opentelemetry-proto v1.
 pub mod otlp {
     pub use opentelemetry_proto::tonic::collector::trace::v1 as collector_trace;

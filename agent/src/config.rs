@@ -1,0 +1,301 @@
+//! The configuration file of `inferscope run`.
+//!
+//! Owns the file's layout, its defaults and the refusal of files that others could change. What the standard
+//! `OTEL_*` variables add is resolved by `export::otlp`; what the settings mean is the business of whoever is
+//! named by the section. Errors name the line and never quote it, because a line may hold a token.
+//!
+//! To add a setting: a documented field with a default in its section, its check in `Config::check`, a line in
+//! the tests' full file.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    fs::File,
+    io::{self, Read as _},
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, MapAccess, Visitor},
+};
+
+/// Where `inferscope run` looks when it is not told.
+pub const DEFAULT_PATH: &str = "/etc/inferscope/config.toml";
+
+/// Largest file that is read: a real one has some hundred bytes, and a path may name a device.
+const MAX_FILE: u64 = 1 << 20;
+
+/// Everything that the file can say.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// What is captured.
+    pub capture: CaptureConfig,
+    /// Whose calls are captured.
+    pub targets: TargetsConfig,
+    /// Where calls go.
+    pub export: ExportConfig,
+}
+
+/// `[capture]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CaptureConfig {
+    /// Keep prompts, completions and tool arguments.
+    pub content: bool,
+    /// Most bytes of content kept of one call.
+    pub content_max_bytes: usize,
+    /// Give a call up when nothing was seen of it for so long.
+    pub idle_timeout_seconds: u64,
+    /// Report HTTP calls that are no model calls too.
+    pub all_http: bool,
+}
+
+impl Default for CaptureConfig {
+    fn default() -> Self {
+        Self { content: false, content_max_bytes: 64 << 10, idle_timeout_seconds: 300, all_http: false }
+    }
+}
+
+/// `[targets]`: both empty means every process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TargetsConfig {
+    /// Process ids.
+    pub pids: Vec<u32>,
+    /// Command names, as in `/proc/PID/comm`.
+    pub comms: Vec<String>,
+}
+
+/// `[export]`: a section that is absent is an exporter that is off.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ExportConfig {
+    /// `[export.otlp]`
+    pub otlp: Option<OtlpConfig>,
+    /// `[export.jsonl]`
+    pub jsonl: Option<JsonlConfig>,
+}
+
+/// `[export.otlp]`: what is absent comes from the standard `OTEL_EXPORTER_OTLP_*` variables.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OtlpConfig {
+    /// `http://host:4317` or `https://host:4317`; the scheme decides on TLS.
+    pub endpoint: Option<String>,
+    /// Sent with every call.
+    pub headers: Option<Headers>,
+    /// Compression of requests.
+    pub compression: Option<Compression>,
+    /// Deadline of one call.
+    pub timeout_seconds: Option<f64>,
+    /// Certificates to trust, PEM, in place of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Client certificate, PEM.
+    pub cert_file: Option<PathBuf>,
+    /// Key of the client certificate, PEM.
+    pub key_file: Option<PathBuf>,
+    /// Most bytes of encoded spans that wait in memory.
+    pub queue_max_bytes: Option<usize>,
+    /// Most spans that wait in memory.
+    pub queue_max_spans: Option<usize>,
+}
+
+/// Compression of OTLP requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// None.
+    #[default]
+    None,
+    /// gzip, which every OTLP receiver understands.
+    Gzip,
+}
+
+/// `[export.jsonl]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JsonlConfig {
+    /// File to append to.
+    pub path: PathBuf,
+}
+
+/// Headers, whose values are secrets: `Debug` shows the names alone.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Headers(pub BTreeMap<String, String>);
+
+impl fmt::Debug for Headers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(headers) = self;
+        f.debug_map().entries(headers.keys().map(|name| (name, "[redacted]"))).finish()
+    }
+}
+
+// By hand, because serde's own errors quote a value that has the wrong type.
+impl<'de> Deserialize<'de> for Headers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Table;
+
+        impl<'de> Visitor<'de> for Table {
+            type Value = Headers;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a table of names and texts")
+            }
+
+            fn visit_str<E: de::Error>(self, _: &str) -> Result<Headers, E> {
+                Err(E::custom("headers must be a table of names and texts"))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut table: A) -> Result<Headers, A::Error> {
+                let mut headers = BTreeMap::new();
+                while let Some((name, Text(value))) = table.next_entry()? {
+                    headers.insert(name, value);
+                }
+                Ok(Headers(headers))
+            }
+        }
+
+        deserializer.deserialize_any(Table)
+    }
+}
+
+/// A header's value.
+struct Text(String);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match toml::Value::deserialize(deserializer)? {
+            toml::Value::String(text) => Ok(Self(text)),
+            _ => Err(de::Error::custom("the value of a header must be a text")),
+        }
+    }
+}
+
+/// Why a configuration was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Someone else could tell a privileged service what to capture and where to send it.
+    #[error("{path} can be written by its group or by everybody (mode {mode:04o}): chmod go-w it")]
+    Writable {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The file is larger than any real one.
+    #[error("{path} is larger than {MAX_FILE} bytes")]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The text is not what the file may say.
+    #[error("{path}:{line}:{column}: {reason}")]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// Column, from 1, in characters.
+        column: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A value is outside what makes sense.
+    #[error("{path}: {setting} {reason}")]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// Full name of the setting.
+        setting: &'static str,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+}
+
+impl Config {
+    /// Reads the file at `path`, which must be there; without one, the default file if it is there.
+    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        match path {
+            Some(path) => Self::read(path),
+            None => Self::read_if_there(Path::new(DEFAULT_PATH)),
+        }
+    }
+
+    fn read_if_there(path: &Path) -> Result<Self, ConfigError> {
+        match Self::read(path) {
+            Err(ConfigError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            other => other,
+        }
+    }
+
+    fn read(path: &Path) -> Result<Self, ConfigError> {
+        let failed = |source| ConfigError::Read { path: path.to_owned(), source };
+        // The mode is that of the file that is open: a path could name another one a moment later.
+        let file = File::open(path).map_err(failed)?;
+        let mode = file.metadata().map_err(failed)?.mode() & 0o7777;
+        if mode & 0o022 != 0 {
+            return Err(ConfigError::Writable { path: path.to_owned(), mode });
+        }
+        let mut text = String::new();
+        file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(failed)?;
+        if text.len() as u64 > MAX_FILE {
+            return Err(ConfigError::TooLarge { path: path.to_owned() });
+        }
+        Self::parse(path, &text)
+    }
+
+    /// Reads `text` as the file at `path`, which errors name.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let config: Self = toml::from_str(text).map_err(|error| {
+            // `Display` of the error would quote the line.
+            let before = text.get(..error.span().map_or(0, |span| span.start)).unwrap_or(text);
+            let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+            ConfigError::Syntax {
+                path: path.to_owned(),
+                line: before.matches('\n').count() + 1,
+                column: before[line_start..].chars().count() + 1,
+                reason: error.message().to_owned(),
+            }
+        })?;
+        match config.check() {
+            Ok(()) => Ok(config),
+            Err((setting, reason)) => Err(ConfigError::Value { path: path.to_owned(), setting, reason }),
+        }
+    }
+
+    fn check(&self) -> Result<(), (&'static str, &'static str)> {
+        let Self { capture, targets, export } = self;
+        let positive = |setting, value: Option<u64>| match value {
+            Some(0) => Err((setting, "must be more than zero")),
+            _ => Ok(()),
+        };
+        positive("capture.content_max_bytes", Some(capture.content_max_bytes as u64))?;
+        positive("capture.idle_timeout_seconds", Some(capture.idle_timeout_seconds))?;
+        positive("targets.pids", targets.pids.iter().min().map(|&pid| u64::from(pid)))?;
+        positive("targets.comms", targets.comms.iter().map(|comm| comm.len() as u64).min())?;
+        if let Some(otlp) = &export.otlp {
+            positive("export.otlp.queue_max_bytes", otlp.queue_max_bytes.map(|n| n as u64))?;
+            positive("export.otlp.queue_max_spans", otlp.queue_max_spans.map(|n| n as u64))?;
+            if otlp.timeout_seconds.is_some_and(|seconds| !(0.001..=3600.0).contains(&seconds)) {
+                return Err(("export.otlp.timeout_seconds", "must be between 0.001 and 3600"));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

@@ -1,0 +1,119 @@
+use std::{fs, fs::Permissions, io::ErrorKind, os::unix::fs::PermissionsExt as _, path::Path};
+
+use super::{Compression, Config, ConfigError};
+
+fn parse(text: &str) -> Result<Config, String> {
+    Config::parse(Path::new("c.toml"), text).map_err(|error| error.to_string())
+}
+
+#[test]
+fn an_empty_file_gives_the_defaults() {
+    let config = parse("").unwrap();
+    assert_eq!(config, Config::default());
+    assert!(!config.capture.content && !config.capture.all_http);
+    assert_eq!(config.capture.idle_timeout_seconds, 300);
+    assert!(config.export.otlp.is_none() && config.export.jsonl.is_none());
+}
+
+#[test]
+fn every_setting_is_read() {
+    let config = parse(
+        r#"
+        [capture]
+        content = true
+        content_max_bytes = 1000
+        idle_timeout_seconds = 60
+        all_http = true
+        [targets]
+        pids = [1, 2]
+        comms = ["python3"]
+        [export.otlp]
+        endpoint = "https://collector:4317"
+        headers = { authorization = "Bearer x" }
+        compression = "gzip"
+        timeout_seconds = 2.5
+        ca_file = "/ca.pem"
+        cert_file = "/cert.pem"
+        key_file = "/key.pem"
+        queue_max_bytes = 5
+        queue_max_spans = 6
+        [export.jsonl]
+        path = "/var/lib/inferscope/calls.jsonl"
+        "#,
+    )
+    .unwrap();
+    assert_eq!((config.capture.content_max_bytes, config.targets.pids), (1000, vec![1, 2]));
+    let otlp = config.export.otlp.unwrap();
+    assert_eq!(otlp.compression, Some(Compression::Gzip));
+    assert_eq!(otlp.headers.unwrap().0["authorization"], "Bearer x");
+    assert_eq!(otlp.timeout_seconds, Some(2.5));
+    assert_eq!(config.export.jsonl.unwrap().path, Path::new("/var/lib/inferscope/calls.jsonl"));
+}
+
+#[test]
+fn errors_name_the_place() {
+    let error = parse("[capture]\ncontent = true\ncolour = 1\n").unwrap_err();
+    assert!(error.starts_with("c.toml:3:1: unknown field `colour`"), "{error}");
+    let error = parse("[capture]\ncontent = \"yes\"\n").unwrap_err();
+    assert!(error.starts_with("c.toml:2:11: "), "{error}");
+    let error = parse("[export.jsonl]\n").unwrap_err();
+    assert!(error.contains("missing field `path`"), "{error}");
+    assert!(parse("[captures]\n").unwrap_err().contains("unknown field `captures`"));
+}
+
+#[test]
+fn values_out_of_range_are_refused() {
+    for (text, setting) in [
+        ("[capture]\nidle_timeout_seconds = 0", "capture.idle_timeout_seconds"),
+        ("[targets]\npids = [7, 0]", "targets.pids"),
+        ("[targets]\ncomms = [\"\"]", "targets.comms"),
+        ("[export.otlp]\nqueue_max_spans = 0", "export.otlp.queue_max_spans"),
+        ("[export.otlp]\ntimeout_seconds = nan", "export.otlp.timeout_seconds"),
+        ("[export.otlp]\ntimeout_seconds = 0", "export.otlp.timeout_seconds"),
+    ] {
+        let error = parse(text).unwrap_err();
+        assert!(error.starts_with(&format!("c.toml: {setting} must be")), "{error}");
+    }
+}
+
+#[test]
+fn secrets_are_neither_in_debug_nor_in_errors() {
+    let config = parse("[export.otlp]\nheaders = { authorization = \"hunter2\" }").unwrap();
+    let debug = format!("{config:?}");
+    assert!(debug.contains("authorization") && debug.contains("[redacted]") && !debug.contains("hunter2"));
+    for text in [
+        "[export.otlp]\nheaders = \"hunter2\"",
+        "[export.otlp.headers]\nauthorization = [\"hunter2\"]",
+        "[export.otlp.headers]\nauthorization = \"hunter2",
+        "[export.otlp.headers]\nauthorization = hunter2",
+    ] {
+        let error = Config::parse(Path::new("c.toml"), text).unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+        assert!(error.to_string().starts_with("c.toml:2:"), "{error}");
+    }
+}
+
+#[test]
+fn a_missing_file_matters_only_when_it_was_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.toml");
+    assert_eq!(Config::read_if_there(&path).unwrap(), Config::default());
+    match Config::load(Some(&path)) {
+        Err(ConfigError::Read { source, .. }) => assert_eq!(source.kind(), ErrorKind::NotFound),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_file_that_others_can_change_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.toml");
+    fs::write(&path, "[capture]\nall_http = true\n").unwrap();
+    for mode in [0o620, 0o602] {
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        assert!(matches!(Config::load(Some(&path)), Err(ConfigError::Writable { mode: found, .. }) if found == mode));
+        assert!(matches!(Config::read_if_there(&path), Err(ConfigError::Writable { .. })));
+    }
+    fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+    assert!(Config::load(Some(&path)).unwrap().capture.all_http);
+}

@@ -1,0 +1,164 @@
+//! Every attribute name that leaves inferscope, in one table.
+//!
+//! Owns the spelling, nothing else: what an attribute holds is decided in `from_call`. The names are those of the
+//! OpenTelemetry GenAI conventions v1.41.1 with the merged change that renamed `cache_creation` to `cache_write`,
+//! and `inferscope.*` for what the conventions have no name for. Changing a line here changes the data contract.
+//!
+//! To add an attribute: one line here, one `push` in `from_call`, one line in the contract.
+
+macro_rules! names {
+    ($($(#[$doc:meta])* $constant:ident = $name:literal;)*) => {
+        $($(#[$doc])* pub const $constant: &str = $name;)*
+
+        /// All names, in the order of this file.
+        pub const ALL: &[&str] = &[$($constant),*];
+    };
+}
+
+names! {
+    /// What was asked for: `chat`, `text_completion`, `embeddings`, ...
+    GEN_AI_OPERATION_NAME = "gen_ai.operation.name";
+    /// Who serves the model.
+    GEN_AI_PROVIDER_NAME = "gen_ai.provider.name";
+    /// Model that the request named.
+    GEN_AI_REQUEST_MODEL = "gen_ai.request.model";
+    /// Present, and true, only when a stream was asked for.
+    GEN_AI_REQUEST_STREAM = "gen_ai.request.stream";
+    /// Token limit of the request.
+    GEN_AI_REQUEST_MAX_TOKENS = "gen_ai.request.max_tokens";
+    /// Sampling temperature.
+    GEN_AI_REQUEST_TEMPERATURE = "gen_ai.request.temperature";
+    /// Nucleus sampling share.
+    GEN_AI_REQUEST_TOP_P = "gen_ai.request.top_p";
+    /// Frequency penalty.
+    GEN_AI_REQUEST_FREQUENCY_PENALTY = "gen_ai.request.frequency_penalty";
+    /// Presence penalty.
+    GEN_AI_REQUEST_PRESENCE_PENALTY = "gen_ai.request.presence_penalty";
+    /// Sampling seed.
+    GEN_AI_REQUEST_SEED = "gen_ai.request.seed";
+    /// Number of choices asked for; absent when it is one.
+    GEN_AI_REQUEST_CHOICE_COUNT = "gen_ai.request.choice.count";
+    /// Model that answered.
+    GEN_AI_RESPONSE_MODEL = "gen_ai.response.model";
+    /// The provider's id of the response.
+    GEN_AI_RESPONSE_ID = "gen_ai.response.id";
+    /// Why each choice ended.
+    GEN_AI_RESPONSE_FINISH_REASONS = "gen_ai.response.finish_reasons";
+    /// Seconds to the first event of a stream, whatever it holds.
+    GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK = "gen_ai.response.time_to_first_chunk";
+    /// Input tokens, cached ones included.
+    GEN_AI_USAGE_INPUT_TOKENS = "gen_ai.usage.input_tokens";
+    /// Output tokens, reasoning included.
+    GEN_AI_USAGE_OUTPUT_TOKENS = "gen_ai.usage.output_tokens";
+    /// Input tokens read from the provider's cache.
+    GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS = "gen_ai.usage.cache_read.input_tokens";
+    /// Input tokens written to the provider's cache.
+    GEN_AI_USAGE_CACHE_WRITE_INPUT_TOKENS = "gen_ai.usage.cache_write.input_tokens";
+    /// Output tokens spent on reasoning.
+    GEN_AI_USAGE_REASONING_OUTPUT_TOKENS = "gen_ai.usage.reasoning.output_tokens";
+    /// Messages of the request, JSON; only with content capture on.
+    GEN_AI_INPUT_MESSAGES = "gen_ai.input.messages";
+    /// Messages of the response, JSON; only with content capture on.
+    GEN_AI_OUTPUT_MESSAGES = "gen_ai.output.messages";
+
+    /// Backend configuration that served the response.
+    OPENAI_RESPONSE_SYSTEM_FINGERPRINT = "openai.response.system_fingerprint";
+    /// Service tier that served the response.
+    OPENAI_RESPONSE_SERVICE_TIER = "openai.response.service_tier";
+
+    /// Request method; only for plain HTTP calls.
+    HTTP_REQUEST_METHOD = "http.request.method";
+    /// Request path without the query; only for plain HTTP calls.
+    URL_PATH = "url.path";
+    /// HTTP status.
+    HTTP_RESPONSE_STATUS_CODE = "http.response.status_code";
+    /// What kind of error ended the call.
+    ERROR_TYPE = "error.type";
+    /// Name or address of the server.
+    SERVER_ADDRESS = "server.address";
+    /// Port of the server.
+    SERVER_PORT = "server.port";
+    /// Address of the other end of the socket.
+    NETWORK_PEER_ADDRESS = "network.peer.address";
+    /// Port of the other end of the socket.
+    NETWORK_PEER_PORT = "network.peer.port";
+    /// Process id in the initial pid namespace.
+    PROCESS_PID = "process.pid";
+    /// Base name of the executable.
+    PROCESS_EXECUTABLE_NAME = "process.executable.name";
+    /// Real user id of the process.
+    PROCESS_REAL_USER_ID = "process.real_user.id";
+    /// Container that the process runs in.
+    CONTAINER_ID = "container.id";
+    /// Resource: what sends the telemetry.
+    SERVICE_NAME = "service.name";
+    /// Resource: the host.
+    HOST_NAME = "host.name";
+
+    /// Wire API, `openai.chat` for example.
+    INFERSCOPE_API = "inferscope.api";
+    /// Seconds to the first chunk with content, reasoning or a tool call.
+    INFERSCOPE_TIME_TO_FIRST_TOKEN = "inferscope.time_to_first_token";
+    /// Mean seconds between output tokens.
+    INFERSCOPE_TIME_PER_OUTPUT_TOKEN = "inferscope.time_per_output_token";
+    /// Chunks with content, reasoning or a tool call.
+    INFERSCOPE_CHUNK_COUNT = "inferscope.chunk.count";
+    /// Median gap between them, seconds.
+    INFERSCOPE_CHUNK_GAP_P50 = "inferscope.chunk.gap.p50";
+    /// 99th percentile gap, seconds.
+    INFERSCOPE_CHUNK_GAP_P99 = "inferscope.chunk.gap.p99";
+    /// Largest gap, seconds.
+    INFERSCOPE_CHUNK_GAP_MAX = "inferscope.chunk.gap.max";
+    /// How the call ended.
+    INFERSCOPE_COMPLETION = "inferscope.completion";
+    /// How much of the call was seen.
+    INFERSCOPE_CAPTURE = "inferscope.capture";
+    /// Where the plaintext was read.
+    INFERSCOPE_CAPTURE_SOURCE = "inferscope.capture.source";
+    /// Whether token counts were reported or estimated.
+    INFERSCOPE_USAGE_SOURCE = "inferscope.usage.source";
+    /// Names of the tools that the model called.
+    INFERSCOPE_TOOL_CALLS = "inferscope.tool_calls";
+    /// Messages in the request.
+    INFERSCOPE_REQUEST_MESSAGE_COUNT = "inferscope.request.message_count";
+    /// Tools that the request offered.
+    INFERSCOPE_REQUEST_TOOL_COUNT = "inferscope.request.tool_count";
+    /// Present, and true, only when captured content was cut.
+    INFERSCOPE_CONTENT_TRUNCATED = "inferscope.content.truncated";
+
+    /// Span event attribute: `request` or `response`.
+    INFERSCOPE_PART = "inferscope.part";
+    /// Span event attribute: how many bytes are missing.
+    INFERSCOPE_BYTES = "inferscope.bytes";
+    /// Span event attribute: why bytes could not be understood.
+    INFERSCOPE_REASON = "inferscope.reason";
+}
+
+/// Span event: bytes are missing from the stream.
+pub const EVENT_GAP: &str = "inferscope.gap";
+/// Span event: bytes could not be understood.
+pub const EVENT_MALFORMED: &str = "inferscope.malformed";
+/// Span event: a body's content encoding is not decoded.
+pub const EVENT_UNDECODED: &str = "inferscope.undecoded";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_lower_case() {
+        let mut names = ALL.to_vec();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), ALL.len());
+        assert!(names.iter().all(|n| n.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_'))));
+    }
+
+    #[test]
+    fn deprecated_names_are_not_used() {
+        for old in ["gen_ai.system", "gen_ai.prompt", "gen_ai.completion", "gen_ai.usage.prompt_tokens"] {
+            assert!(!ALL.contains(&old));
+        }
+        assert!(!ALL.iter().any(|n| n.contains("cache_creation") || n.ends_with("completion_tokens")));
+    }
+}

@@ -1,0 +1,293 @@
+//! The one conversion from a finished call to a span.
+//!
+//! Owns which attribute is present when, and the arithmetic of the derived times. Pure. What was not seen gives no
+//! attribute: there is no default that could be taken for a measurement (invariant 4).
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use super::{
+    attributes::{self as names, EVENT_GAP, EVENT_MALFORMED, EVENT_UNDECODED},
+    span::{Span, SpanEvent, SpanKind, SpanStatus, Value},
+};
+use crate::{
+    call::{Capture, Completion, FinishedCall, HttpFacts, Note, NoteKind, Side, Timing},
+    host::ProcessIdentity,
+    llm::{Content, Facts, RequestFacts, ResponseFacts, Usage},
+    time::{Mono, WallAnchor},
+};
+
+/// `error.type` of an error that named no kind, as the conventions spell it.
+const UNNAMED_ERROR: &str = "_OTHER";
+
+impl Span {
+    /// The span of `call`, its kernel times converted to wall time by `anchor`.
+    pub fn from_call(call: &FinishedCall, anchor: WallAnchor) -> Self {
+        let mut out = Attributes::default();
+        match &call.facts {
+            Some(facts) => model_call(&mut out, facts),
+            None => {
+                out.text(names::HTTP_REQUEST_METHOD, call.http.method.as_deref());
+                out.text(names::URL_PATH, call.http.path.as_deref());
+            }
+        }
+        if call.streamed {
+            stream_times(&mut out, call);
+        }
+        out.int(names::HTTP_RESPONSE_STATUS_CODE, call.http.status.map(u64::from));
+        let error = error_type(call);
+        out.text(names::ERROR_TYPE, error.as_deref());
+        let (address, port) = server(call);
+        out.text(names::SERVER_ADDRESS, address.as_deref());
+        out.int(names::SERVER_PORT, port.map(u64::from));
+        out.text(names::NETWORK_PEER_ADDRESS, call.peer.map(|peer| address_of(peer).to_string()).as_deref());
+        out.int(names::NETWORK_PEER_PORT, call.peer.map(|peer| u64::from(peer.port())));
+        process(&mut out, &call.process);
+        out.text(names::INFERSCOPE_COMPLETION, call.completion.map(Completion::as_str));
+        out.text(names::INFERSCOPE_CAPTURE, Some(call.capture.as_str()));
+        out.text(names::INFERSCOPE_CAPTURE_SOURCE, Some(call.source.as_str()));
+        if let Some(content) = call.facts.as_ref().and_then(|facts| facts.content.as_ref()) {
+            messages(&mut out, content);
+        }
+        Self {
+            trace_id: call.ids.trace,
+            span_id: call.ids.span,
+            parent_span_id: call.ids.parent,
+            name: span_name(call),
+            kind: match call.side {
+                Side::Client => SpanKind::Client,
+                Side::Server => SpanKind::Server,
+            },
+            start_time_unix_nano: anchor.to_unix_nanos(call.timing.start),
+            end_time_unix_nano: anchor.to_unix_nanos(call.timing.end.max(call.timing.start)),
+            status: match (&error, call.completion) {
+                (Some(_), _) => SpanStatus::Error,
+                (None, Some(_)) => SpanStatus::Ok,
+                (None, None) => SpanStatus::Unset,
+            },
+            attributes: out.0,
+            events: call.notes.iter().map(|note| event(note, anchor)).collect(),
+        }
+    }
+}
+
+/// Attributes under construction: a value that is absent adds nothing.
+#[derive(Default)]
+struct Attributes(Vec<(&'static str, Value)>);
+
+impl Attributes {
+    fn text(&mut self, name: &'static str, value: Option<&str>) {
+        self.0.extend(value.map(|value| (name, Value::Str(value.to_owned()))));
+    }
+
+    /// A count that does not fit the wire's signed integer came from a payload that lies: it is left out.
+    fn int(&mut self, name: &'static str, value: Option<u64>) {
+        self.0.extend(value.and_then(|value| i64::try_from(value).ok()).map(|value| (name, Value::Int(value))));
+    }
+
+    /// JSON has no infinities, but `1e999` in a request parses to one.
+    fn double(&mut self, name: &'static str, value: Option<f64>) {
+        self.0.extend(value.filter(|value| value.is_finite()).map(|value| (name, Value::Double(value))));
+    }
+
+    fn seconds(&mut self, name: &'static str, value: Option<Duration>) {
+        self.double(name, value.map(|value| value.as_secs_f64()));
+    }
+
+    fn if_true(&mut self, name: &'static str, value: bool) {
+        self.0.extend(value.then_some((name, Value::Bool(true))));
+    }
+
+    fn list(&mut self, name: &'static str, values: &[String]) {
+        self.0.extend((!values.is_empty()).then(|| (name, Value::StrArray(values.to_vec()))));
+    }
+}
+
+fn span_name(call: &FinishedCall) -> String {
+    match &call.facts {
+        Some(Facts { operation, request: RequestFacts { model: Some(model), .. }, .. }) => {
+            format!("{operation} {model}")
+        }
+        Some(facts) => facts.operation.to_owned(),
+        // The path would make a name for every resource: the conventions keep it out when the route is unknown.
+        None => call.http.method.clone().unwrap_or_else(|| "HTTP".to_owned()),
+    }
+}
+
+fn model_call(out: &mut Attributes, facts: &Facts) {
+    let Facts { api, operation, provider, request, response, usage, error: _, content: _ } = facts;
+    out.text(names::GEN_AI_OPERATION_NAME, Some(*operation));
+    out.text(names::GEN_AI_PROVIDER_NAME, Some(*provider));
+
+    let RequestFacts {
+        model,
+        stream,
+        max_tokens,
+        temperature,
+        top_p,
+        frequency_penalty,
+        presence_penalty,
+        seed,
+        choice_count,
+        message_count,
+        tool_count,
+    } = request;
+    out.text(names::GEN_AI_REQUEST_MODEL, model.as_deref());
+    out.if_true(names::GEN_AI_REQUEST_STREAM, *stream == Some(true));
+    out.int(names::GEN_AI_REQUEST_MAX_TOKENS, *max_tokens);
+    out.double(names::GEN_AI_REQUEST_TEMPERATURE, *temperature);
+    out.double(names::GEN_AI_REQUEST_TOP_P, *top_p);
+    out.double(names::GEN_AI_REQUEST_FREQUENCY_PENALTY, *frequency_penalty);
+    out.double(names::GEN_AI_REQUEST_PRESENCE_PENALTY, *presence_penalty);
+    out.0.extend(seed.map(|seed| (names::GEN_AI_REQUEST_SEED, Value::Int(seed))));
+    out.int(names::GEN_AI_REQUEST_CHOICE_COUNT, choice_count.filter(|&count| count != 1));
+
+    let ResponseFacts { model, id, finish_reasons, tool_calls, system_fingerprint, service_tier } = response;
+    out.text(names::GEN_AI_RESPONSE_MODEL, model.as_deref());
+    out.text(names::GEN_AI_RESPONSE_ID, id.as_deref());
+    out.list(names::GEN_AI_RESPONSE_FINISH_REASONS, finish_reasons);
+    out.text(names::OPENAI_RESPONSE_SYSTEM_FINGERPRINT, system_fingerprint.as_deref());
+    out.text(names::OPENAI_RESPONSE_SERVICE_TIER, service_tier.as_deref());
+
+    let Usage { input, output, cache_read, cache_write, reasoning } = *usage;
+    out.int(names::GEN_AI_USAGE_INPUT_TOKENS, input);
+    out.int(names::GEN_AI_USAGE_OUTPUT_TOKENS, output);
+    out.int(names::GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS, cache_read);
+    out.int(names::GEN_AI_USAGE_CACHE_WRITE_INPUT_TOKENS, cache_write);
+    out.int(names::GEN_AI_USAGE_REASONING_OUTPUT_TOKENS, reasoning);
+    out.text(names::INFERSCOPE_USAGE_SOURCE, usage.is_reported().then_some("reported"));
+
+    out.text(names::INFERSCOPE_API, Some(*api));
+    out.list(names::INFERSCOPE_TOOL_CALLS, tool_calls);
+    out.int(names::INFERSCOPE_REQUEST_MESSAGE_COUNT, *message_count);
+    out.int(names::INFERSCOPE_REQUEST_TOOL_COUNT, *tool_count);
+}
+
+fn stream_times(out: &mut Attributes, call: &FinishedCall) {
+    let Timing { start, request_end: _, response_start: _, first_event, first_chunk, last_chunk, end: _ } = call.timing;
+    // Whoever joins late knows when it joined, not when the request began.
+    let since_start = |at: Option<Mono>| at.filter(|_| call.capture != Capture::PartialStart).map(|at| at.since(start));
+    out.seconds(names::GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK, since_start(first_event));
+    out.seconds(names::INFERSCOPE_TIME_TO_FIRST_TOKEN, since_start(first_chunk));
+
+    let output = call.facts.as_ref().and_then(|facts| facts.usage.output).filter(|&output| output > 1);
+    // A single chunk has no time between chunks: zero would read as infinitely fast.
+    if let (Some(first), Some(last), Some(output), 2..) = (first_chunk, last_chunk, output, call.chunk_count) {
+        let per_token = last.since(first).as_secs_f64() / (output - 1) as f64;
+        out.double(names::INFERSCOPE_TIME_PER_OUTPUT_TOKEN, Some(per_token));
+    }
+    out.int(names::INFERSCOPE_CHUNK_COUNT, Some(call.chunk_count).filter(|&count| count > 0));
+    out.seconds(names::INFERSCOPE_CHUNK_GAP_P50, call.gaps.quantile(0.50));
+    out.seconds(names::INFERSCOPE_CHUNK_GAP_P99, call.gaps.quantile(0.99));
+    out.seconds(names::INFERSCOPE_CHUNK_GAP_MAX, call.gaps.max());
+}
+
+fn error_type(call: &FinishedCall) -> Option<String> {
+    let said = call.facts.as_ref().and_then(|facts| facts.error.clone());
+    let status = call.http.status.filter(|&status| status >= 400).map(|status| status.to_string());
+    said.or(status).or_else(|| {
+        let kind = match call.completion? {
+            Completion::Done | Completion::Length => return None,
+            Completion::ClientClosed => "cancelled",
+            Completion::ServerClosed => "connection_reset",
+            Completion::Idle => "timeout",
+            Completion::Error => UNNAMED_ERROR,
+        };
+        Some(kind.to_owned())
+    })
+}
+
+/// Address and port of the serving end. A client's port follows from the scheme when `Host` names none; a server
+/// may sit behind something that spoke another scheme, so there the socket's own port is the better witness.
+fn server(call: &FinishedCall) -> (Option<String>, Option<u16>) {
+    let HttpFacts { host, .. } = &call.http;
+    let socket = match call.side {
+        Side::Client => call.peer,
+        Side::Server => call.local,
+    };
+    match host.as_deref().and_then(split_host) {
+        Some((host, HostPort::Given(port))) => (Some(host.to_owned()), Some(port)),
+        Some((host, HostPort::Unreadable)) => (Some(host.to_owned()), None),
+        Some((host, HostPort::Default)) => {
+            let port = match call.side {
+                Side::Client => Some(if call.tls { 443 } else { 80 }),
+                Side::Server => socket.map(|socket| socket.port()),
+            };
+            (Some(host.to_owned()), port)
+        }
+        None => (socket.map(|socket| address_of(socket).to_string()), socket.map(|socket| socket.port())),
+    }
+}
+
+/// The port as a `Host` header gives it.
+#[derive(Debug, PartialEq)]
+enum HostPort {
+    Given(u16),
+    Default,
+    Unreadable,
+}
+
+/// Host and port of a `Host` or `:authority` value. User information, which an authority may carry, is a
+/// credential and stays out.
+fn split_host(value: &str) -> Option<(&str, HostPort)> {
+    let value = value.rsplit_once('@').map_or(value, |(_, host)| host).trim();
+    let (host, port) = match value.strip_prefix('[') {
+        Some(rest) => {
+            let (host, after) = rest.split_once(']')?;
+            (host, after.strip_prefix(':'))
+        }
+        None => value.split_once(':').map_or((value, None), |(host, port)| (host, Some(port))),
+    };
+    let port = match port {
+        None | Some("") => HostPort::Default,
+        Some(port) => port.parse().map_or(HostPort::Unreadable, HostPort::Given),
+    };
+    (!host.is_empty()).then_some((host, port))
+}
+
+/// An IPv4 peer of a dual-stack socket is the same peer: `::ffff:a.b.c.d` is written `a.b.c.d`.
+fn address_of(socket: SocketAddr) -> IpAddr {
+    socket.ip().to_canonical()
+}
+
+fn process(out: &mut Attributes, process: &ProcessIdentity) {
+    let ProcessIdentity { pid, start_boottime_ns: _, uid, comm: _, executable, container_id } = process;
+    out.int(names::PROCESS_PID, Some(u64::from(*pid)));
+    out.text(names::PROCESS_EXECUTABLE_NAME, executable.as_deref());
+    out.int(names::PROCESS_REAL_USER_ID, uid.map(u64::from));
+    out.text(names::CONTAINER_ID, container_id.as_deref());
+}
+
+fn messages(out: &mut Attributes, content: &Content) {
+    let Content { input_messages, output_messages, truncated } = content;
+    out.text(names::GEN_AI_INPUT_MESSAGES, input_messages.as_deref());
+    out.text(names::GEN_AI_OUTPUT_MESSAGES, output_messages.as_deref());
+    out.if_true(names::INFERSCOPE_CONTENT_TRUNCATED, *truncated);
+}
+
+fn event(note: &Note, anchor: WallAnchor) -> SpanEvent {
+    let mut out = Attributes::default();
+    let name = match note.kind {
+        NoteKind::Gap { part, bytes } => {
+            out.text(names::INFERSCOPE_PART, Some(part));
+            out.int(names::INFERSCOPE_BYTES, Some(bytes));
+            EVENT_GAP
+        }
+        NoteKind::Malformed { part, reason } => {
+            out.text(names::INFERSCOPE_PART, Some(part));
+            out.text(names::INFERSCOPE_REASON, Some(reason));
+            EVENT_MALFORMED
+        }
+        NoteKind::Undecoded { part } => {
+            out.text(names::INFERSCOPE_PART, Some(part));
+            EVENT_UNDECODED
+        }
+    };
+    SpanEvent { name, time_unix_nano: anchor.to_unix_nanos(note.at), attributes: out.0 }
+}
+
+#[cfg(test)]
+#[path = "from_call_tests.rs"]
+mod tests;

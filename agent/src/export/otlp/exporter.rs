@@ -1,0 +1,273 @@
+//! The task that sends.
+//!
+//! Owns the order of things: batches from the queue, one call at a time, each batch settled before the next. A
+//! receiver that is away costs one log line when it goes and one when it is back; in between the queue fills and
+//! its bound decides. Stopping is bounded: what is not out when the time is over is counted as lost.
+
+use std::{
+    hash::{BuildHasher as _, Hasher as _, RandomState},
+    sync::Arc,
+    time::Duration,
+};
+
+use inferscope_proto::{Message as _, otlp::collector_trace::ExportTraceServiceResponse};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, sleep, sleep_until},
+};
+use tonic::Status;
+
+use super::{
+    encode::{Envelope, without_content},
+    queue::{DropReason, Item, Next, OtlpCounts, OtlpHandle, Queue},
+    retry::{Backoff, Verdict, classify},
+    settings::{OtlpSettings, Tuning},
+    transport::{Transport, TransportError},
+};
+use crate::{config::Headers, export::pretty::printable};
+
+/// Longest piece of a receiver's message that goes to the log.
+const MAX_MESSAGE: usize = 200;
+
+/// A running exporter. Dropping it without [`shutdown`](Self::shutdown) stops it at once and counts what is left
+/// as lost.
+#[derive(Debug)]
+pub struct OtlpExporter {
+    handle: OtlpHandle,
+    deadline: watch::Sender<Option<Instant>>,
+    task: JoinHandle<()>,
+}
+
+impl OtlpExporter {
+    /// Starts the task on the current runtime. Reads certificates but does not connect: a receiver that is away is
+    /// no error.
+    pub fn start(settings: &OtlpSettings, envelope: Envelope) -> Result<Self, TransportError> {
+        let queue = Arc::new(Queue::new(settings.queue_max_bytes, settings.queue_max_spans));
+        let (deadline, stopping) = watch::channel(None);
+        let sender = Sender {
+            queue: Arc::clone(&queue),
+            transport: Transport::open(settings)?,
+            batch_max_bytes: settings.tuning.request_max_bytes.saturating_sub(envelope.overhead()),
+            envelope,
+            tuning: settings.tuning.clone(),
+            endpoint: settings.endpoint.clone(),
+            headers: settings.headers.clone(),
+            link: Link::Unknown,
+            stopping: Some(stopping.clone()),
+        };
+        let task = tokio::spawn({
+            let queue = Arc::clone(&queue);
+            async move {
+                tokio::select! {
+                    biased;
+                    () = sender.run() => {}
+                    () = expired(stopping) => {}
+                }
+                queue.abandon();
+            }
+        });
+        Ok(Self { handle: OtlpHandle { queue }, deadline, task })
+    }
+
+    /// Where to offer spans.
+    pub fn handle(&self) -> &OtlpHandle {
+        &self.handle
+    }
+
+    /// Takes no more spans, sends those that wait for no longer than `within`, and gives the final ledger: spans
+    /// that are left are in it as dropped.
+    pub async fn shutdown(self, within: Duration) -> OtlpCounts {
+        let Self { handle, deadline, task } = self;
+        handle.queue.close();
+        deadline.send_replace(Some(Instant::now() + within));
+        if task.await.is_err() {
+            handle.queue.abandon();
+        }
+        handle.counts()
+    }
+}
+
+/// Resolves when the time to drain is over, or when nobody is left to ask for it.
+async fn expired(mut stopping: watch::Receiver<Option<Instant>>) {
+    let deadline = stopping.wait_for(Option::is_some).await.ok().and_then(|deadline| *deadline);
+    if let Some(deadline) = deadline {
+        sleep_until(deadline).await;
+    }
+}
+
+/// What the last answer said of the receiver. The log has one line for each change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Link {
+    Unknown,
+    Up,
+    Away,
+    Unauthorised,
+    Shrinking,
+    Refusing,
+    Rejecting,
+}
+
+struct Sender {
+    queue: Arc<Queue>,
+    transport: Transport,
+    envelope: Envelope,
+    batch_max_bytes: usize,
+    tuning: Tuning,
+    endpoint: String,
+    headers: Headers,
+    link: Link,
+    /// Taken when the exporter is told to stop: that cuts one wait short, once.
+    stopping: Option<watch::Receiver<Option<Instant>>>,
+}
+
+impl Sender {
+    async fn run(mut self) {
+        while let Some(batch) = self.next_batch().await {
+            self.deliver(batch).await;
+        }
+    }
+
+    async fn next_batch(&self) -> Option<Vec<Item>> {
+        let mut lingering: Option<Instant> = None;
+        loop {
+            let now = Instant::now();
+            let force = lingering.is_some_and(|until| until <= now);
+            match self.queue.next(self.batch_max_bytes, self.tuning.request_max_spans, force) {
+                Next::Batch(batch) => return Some(batch),
+                Next::Finished => return None,
+                Next::Idle => {
+                    lingering = None;
+                    self.queue.work().await;
+                }
+                Next::Linger => {
+                    let until = *lingering.get_or_insert(now + self.tuning.linger);
+                    tokio::select! {
+                        () = self.queue.work() => {}
+                        () = sleep_until(until) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends `batch`, in pieces if need be, until the fate of all its spans is known.
+    async fn deliver(&mut self, batch: Vec<Item>) {
+        let mut backoff = Backoff::new(self.tuning.backoff_first, self.tuning.backoff_longest);
+        let mut pieces = vec![batch];
+        while let Some(piece) = pieces.pop() {
+            let request = self.envelope.request(piece.iter().map(|item| item.span.clone()).collect());
+            if request.encoded_len() > self.tuning.request_max_bytes {
+                self.shrink(piece, &mut pieces);
+                continue;
+            }
+            let status = match self.transport.export(request).await {
+                Ok(answer) => {
+                    backoff.reset();
+                    self.taken(&piece, answer);
+                    continue;
+                }
+                Err(status) => status,
+            };
+            let (link, wait) = match classify(&status) {
+                Verdict::Retry { after } => (Link::Away, backoff.next(after, entropy())),
+                Verdict::Pause => (Link::Unauthorised, backoff.longest(entropy())),
+                Verdict::Shrink => {
+                    self.note(Link::Shrinking, &status);
+                    self.shrink(piece, &mut pieces);
+                    continue;
+                }
+                Verdict::Refused => {
+                    self.note(Link::Refusing, &status);
+                    self.queue.dropped(&piece, DropReason::Refused);
+                    continue;
+                }
+            };
+            self.note(link, &status);
+            self.queue.retried();
+            pieces.push(piece);
+            if self.wait(wait).await {
+                backoff.reset();
+            }
+        }
+    }
+
+    /// Two halves of `piece`, or its only span without content, or nothing.
+    fn shrink(&self, mut piece: Vec<Item>, pieces: &mut Vec<Vec<Item>>) {
+        if piece.len() > 1 {
+            let second = piece.split_off(piece.len() / 2);
+            pieces.extend([second, piece]);
+            return;
+        }
+        match piece.first().and_then(|item| without_content(&item.span).map(|span| (span, item.reserved))) {
+            Some((span, reserved)) => pieces.push(vec![Item { span, reserved }]),
+            None => self.queue.dropped(&piece, DropReason::TooLarge),
+        }
+    }
+
+    fn taken(&mut self, piece: &[Item], answer: ExportTraceServiceResponse) {
+        let partial = answer.partial_success.unwrap_or_default();
+        // Never sent again, whatever the message says: the specification forbids it.
+        let rejected = u64::try_from(partial.rejected_spans).unwrap_or(0);
+        if rejected > 0 || !partial.error_message.is_empty() {
+            self.note(Link::Rejecting, &Status::ok(partial.error_message));
+        } else {
+            self.note(Link::Up, &Status::ok(""));
+        }
+        self.queue.exported(piece, rejected);
+    }
+
+    /// Waits; says whether the wait was cut short because the exporter is to stop.
+    async fn wait(&mut self, time: Duration) -> bool {
+        let Some(stopping) = &mut self.stopping else {
+            sleep(time).await;
+            return false;
+        };
+        tokio::select! {
+            () = sleep(time) => return false,
+            _ = stopping.wait_for(Option::is_some) => {}
+        }
+        self.stopping = None;
+        true
+    }
+
+    fn note(&mut self, link: Link, status: &Status) {
+        let before = std::mem::replace(&mut self.link, link);
+        if before == link {
+            return;
+        }
+        let (endpoint, code, message) = (&self.endpoint, status.code(), self.loggable(status.message()));
+        match link {
+            Link::Unknown => {}
+            Link::Up => tracing::info!(%endpoint, "the OTLP receiver takes spans"),
+            Link::Away => tracing::warn!(%endpoint, ?code, message, "the OTLP receiver is away or busy; will retry"),
+            Link::Unauthorised => {
+                tracing::warn!(%endpoint, ?code, message, "the OTLP receiver does not accept us; export is paused");
+            }
+            Link::Shrinking => {
+                tracing::warn!(%endpoint, ?code, message, "the OTLP receiver finds requests too large; sending less");
+            }
+            Link::Refusing => tracing::warn!(%endpoint, ?code, message, "the OTLP receiver refuses spans; dropped"),
+            Link::Rejecting => tracing::warn!(%endpoint, message, "the OTLP receiver takes a part of the spans only"),
+        }
+    }
+
+    /// A receiver's message, safe to log: receivers have been seen to echo the credentials that they refuse.
+    fn loggable(&self, message: &str) -> String {
+        let mut message = message.to_owned();
+        for secret in self.headers.0.values().flat_map(|value| value.split_whitespace()).filter(|word| word.len() > 3) {
+            message = message.replace(secret, "[redacted]");
+        }
+        printable(&message).chars().take(MAX_MESSAGE).collect()
+    }
+}
+
+/// A random number. The standard library seeds its hash maps from the system's randomness, once a thread, and
+/// counts on from there: enough to keep agents apart, which is all that is asked of it.
+fn entropy() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+#[cfg(test)]
+#[path = "exporter_tests.rs"]
+mod tests;
