@@ -73,7 +73,7 @@ pub struct Client {
     pub key: String,
     /// Interpreter for the `openai` clients; the test virtualenv's when absent.
     pub python: Option<PathBuf>,
-    /// Options of the client's own command line (curl has none).
+    /// Options of the client's own command line.
     pub options: Vec<OsString>,
 }
 
@@ -166,6 +166,7 @@ impl Client {
         if let Some(ca) = &self.ca {
             command.arg("--cacert").arg(ca);
         }
+        command.args(&self.options);
         command.arg(format!("{}/chat/completions", self.base_url));
         command
     }
