@@ -1,0 +1,39 @@
+//! End-to-end tests: real servers and real clients that know nothing of the agent, and the agent as people run it.
+//!
+//! `cargo xtask test` prepares what these need and runs them as root. By hand: build the workspace, then
+//! `cargo test -p inferscope-tests --test e2e -- FILTER`. A scenario that cannot run on this machine is reported as
+//! ignored and says why; with `INFERSCOPE_REQUIRE_E2E=1` it fails instead.
+//!
+//! To add a scenario: a function in the file of its topic, that returns an error which says what was expected, and a
+//! line in that file's `add`.
+
+mod clients;
+mod expect;
+mod failures;
+mod load;
+mod otlp;
+mod privacy;
+mod raw;
+mod replay;
+mod scenario;
+mod servers;
+
+use std::process::ExitCode;
+
+use libtest_mimic::Arguments;
+
+fn main() -> ExitCode {
+    let mut args = Arguments::from_args();
+    // The scenarios share one kernel: what one of them loads or runs, the agent of another would see.
+    args.test_threads = Some(1);
+    let mut all = scenario::Scenarios::default();
+    clients::add(&mut all);
+    servers::add(&mut all);
+    load::add(&mut all);
+    privacy::add(&mut all);
+    otlp::add(&mut all);
+    replay::add(&mut all);
+    failures::add(&mut all);
+    let trials = all.into_trials(!args.list);
+    libtest_mimic::run(&args, trials).exit_code()
+}

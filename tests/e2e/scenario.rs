@@ -1,0 +1,136 @@
+//! Scenarios, what they need from the machine, and the place that each runs in.
+
+use std::{
+    env, fs,
+    io::Write as _,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use inferscope_tests::{pki::Pki, place};
+use libtest_mimic::{Failed, Trial};
+use rustix::process::geteuid;
+use tempfile::TempDir;
+
+/// How long anything that is not under load may take on a slow, busy machine.
+pub const SOON: Duration = Duration::from_secs(60);
+
+/// With this set to 1, a scenario that cannot run is a failure.
+const REQUIRE: &str = "INFERSCOPE_REQUIRE_E2E";
+
+/// Something that a machine may lack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Node, for its clients.
+    Node,
+    /// curl.
+    Curl,
+    /// setpriv, to run something without root.
+    Setpriv,
+    /// unshare, to hide something from one process.
+    Unshare,
+}
+
+impl Need {
+    fn missing(self) -> Option<String> {
+        let program = match self {
+            Self::Node => "node",
+            Self::Curl => "curl",
+            Self::Setpriv => "setpriv",
+            Self::Unshare => "unshare",
+        };
+        place::on_path(program).is_none().then(|| format!("{program} is not installed"))
+    }
+}
+
+/// What every scenario needs.
+fn missing_basics() -> Option<String> {
+    if !geteuid().is_root() {
+        return Some("not root".to_owned());
+    }
+    if !Path::new("/sys/kernel/btf/vmlinux").exists() {
+        return Some("the kernel has no BTF (/sys/kernel/btf/vmlinux)".to_owned());
+    }
+    place::python().err().or(place::agent().err()).map(|error| format!("{error:#}"))
+}
+
+type Run = Box<dyn Fn() -> Result<()> + Send>;
+
+/// A list of scenarios under construction.
+#[derive(Default)]
+pub struct Scenarios {
+    all: Vec<(String, Vec<Need>, Run)>,
+}
+
+impl Scenarios {
+    /// Adds one; `name` is a path such as `clients::curl`.
+    pub fn add(&mut self, name: impl Into<String>, needs: &[Need], run: impl Fn() -> Result<()> + Send + 'static) {
+        self.all.push((name.into(), needs.to_vec(), Box::new(run)));
+    }
+
+    /// Turns them into trials; `announce` prints a line for each that cannot run here.
+    pub fn into_trials(self, announce: bool) -> Vec<Trial> {
+        let required = env::var_os(REQUIRE).is_some_and(|value| value == "1");
+        let basics = missing_basics();
+        let trial = |(name, needs, run): (String, Vec<Need>, Run)| {
+            let reason = basics.clone().or_else(|| needs.into_iter().find_map(Need::missing));
+            let Some(reason) = reason else {
+                return Trial::test(name, move || run().map_err(|error| Failed::from(format!("{error:#}"))));
+            };
+            if announce {
+                say(&format!("SKIPPED {name}: {reason}"));
+            }
+            let failure = format!("cannot run here: {reason}");
+            Trial::test(name, move || Err(Failed::from(failure.clone()))).with_ignored_flag(!required)
+        };
+        self.all.into_iter().map(trial).collect()
+    }
+}
+
+/// Prints a line for whoever reads the test's output.
+pub fn say(line: &str) {
+    // A closed standard output is no reason to fail a test.
+    let _closed = writeln!(std::io::stdout(), "{line}");
+}
+
+/// A directory of a scenario's own, which any user may read.
+pub struct Room(TempDir);
+
+impl Room {
+    /// Makes one.
+    pub fn new() -> Result<Self> {
+        let dir = tempfile::Builder::new().prefix("inferscope-e2e-").tempdir()?;
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
+        Ok(Self(dir))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// A file in it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path().join(name)
+    }
+
+    /// A fresh authority and certificate, where the scenario is about TLS.
+    pub fn pki(&self, tls: bool) -> Result<Option<Pki>> {
+        tls.then(|| Pki::generate(&self.file("pki"))).transpose()
+    }
+
+    /// A copy of the agent that any user may run: the build directory may be closed to others.
+    pub fn agent_for_all(&self) -> Result<PathBuf> {
+        let copy = self.file("inferscope");
+        fs::copy(place::agent()?, &copy).context("cannot copy the agent")?;
+        fs::set_permissions(&copy, fs::Permissions::from_mode(0o755))?;
+        Ok(copy)
+    }
+}
+
+/// For names of scenarios.
+pub fn transport(tls: bool) -> &'static str {
+    if tls { "tls" } else { "plain" }
+}
