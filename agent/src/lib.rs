@@ -5,5 +5,6 @@
 pub mod call;
 pub mod host;
 pub mod llm;
+pub mod privacy;
 pub mod protocol;
 pub mod time;
