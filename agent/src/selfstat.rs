@@ -168,11 +168,8 @@ mod tests {
     #[test]
     fn a_byte_that_is_nowhere_unbalances_the_ledger() {
         let mut pipeline = PipelineStats { received: 10, delivered: 8, repeated: 2, ..Default::default() };
-        let ledger = |pipeline: &PipelineStats| Ledger {
-            kernel: None,
-            pipeline: pipeline.clone(),
-            undelivered: Vec::new(),
-        };
+        let ledger =
+            |pipeline: &PipelineStats| Ledger { kernel: None, pipeline: pipeline.clone(), undelivered: Vec::new() };
         assert_eq!(ledger(&pipeline).balance(), Ok(()));
         pipeline.received += 1;
         assert!(ledger(&pipeline).balance().is_err());

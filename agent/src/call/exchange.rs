@@ -332,9 +332,6 @@ mod tests {
 
     #[test]
     fn an_error_status_is_an_error_even_when_the_body_came_whole() {
-        assert_eq!(
-            completion(Ended::Whole, Side::Client, Some(404), None, true, true),
-            Some(Completion::Error)
-        );
+        assert_eq!(completion(Ended::Whole, Side::Client, Some(404), None, true, true), Some(Completion::Error));
     }
 }

@@ -26,8 +26,8 @@ const TICK: Duration = Duration::from_secs(1);
 pub fn replay(args: &ReplayArgs) -> anyhow::Result<()> {
     let name = args.file.display();
     let file = File::open(&args.file).with_context(|| format!("{name} cannot be opened"))?;
-    let mut playback =
-        Playback::open(BufReader::with_capacity(1 << 20, file)).with_context(|| format!("{name} cannot be replayed"))?;
+    let mut playback = Playback::open(BufReader::with_capacity(1 << 20, file))
+        .with_context(|| format!("{name} cannot be replayed"))?;
     let session = Session { epoch: playback.epoch(), anchor: playback.anchor() };
     let plan = Plan::of(TargetArgs::default(), args.show.all_http, args.show.content, None);
     let mut pipeline = Pipeline::new(plan.pipeline(&session));

@@ -16,9 +16,7 @@ use crate::{
 pub fn trace(args: TraceArgs) -> anyhow::Result<()> {
     let session = Session::new()?;
     let file = match &args.also_jsonl {
-        Some(path) => {
-            Some(JsonLines::append_to(path).with_context(|| format!("{} cannot be opened", path.display()))?)
-        }
+        Some(path) => Some(JsonLines::append_to(path).with_context(|| format!("{} cannot be opened", path.display()))?),
         None => None,
     };
     let outputs = Outputs::new(session.anchor, display(&args.show)).with_file(file);

@@ -58,10 +58,7 @@ pub fn tls_functions(file: &File) -> Result<Vec<ProbeFunction>, object::Error> {
 }
 
 /// Where in the file the instruction at a virtual address is: probes are set by file offset.
-fn file_offset<'data, R: ReadRef<'data>>(
-    elf: &ElfFile64<'data, object::Endianness, R>,
-    address: u64,
-) -> Option<u64> {
+fn file_offset<'data, R: ReadRef<'data>>(elf: &ElfFile64<'data, object::Endianness, R>, address: u64) -> Option<u64> {
     let endian = elf.endian();
     let segments = elf.elf_header().program_headers(endian, elf.data()).ok()?;
     segments.iter().find_map(|segment| {

@@ -1,10 +1,6 @@
 //! Mapped files: which a process has, and how to open one whatever its mount namespace.
 
-use std::{
-    fs::File,
-    io,
-    os::unix::fs::MetadataExt as _,
-};
+use std::{fs::File, io, os::unix::fs::MetadataExt as _};
 
 use procfs::process::{MMPermissions, MMapPath, Process};
 

@@ -4,7 +4,9 @@
 /// separators, which is how Docker, containerd, CRI-O and Podman name their groups under both control group
 /// versions and both drivers.
 pub fn id_of(cgroup_path: &str) -> Option<&str> {
-    cgroup_path.rsplit(['/', '-', '.', ':']).find(|part| part.len() == 64 && part.bytes().all(|b| b.is_ascii_hexdigit()))
+    cgroup_path
+        .rsplit(['/', '-', '.', ':'])
+        .find(|part| part.len() == 64 && part.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 #[cfg(test)]
@@ -18,7 +20,9 @@ mod tests {
         for path in [
             format!("/docker/{ID}"),
             format!("/system.slice/docker-{ID}.scope"),
-            format!("/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1a2b.slice/cri-containerd-{ID}.scope"),
+            format!(
+                "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1a2b.slice/cri-containerd-{ID}.scope"
+            ),
             format!("/kubepods/besteffort/pod0a1b/{ID}"),
             format!("/machine.slice/libpod-{ID}.scope/container"),
         ] {

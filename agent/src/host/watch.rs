@@ -43,18 +43,17 @@ impl ProcessWatch {
 
 /// What `/proc` says now. Absent is what could not be read.
 fn read(origin: &Origin) -> ProcessIdentity {
-    let mut identity =
-        ProcessIdentity { pid: origin.tgid, start_boottime_ns: origin.start_ns, ..Default::default() };
+    let mut identity = ProcessIdentity { pid: origin.tgid, start_boottime_ns: origin.start_ns, ..Default::default() };
     let Ok(process) = i32::try_from(origin.tgid).map_err(drop).and_then(|pid| Process::new(pid).map_err(drop)) else {
         return identity;
     };
     identity.uid = process.status().ok().map(|status| status.ruid);
     identity.comm = process.stat().ok().map(|stat| stat.comm);
-    identity.executable =
-        process.exe().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
-    identity.container_id = process.cgroups().ok().and_then(|groups| {
-        groups.into_iter().find_map(|group| container::id_of(&group.pathname).map(str::to_owned))
-    });
+    identity.executable = process.exe().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+    identity.container_id = process
+        .cgroups()
+        .ok()
+        .and_then(|groups| groups.into_iter().find_map(|group| container::id_of(&group.pathname).map(str::to_owned)));
     identity
 }
 

@@ -171,8 +171,7 @@ fn poll(fds: &[RawFd], timeout: Duration) -> bool {
     let mut fds: Vec<libc::pollfd> =
         fds.iter().map(|&fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
     // SAFETY: pointer and length describe the vector, which outlives the call.
-    let ready =
-        unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout.as_millis() as libc::c_int) };
+    let ready = unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout.as_millis() as libc::c_int) };
     ready > 0
 }
 
@@ -227,8 +226,6 @@ mod tests {
 
     #[test]
     fn a_waker_ends_a_wait_that_has_not_begun() {
-        let paused = ebpf.take_map("PAUSED").ok_or(LoadError::Lacks("map PAUSED"))?;
-        let paused = Array::try_from(paused).map_err(|error| LoadError::Map("PAUSED", error))?;
         let waker = Waker::new().unwrap();
         waker.wake();
         let mut fd = libc::pollfd { fd: waker.as_raw_fd(), events: libc::POLLIN, revents: 0 };

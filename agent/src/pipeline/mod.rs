@@ -233,14 +233,7 @@ impl Pipeline {
         }
     }
 
-    fn report(
-        &mut self,
-        key: StreamKey,
-        entry: &Entry,
-        exchange: Exchange,
-        ended: Ended,
-        out: &mut dyn FnMut(Output),
-    ) {
+    fn report(&mut self, key: StreamKey, entry: &Entry, exchange: Exchange, ended: Ended, out: &mut dyn FnMut(Output)) {
         let Some(side) = entry.connection.side() else { return };
         let mut ids = self.ids(key, exchange.number, exchange.start, side);
         if let Some(tuple) = self.tuple(key, entry)
