@@ -1,6 +1,6 @@
 //! Whether every call of the demo's round was captured: once on each side that can be seen.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use inferscope_tests::{call::Call, client::Finished};
 
 /// The calls that were made.
@@ -21,11 +21,11 @@ impl Round {
         Self { server, calls: Vec::new() }
     }
 
-    /// Adds a client's calls.
+    /// Adds a client's call, which must have been answered.
     pub fn add(&mut self, client: &Finished, tls: bool) -> Result<()> {
-        for report in &client.reports {
-            self.calls.push(Made { id: report.id()?.to_owned(), client: client.pid, tls });
-        }
+        let report = client.only()?;
+        ensure!(report.end == "done", "a client was not answered: {report:?}");
+        self.calls.push(Made { id: report.id()?.to_owned(), client: client.pid, tls });
         Ok(())
     }
 
