@@ -222,6 +222,7 @@ fn duration_ends_it() -> Result<()> {
     let before = Loaded::now()?;
     let began = Instant::now();
     let agent = Agent::trace(&["--duration", "1s"])?;
+    holds_probes(&agent)?;
     let stopped = agent.finish(began)?;
     ensure!(stopped.code == 0 && stopped.ledger().is_some(), "{stopped:?}");
     ensure!(stopped.took >= Duration::from_secs(1), "it ended after {:?}", stopped.took);
@@ -234,6 +235,7 @@ fn interrupt_while_starting() -> Result<()> {
     let began = Instant::now();
     let agent = Agent::trace(&[])?;
     let attach = began.elapsed();
+    holds_probes(&agent)?;
     agent.stop()?.clean()?;
     for eighth in 0..8 {
         let agent = Agent::launch(Command::new(place::agent()?).args(["trace", "--output", "jsonl"]))?;
@@ -253,10 +255,16 @@ fn interrupt_while_starting() -> Result<()> {
 fn stop_when_ready(signal: Signal) -> Result<()> {
     let before = Loaded::now()?;
     let agent = Agent::trace(&[])?;
-    let held = Loaded::held_by(agent.program().pid())?;
-    ensure!(!held.programs.is_empty() && !held.links.is_empty(), "it is ready and holds only {held:?}");
+    holds_probes(&agent)?;
     agent.stop_with(signal)?.clean()?;
     wait_gone(&before, FREED)
+}
+
+/// Without anything in the kernel, nothing could be left behind, and those tests would show nothing.
+fn holds_probes(agent: &Agent) -> Result<()> {
+    let held = Loaded::held_by(agent.program().pid())?;
+    ensure!(!held.programs.is_empty() && !held.links.is_empty(), "it is ready and holds only {held:?}");
+    Ok(())
 }
 
 /// The agent ends while streams are under way: nothing of it stays, and who was traced notices nothing.
@@ -269,6 +277,7 @@ fn stop_under_load(signal: Signal) -> Result<()> {
     let server = Uvicorn::start(Stack::Fast, pki.as_ref(), pace, room.path())?;
     let client = busy(&server)?;
     client.wait_first_chunks(40, SOON)?;
+    holds_probes(&agent)?;
     let stopped = agent.stop_with(signal)?;
     wait_gone(&before, FREED)?;
     if signal == Signal::KILL {

@@ -1,2 +1,51 @@
-//! x
-fn main() {}
+//! `cargo xtask`: everything that is done to this repository more than once.
+//!
+//! To add a task: a variant of [`Task`] and a module with its `run`. Tasks prepare what they need by themselves and
+//! say what they skipped.
+
+mod check;
+mod demo;
+mod ebpf;
+mod prepare;
+mod show;
+mod test;
+mod venv;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "inferscope's development tasks")]
+struct Options {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Build everything, start a server and clients, and show the calls as they happen
+    Demo(demo::Options),
+    /// Prepare what the tests need and run them: unit and property tests, then end to end
+    Test(test::Options),
+    /// Build the kernel object from its sources
+    BuildEbpf(ebpf::BuildOptions),
+    /// Check that the committed kernel object belongs to its sources
+    CheckEbpf,
+}
+
+fn main() -> ExitCode {
+    let result = match Options::parse().task {
+        Task::Demo(options) => demo::run(&options),
+        Task::Test(options) => test::run(&options),
+        Task::BuildEbpf(options) => ebpf::build(&options),
+        Task::CheckEbpf => ebpf::check(),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
