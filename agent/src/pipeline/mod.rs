@@ -218,7 +218,8 @@ impl Pipeline {
         match step {
             Step::Began(number, start) => {
                 if let (Some(side), Some(tuple)) = (entry.connection.side(), self.tuple(key, entry)) {
-                    self.links.start(side, tuple, self.ids(key, number, start, side));
+                    let ids = self.ids(key, number, start, side);
+                    self.links.start(side, tuple, ids, start);
                 }
             }
             Step::Over(exchange, ended) => self.report(key, entry, *exchange, ended, out),
@@ -236,9 +237,8 @@ impl Pipeline {
     fn report(&mut self, key: StreamKey, entry: &Entry, exchange: Exchange, ended: Ended, out: &mut dyn FnMut(Output)) {
         let Some(side) = entry.connection.side() else { return };
         let mut ids = self.ids(key, exchange.number, exchange.start, side);
-        if let Some(tuple) = self.tuple(key, entry)
-            && let Some(parent) = self.links.finish(side, tuple)
-        {
+        let other = self.tuple(key, entry).map(|tuple| self.links.finish(side, tuple)).unwrap_or_default();
+        if let Some(parent) = other.parent {
             (ids.trace, ids.parent) = (parent.trace, Some(parent.span));
         }
         if ended == Ended::Idle {
@@ -249,6 +249,8 @@ impl Pipeline {
             self.stats.unrecognised += u64::from(is_model);
             return;
         };
+        let mut timing = outcome.timing;
+        timing.start = other.read_at.map_or(timing.start, |read_at| timing.start.min(read_at));
         let addresses = self.tables.addresses(key);
         self.stats.calls += 1;
         out(Output::Call(Box::new(FinishedCall {
@@ -262,7 +264,7 @@ impl Pipeline {
                 Source::Syscall => CaptureSource::Syscall,
                 Source::OpenSsl => CaptureSource::OpenSsl,
             },
-            timing: outcome.timing,
+            timing,
             chunk_count: outcome.chunk_count,
             gaps: outcome.gaps,
             streamed: outcome.streamed,
