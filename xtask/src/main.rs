@@ -1,2 +1,45 @@
-//! x
-fn main() {}
+//! `cargo xtask`: everything that is done to this repository more than once.
+//!
+//! To add a task: a variant of [`Task`] and a module with its `run`. Tasks prepare what they need by themselves and
+//! say what they skipped.
+
+mod digest;
+mod ebpf;
+mod show;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "inferscope's development tasks")]
+struct Options {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Build the kernel object from its sources
+    BuildEbpf(ebpf::BuildOptions),
+    /// Check that the committed kernel object belongs to its sources
+    CheckEbpf(ebpf::CheckOptions),
+}
+
+fn main() -> ExitCode {
+    // The kernel object's build calls this program as its compiler.
+    if let Some(code) = ebpf::as_rustc() {
+        return code;
+    }
+    let result = match Options::parse().task {
+        Task::BuildEbpf(options) => ebpf::build(&options),
+        Task::CheckEbpf(options) => ebpf::check(&options),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
