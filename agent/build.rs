@@ -18,7 +18,7 @@ fn main() {
     for source in digest::sources(&root).unwrap_or_default() {
         println!("cargo::rerun-if-changed={}", root.join(source).display());
     }
-    for file in [&object, &provenance] {
+    for file in [&object, &provenance, &root.join("Cargo.toml"), &root.join("Cargo.lock")] {
         println!("cargo::rerun-if-changed={}", file.display());
     }
     println!("cargo::rerun-if-env-changed=INFERSCOPE_BPF_OBJECT");

@@ -34,7 +34,8 @@ pub fn sources(root: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Digest of all sources and of the locked versions of the kernel side's crates, in hexadecimal.
+/// Digest of all sources, of the locked versions of the kernel side's crates and of what the workspace's manifest says
+/// about their build, in hexadecimal.
 pub fn of_sources(root: &Path) -> io::Result<String> {
     let mut hash = Sha256::new();
     for file in sources(root)? {
@@ -44,6 +45,9 @@ pub fn of_sources(root: &Path) -> io::Result<String> {
         hash.update(content);
     }
     for line in locked_versions(&fs::read_to_string(root.join("Cargo.lock"))?) {
+        hash.update(line.as_bytes());
+    }
+    for line in build_settings(&fs::read_to_string(root.join("Cargo.toml"))?) {
         hash.update(line.as_bytes());
     }
     Ok(hex(&hash.finalize()))
@@ -64,6 +68,23 @@ fn locked_versions(lock: &str) -> Vec<String> {
             && (name.starts_with("aya-ebpf") || name == "aya-log-ebpf" || name == "aya-log-common")
         {
             found.push(format!("{name} {version}\n"));
+        }
+    }
+    found
+}
+
+/// The lines of the workspace's manifest that change the object: its profile, the one that it inherits from, the edition,
+/// and the features of the kernel side's crates.
+fn build_settings(manifest: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut section = "";
+    for line in manifest.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        if line.starts_with('[') {
+            section = line;
+        } else if ["[profile.bpf]", "[profile.release]"].contains(&section)
+            || ["edition ", "aya-ebpf ", "aya-log-ebpf "].iter().any(|name| line.starts_with(name))
+        {
+            found.push(format!("{section} {line}\n"));
         }
     }
     found

@@ -5,6 +5,7 @@
 
 mod check;
 mod demo;
+mod digest;
 mod ebpf;
 mod prepare;
 mod show;
@@ -31,15 +32,19 @@ enum Task {
     /// Build the kernel object from its sources
     BuildEbpf(ebpf::BuildOptions),
     /// Check that the committed kernel object belongs to its sources
-    CheckEbpf,
+    CheckEbpf(ebpf::CheckOptions),
 }
 
 fn main() -> ExitCode {
+    // The kernel object's build calls this program as its compiler.
+    if let Some(code) = ebpf::as_rustc() {
+        return code;
+    }
     let result = match Options::parse().task {
         Task::Demo(options) => demo::run(&options),
         Task::Test(options) => test::run(&options),
         Task::BuildEbpf(options) => ebpf::build(&options),
-        Task::CheckEbpf => ebpf::check(),
+        Task::CheckEbpf(options) => ebpf::check(&options),
     };
     match result {
         Ok(code) => code,
