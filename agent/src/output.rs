@@ -32,12 +32,13 @@ pub struct Outputs {
     file: Option<JsonLines<File>>,
     otlp: Option<OtlpHandle>,
     lost: u64,
+    shown: bool,
 }
 
 impl Outputs {
     /// Standard output as `display` says, and nothing else yet.
     pub fn new(anchor: WallAnchor, display: Display) -> Self {
-        Self { anchor, display, file: None, otlp: None, lost: 0 }
+        Self { anchor, display, file: None, otlp: None, lost: 0, shown: false }
     }
 
     /// Adds a file of JSON lines.
@@ -50,16 +51,6 @@ impl Outputs {
     pub fn with_otlp(mut self, otlp: Option<OtlpHandle>) -> Self {
         self.otlp = otlp;
         self
-    }
-
-    /// Shows what stands above the first call.
-    pub fn begin(&mut self) -> io::Result<()> {
-        if let Display::Pretty(pretty) = &self.display {
-            let mut out = io::stdout().lock();
-            writeln!(out, "{}", pretty.header())?;
-            out.flush()?;
-        }
-        Ok(())
     }
 
     /// Sends a call everywhere. `Break` when standard output is closed: nobody watches any more.
@@ -92,12 +83,17 @@ impl Outputs {
         self.lost
     }
 
-    fn show(&self, call: &FinishedCall, span: &Span) -> io::Result<ControlFlow<()>> {
+    fn show(&mut self, call: &FinishedCall, span: &Span) -> io::Result<ControlFlow<()>> {
         match &self.display {
             Display::Quiet => Ok(ControlFlow::Continue(())),
             Display::JsonLines => JsonLines::new(io::stdout().lock()).write(span),
             Display::Pretty(pretty) => {
                 let mut out = io::stdout().lock();
+                // With the first call and not before: a run that fails leaves standard output empty.
+                if !self.shown {
+                    self.shown = true;
+                    out.write_all(pretty.header().as_bytes())?;
+                }
                 out.write_all(pretty.call(call, span).as_bytes())?;
                 out.flush()?;
                 Ok(ControlFlow::Continue(()))

@@ -109,7 +109,7 @@ pub struct Playback<R> {
     epoch: Epoch,
 }
 
-/// What [`Playback::next`] gives.
+/// What [`Playback::next_frame`] gives.
 pub enum Frame<'a> {
     /// A record's bytes.
     Record(&'a [u8]),
@@ -149,7 +149,7 @@ impl<R: BufRead> Playback<R> {
     }
 
     /// The next record.
-    pub fn next(&mut self) -> io::Result<Frame<'_>> {
+    pub fn next_frame(&mut self) -> io::Result<Frame<'_>> {
         self.buffer.resize(4, 0);
         match read_full(&mut self.source, &mut self.buffer)? {
             0 => return Ok(Frame::End),
@@ -212,9 +212,9 @@ mod tests {
         let file = recorded(&[&a, &b]);
         let mut playback = Playback::open(&file[..]).unwrap();
         assert_eq!((playback.anchor().unix_nanos, playback.epoch()), (2, [3; 16]));
-        assert!(matches!(playback.next().unwrap(), Frame::Record(bytes) if bytes == a));
-        assert!(matches!(playback.next().unwrap(), Frame::Record(bytes) if bytes == b));
-        assert!(matches!(playback.next().unwrap(), Frame::End));
+        assert!(matches!(playback.next_frame().unwrap(), Frame::Record(bytes) if bytes == a));
+        assert!(matches!(playback.next_frame().unwrap(), Frame::Record(bytes) if bytes == b));
+        assert!(matches!(playback.next_frame().unwrap(), Frame::End));
     }
 
     #[test]
@@ -223,7 +223,7 @@ mod tests {
         let file = recorded(&[&a, &a]);
         for len in 0..file.len() {
             let Ok(mut playback) = Playback::open(&file[..len]) else { continue };
-            while let Frame::Record(bytes) = playback.next().unwrap() {
+            while let Frame::Record(bytes) = playback.next_frame().unwrap() {
                 assert_eq!(bytes, a);
             }
         }

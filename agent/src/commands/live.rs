@@ -93,7 +93,7 @@ pub async fn capture(
     let output_thread = std::thread::Builder::new().name("output".into()).spawn({
         let stop = stop.clone();
         move || {
-            let mut open = outputs.begin().is_ok();
+            let mut open = true;
             for call in finished {
                 if open && outputs.deliver(&call) == ControlFlow::Break(()) {
                     open = false;

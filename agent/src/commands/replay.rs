@@ -32,7 +32,6 @@ pub fn replay(args: &ReplayArgs) -> anyhow::Result<()> {
     let plan = Plan::of(TargetArgs::default(), args.show.all_http, args.show.content, None);
     let mut pipeline = Pipeline::new(plan.pipeline(&session));
     let mut outputs = Outputs::new(session.anchor, display(&args.show));
-    outputs.begin()?;
     let mut flow = ControlFlow::Continue(());
     let mut deliver = |output| {
         if let (Output::Call(call), ControlFlow::Continue(())) = (output, flow) {
@@ -41,7 +40,7 @@ pub fn replay(args: &ReplayArgs) -> anyhow::Result<()> {
     };
     let mut next_tick = Mono(0);
     let damaged = loop {
-        let bytes = match playback.next().with_context(|| format!("{name} cannot be read"))? {
+        let bytes = match playback.next_frame().with_context(|| format!("{name} cannot be read"))? {
             Frame::Record(bytes) => bytes,
             Frame::End => break false,
             Frame::Damaged => break true,

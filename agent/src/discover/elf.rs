@@ -11,10 +11,11 @@ use inferscope_common::{
     tls_cookie::{COUNT_FIFTH, COUNT_FOURTH, COUNT_RETURNED, pack},
 };
 use object::{
-    Object as _, ObjectSymbol as _, SymbolKind,
+    Endianness,
+    elf::{FileHeader64, PT_LOAD, ProgramHeader64, SHN_UNDEF, SHT_DYNSYM, STT_FUNC, gnu_hash},
     read::{
-        ReadCache, ReadRef,
-        elf::{ElfFile64, FileHeader as _, ProgramHeader as _},
+        ReadCache,
+        elf::{FileHeader as _, ProgramHeader as _, SectionTable, Sym as _, SymbolTable, VersionTable},
     },
 };
 
@@ -31,19 +32,26 @@ const FUNCTIONS: [(&str, Option<u64>); 6] = [
     ("SSL_free", None),
 ];
 
+type Cache<'f> = ReadCache<&'f File>;
+type Header = FileHeader64<Endianness>;
+
 /// The TLS functions that a file has, in the order in which they are to be probed. Empty if it is no TLS library:
 /// one that has no read and no write function is none, whatever else it exports.
+///
+/// Looks the few names up in the file's own hash table: a short-lived program must have its probes before it makes
+/// its first call, and a browser or Node exports tens of thousands of symbols.
 pub fn tls_functions(file: &File) -> Result<Vec<ProbeFunction>, object::Error> {
     let cache = ReadCache::new(file);
-    let elf: ElfFile64<'_, object::Endianness, _> = ElfFile64::parse(&cache)?;
+    let data: &Cache<'_> = &cache;
+    let header = Header::parse(data)?;
+    let endian = header.endian()?;
+    let sections = header.sections(endian, data)?;
+    let segments = header.program_headers(endian, data)?;
+    let symbols = sections.symbols(endian, data, SHT_DYNSYM)?;
     let mut found = Vec::new();
-    for symbol in elf.dynamic_symbols() {
-        if symbol.kind() != SymbolKind::Text || symbol.is_undefined() {
-            continue;
-        }
-        let Ok(name) = symbol.name() else { continue };
-        if let Some(&(name, cookie)) = FUNCTIONS.iter().find(|(known, _)| *known == name)
-            && let Some(file_offset) = file_offset(&elf, symbol.address())
+    for (name, cookie) in FUNCTIONS {
+        if let Some(address) = address_of(endian, data, &sections, &symbols, name)?
+            && let Some(file_offset) = file_offset(endian, segments, address)
             && !found.iter().any(|f: &ProbeFunction| f.file_offset == file_offset)
         {
             found.push(ProbeFunction { name, file_offset, cookie });
@@ -53,21 +61,38 @@ pub fn tls_functions(file: &File) -> Result<Vec<ProbeFunction>, object::Error> {
     if !has("SSL_read") || !has("SSL_write") {
         return Ok(Vec::new());
     }
-    found.sort_by_key(|f| FUNCTIONS.iter().position(|(name, _)| *name == f.name));
     Ok(found)
 }
 
+/// Virtual address of an exported function.
+fn address_of<'d, 'f>(
+    endian: Endianness,
+    data: &'d Cache<'f>,
+    sections: &SectionTable<'d, Header, &'d Cache<'f>>,
+    symbols: &SymbolTable<'d, Header, &'d Cache<'f>>,
+    name: &str,
+) -> Result<Option<u64>, object::Error> {
+    let name = name.as_bytes();
+    let symbol = match sections.gnu_hash(endian, data)? {
+        Some((table, _)) => {
+            table.find(endian, name, gnu_hash(name), None, symbols, &VersionTable::default()).map(|(_, symbol)| symbol)
+        }
+        // Old linkers, and some that are not GNU's, write no such table.
+        None => symbols.iter().find(|symbol| symbol.name(endian, symbols.strings()) == Ok(name)),
+    };
+    Ok(symbol
+        .filter(|symbol| symbol.st_type() == STT_FUNC && symbol.st_shndx(endian) != SHN_UNDEF)
+        .map(|symbol| symbol.st_value(endian)))
+}
+
 /// Where in the file the instruction at a virtual address is: probes are set by file offset.
-fn file_offset<'data, R: ReadRef<'data>>(elf: &ElfFile64<'data, object::Endianness, R>, address: u64) -> Option<u64> {
-    let endian = elf.endian();
-    let segments = elf.elf_header().program_headers(endian, elf.data()).ok()?;
+fn file_offset(endian: Endianness, segments: &[ProgramHeader64<Endianness>], address: u64) -> Option<u64> {
     segments.iter().find_map(|segment| {
-        if segment.p_type(endian) != object::elf::PT_LOAD {
+        if segment.p_type(endian) != PT_LOAD {
             return None;
         }
-        let (start, size) = (segment.p_vaddr(endian), segment.p_filesz(endian));
-        let within = address.checked_sub(start)?;
-        (within < size).then(|| segment.p_offset(endian) + within)
+        let within = address.checked_sub(segment.p_vaddr(endian))?;
+        (within < segment.p_filesz(endian)).then(|| segment.p_offset(endian) + within)
     })
 }
 

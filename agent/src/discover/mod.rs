@@ -20,7 +20,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::kernel::{Mapping, MappingEvent, MappingEvents, Prober, Settings, Waker};
@@ -146,7 +146,7 @@ impl Searcher {
         for folder in LIBRARY_FOLDERS {
             for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
                 let name = entry.file_name();
-                if name.to_string_lossy().starts_with("libssl") && !stop.load(Ordering::Relaxed) {
+                if name.to_string_lossy().starts_with("libssl.so") && !stop.load(Ordering::Relaxed) {
                     match std::fs::File::open(entry.path()) {
                         Ok(file) => self.probe(&file, &entry.path().display().to_string()),
                         Err(error) => tracing::debug!(path = %entry.path().display(), %error, "library not readable"),
@@ -182,6 +182,7 @@ impl Searcher {
         if self.probed.contains(&identity) {
             return;
         }
+        let began = Instant::now();
         let functions = match elf::tls_functions(file) {
             Ok(functions) if functions.is_empty() => return,
             Ok(functions) => functions,
@@ -201,7 +202,7 @@ impl Searcher {
                 Err(error) => tracing::warn!(path = name, error = %Chain(&error), "probe not attached"),
             }
         }
-        tracing::info!(path = name, attached, of = functions.len(), "TLS library probed");
+        tracing::info!(path = name, attached, of = functions.len(), took = ?began.elapsed(), "TLS library probed");
     }
 }
 

@@ -93,10 +93,14 @@ impl Pipeline {
         self.stats.records += 1;
         match record {
             Record::Data(origin, data) => self.on_data(&origin, &data, out),
-            Record::Socket(_, socket) => self.tables.learn_socket(socket),
+            Record::Socket(_, socket) => {
+                let known = self.tables.learn_socket(socket);
+                self.count_unnamed(known);
+            }
             Record::SocketState(_, state) => self.on_socket_state(&state, out),
             Record::TlsBind { origin, tls, socket } => {
-                self.tables.bind(StreamKey::Tls { tgid: origin.tgid, object: tls }, socket);
+                let known = self.tables.bind(StreamKey::Tls { tgid: origin.tgid, object: tls }, socket);
+                self.count_unnamed(known);
             }
             Record::TlsClose { origin, tls } => {
                 let key = StreamKey::Tls { tgid: origin.tgid, object: tls };
@@ -111,7 +115,10 @@ impl Pipeline {
                 self.close_tls_of(origin.tgid, out);
                 self.tables.processes.forget(origin.tgid);
             }
-            Record::Process(origin, identity) => self.tables.processes.learn(origin.tgid, identity),
+            Record::Process(origin, identity) => {
+                let known = self.tables.processes.learn(origin.tgid, identity);
+                self.count_unnamed(known);
+            }
         }
     }
 
@@ -127,6 +134,11 @@ impl Pipeline {
         for key in self.tables.keys() {
             self.with_connection(key, out, |connection, steps| connection.give_up(Ended::Shutdown, steps));
         }
+    }
+
+    /// A table of names was full: calls go on, with less about them.
+    fn count_unnamed(&mut self, known: bool) {
+        self.stats.names_refused += u64::from(!known);
     }
 
     fn on_data(&mut self, origin: &Origin, data: &Data<'_>, out: &mut dyn FnMut(Output)) {

@@ -194,8 +194,9 @@ fn both_ends_of_one_connection_share_a_trace() {
 #[test]
 fn who_closed_is_who_the_kernel_says() {
     use tcp::{CLOSE, CLOSE_WAIT, ESTABLISHED, FIN_WAIT1};
-    // (state changes of the server's socket, what it means for the call)
-    let cases: [(&[(u8, u8, u32)], Completion); 4] = [
+    type Change = (u8, u8, u32);
+    // State changes of the server's socket (old, new, error), and what they mean for the call.
+    let cases: [(&[Change], Completion); 4] = [
         (&[(ESTABLISHED, CLOSE_WAIT, 0), (9, CLOSE, 0)], Completion::ClientClosed),
         (&[(ESTABLISHED, FIN_WAIT1, 0), (FIN_WAIT1, CLOSE, 0)], Completion::ServerClosed),
         (&[(ESTABLISHED, CLOSE, 104)], Completion::ClientClosed),
