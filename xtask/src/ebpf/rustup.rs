@@ -1,7 +1,7 @@
 //! The toolchain of somebody who already builds BPF in Rust: a nightly with rust-src, and bpf-linker.
 
 use std::{
-    fs,
+    env, fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -12,7 +12,7 @@ use inferscope_tests::place;
 use super::{
     command::text,
     provenance::{Origin, Rustc},
-    toolchain::Toolchain,
+    toolchain::{Toolchain, prepended},
 };
 
 /// Finds it, or says what is missing. Installs nothing.
@@ -44,7 +44,8 @@ pub fn find() -> Result<Toolchain> {
         core_sources: Some(core_sources),
         objcopy,
         linker: linker.parent().context("bpf-linker has no folder")?.to_owned(),
-        libraries: None,
+        // Its own tools do not all find them by themselves.
+        libraries: prepended(sysroot.join("lib"), env::var_os("LD_LIBRARY_PATH").as_deref())?,
         origin: Origin::Rustup,
         packages: Default::default(),
     })
