@@ -24,6 +24,11 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 #[map]
 pub static WAKE: Array<u32> = Array::with_max_entries(1, 0);
 
+/// Set by userspace when it is about to stop: from then on no program takes anything up, so that the rings can be
+/// emptied and the ledger closed while the slow work of detaching is still ahead.
+#[map]
+pub static PAUSED: Array<u32> = Array::with_max_entries(1, 0);
+
 /// [`counters::Counter`] slots.
 #[map]
 pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(counters::COUNT, 0);

@@ -5,7 +5,7 @@ use inferscope_common::config::MISSING;
 
 use crate::{
     globals::{config, offset},
-    maps::TARGETS,
+    maps::{PAUSED, TARGETS},
 };
 
 /// Reads a `T` at `base + offset` in kernel memory; `None` if the offset is missing or the address faults.
@@ -42,6 +42,9 @@ impl Current {
 #[inline(always)]
 pub fn is_traced(tgid: u32) -> bool {
     if tgid == 0 || tgid == unsafe { config!(self_tgid) } {
+        return false;
+    }
+    if PAUSED.get_ptr(0).is_none_or(|paused| unsafe { core::ptr::read_volatile(paused) } != 0) {
         return false;
     }
     let listed_only = unsafe { config!(listed_only) };

@@ -3,12 +3,22 @@
 //! The library behind the `inferscope` binary. ARCHITECTURE.md at the repository's root is the map.
 
 pub mod call;
+pub mod capture;
+pub mod cli;
+pub mod commands;
 pub mod config;
+pub mod discover;
 pub mod export;
+pub mod gpu;
 pub mod host;
 pub mod kernel;
 pub mod llm;
+pub mod output;
+pub mod pipeline;
+pub mod privacy;
 pub mod protocol;
 pub mod record;
+pub mod recording;
+pub mod selfstat;
 pub mod stream;
 pub mod time;

@@ -32,6 +32,8 @@ pub struct PipelineStats {
     pub refused: u64,
     /// Connections not taken up because the table was full.
     pub connections_refused: u64,
+    /// Addresses, bindings and process identities not kept because their table was full.
+    pub names_refused: u64,
     /// Messages that could not be understood.
     pub malformed: u64,
     /// Calls reported.
@@ -110,6 +112,7 @@ impl Ledger {
             ("bytes_unparsed", p.unparsed),
             ("bytes_refused", p.refused),
             ("connections_refused", p.connections_refused),
+            ("names_refused", p.names_refused),
             ("malformed", p.malformed),
             ("calls", p.calls),
             ("unrecognised", p.unrecognised),
@@ -168,11 +171,8 @@ mod tests {
     #[test]
     fn a_byte_that_is_nowhere_unbalances_the_ledger() {
         let mut pipeline = PipelineStats { received: 10, delivered: 8, repeated: 2, ..Default::default() };
-        let ledger = |pipeline: &PipelineStats| Ledger {
-            kernel: None,
-            pipeline: pipeline.clone(),
-            undelivered: Vec::new(),
-        };
+        let ledger =
+            |pipeline: &PipelineStats| Ledger { kernel: None, pipeline: pipeline.clone(), undelivered: Vec::new() };
         assert_eq!(ledger(&pipeline).balance(), Ok(()));
         pipeline.received += 1;
         assert!(ledger(&pipeline).balance().is_err());

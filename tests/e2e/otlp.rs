@@ -138,7 +138,8 @@ fn collector_away() -> Result<()> {
     let stopped = agent.stop()?;
     ensure!(asked.elapsed() <= EXIT, "it took {:?} to stop without a collector", stopped.took);
     let stopped = stopped.clean()?;
-    let calls = fs::read_to_string(&jsonl)?.lines().map(Call::parse).collect::<Result<Vec<_>>>()?;
+    let written = fs::read_to_string(&jsonl).context("no file was written")?;
+    let calls = written.lines().map(Call::parse).collect::<Result<Vec<_>>>()?;
     ensure!(calls.iter().filter(|call| is_of(call, server.pid())).count() == 1, "the file lacks the call");
     let said = stopped.stderr.join("\n").to_lowercase();
     ensure!(said.contains("otlp") || said.contains("export"), "nothing said that the collector was away:\n{said}");

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, process::Command};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use inferscope_tests::{
     agent::{Agent, Stopped},
     client::{Client, Kind},
@@ -77,7 +77,7 @@ fn service(tls: bool) -> Result<()> {
     let server = talk(&room, tls)?;
     let stopped = agent.stop()?.clean()?;
     drop(server);
-    let written = fs::read(&jsonl)?;
+    let written = fs::read(&jsonl).context("the agent wrote no file")?;
     let sent = receiver.raw()?;
     ensure!(contains(&written, "chatcmpl-"), "the file has no calls");
     ensure!(contains(&sent, "chatcmpl-"), "the collector received no calls");
@@ -101,7 +101,7 @@ fn record() -> Result<()> {
     let server = talk(&room, false)?;
     let stopped = agent.stop()?.clean()?;
     drop(server);
-    let mode = fs::metadata(&file)?.permissions().mode() & 0o777;
+    let mode = fs::metadata(&file).context("there is no recording")?.permissions().mode() & 0o777;
     ensure!(mode == 0o600, "the recording's mode is {mode:o}");
     ensure!(contains(&fs::read(&file)?, PROMPT), "the recording lacks what was said");
     let printed = printed(&stopped);
@@ -128,7 +128,7 @@ fn talk(room: &Room, tls: bool) -> Result<Uvicorn> {
         format!("cookie: session={cookie}"),
     ];
     let curl = client(Kind::Curl).options(headers.iter().flat_map(|header| ["--header", header]));
-    let curl = curl.options(["--url-query", &format!("key={query}")]);
+    let curl = curl.options(["--request-target", &format!("/v1/chat/completions?key={query}")]);
     runs.push(curl.run(SOON)?);
     for run in runs {
         ensure!(run.only()?.end == "done", "the client failed: {run:?}");

@@ -38,7 +38,7 @@ fn equals_trace(tls: bool) -> Result<()> {
     recorder.stop()?.clean()?;
 
     let binary = room.agent_for_all()?;
-    chown(&file, Some(Uid::from_raw(65534)), Some(Gid::from_raw(65534)))?;
+    chown(&file, Some(Uid::from_raw(65534)), Some(Gid::from_raw(65534))).context("there is no recording")?;
     let first = replay(&binary, &file)?;
     let second = replay(&binary, &file)?;
     ensure!(first == second, "two replays of one recording differ");
@@ -67,7 +67,7 @@ fn cut_recording() -> Result<()> {
     talk(&room, false)?;
     recorder.stop()?.clean()?;
     let binary = room.agent_for_all()?;
-    let bytes = fs::read(&file)?;
+    let bytes = fs::read(&file).context("there is no recording")?;
     for cut in [0, 1, 16, bytes.len() / 3, bytes.len() / 2, bytes.len() - 1] {
         let part = room.file(&format!("cut-{cut}"));
         fs::write(&part, &bytes[..cut])?;

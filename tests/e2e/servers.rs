@@ -49,7 +49,9 @@ fn agent_between(stack: Stack, tls: bool) -> Result<()> {
 fn agent_last(stack: Stack, tls: bool, kind: Kind) -> Result<()> {
     let room = Room::new()?;
     let server = Uvicorn::start(stack, room.pki(tls)?.as_ref(), Pace::QUICK, room.path())?;
-    let client = Client::new(kind, &server.base_url(), server.ca()).stream(true);
+    // Python's synchronous client closes the connection of a stream as soon as it has read `[DONE]`.
+    let stream = kind != Kind::OpenAiSync;
+    let client = Client::new(kind, &server.base_url(), server.ca()).stream(stream);
     let mut client = client.options(["--calls", "3", "--gate"]).spawn()?;
     client.wait_reports(1, SOON)?;
     let agent = Agent::trace(&[])?;
@@ -59,7 +61,7 @@ fn agent_last(stack: Stack, tls: bool, kind: Kind) -> Result<()> {
 
     let ports: Vec<_> = server.log()?.iter().map(|entry| entry.peer_port).collect();
     ensure!(ports.len() == 3 && ports.windows(2).all(|two| two[0] == two[1]), "not one connection: {ports:?}");
-    let ends = Ends::chat(&server, client.pid, true);
+    let ends = Ends::chat(&server, client.pid, stream);
     ends.check(&calls, &client.reports[1..])?;
     ends.check_nothing_else(&calls, 2)
 }
@@ -136,10 +138,15 @@ fn client_leaves(stack: Stack, tls: bool) -> Result<()> {
     let client = client.options(["--stop-after", "5"]).run(SOON)?;
     let report = client.only()?;
     ensure!(report.end == "stopped", "the client did not leave: {report:?}");
-    let calls = two_each(agent, &server, &client, 1)?;
+    // Behind a memory BIO the server's socket is not known to belong to its TLS stream, so nobody can say who left, and
+    // when the library's object goes is the garbage collector's business: the end of the agent at the latest.
+    let known = if tls { 1 } else { 2 };
+    agent.wait_for_calls(known, SOON, |call| is_of(call, server.pid()) || is_of(call, client.pid))?;
+    let calls = agent.stop()?.clean()?.calls()?;
     let (of_client, of_server) = pair(&calls, report.id()?)?;
     for call in [of_client, of_server] {
-        let right = call.completion() == Some("client_closed")
+        let unknown = tls && call.kind() == "server" && call.completion().is_none();
+        let right = (unknown || call.completion() == Some("client_closed"))
             && matches!(call.capture(), Some("complete" | "truncated"))
             && call.number("inferscope.chunk.count").is_some_and(|chunks| (5..500).contains(&chunks))
             && call.attr("gen_ai.usage.output_tokens").is_none()

@@ -75,23 +75,35 @@ pub struct Program {
     name: String,
     pid: Pid,
     stdin: Option<ChildStdin>,
+    own_group: bool,
     shared: Arc<Shared>,
 }
 
 impl Program {
     /// Starts `command` in a process group of its own, with all three standard streams piped.
     pub fn spawn(name: impl Into<String>, command: &mut Command) -> Result<Self> {
-        let name = name.into();
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        command.stdin(Stdio::piped()).process_group(0);
+        Self::start(name.into(), command, false)
+    }
+
+    /// Starts `command` for a person to watch: every line of it is shown as it comes, and it stays in this process
+    /// group with this terminal, so that sudo can ask for a password and Ctrl-C reaches it.
+    pub fn spawn_shown(name: impl Into<String>, command: &mut Command) -> Result<Self> {
+        command.stdin(Stdio::inherit());
+        Self::start(name.into(), command, true)
+    }
+
+    fn start(name: String, command: &mut Command, shown: bool) -> Result<Self> {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("cannot start {name}: {command:?}"))?;
         let pid = Pid::from_child(&child);
         let shared = Arc::new(Shared::default());
         shared.update(|state| state.open_pipes = 2);
         let stdin = child.stdin.take();
-        read_lines(Arc::clone(&shared), Stream::Stdout, child.stdout.take().context("no stdout")?);
-        read_lines(Arc::clone(&shared), Stream::Stderr, child.stderr.take().context("no stderr")?);
+        read_lines(Arc::clone(&shared), Stream::Stdout, shown, child.stdout.take().context("no stdout")?);
+        read_lines(Arc::clone(&shared), Stream::Stderr, shown, child.stderr.take().context("no stderr")?);
         reap(Arc::clone(&shared), child, pid);
-        Ok(Self { name, pid, stdin, shared })
+        Ok(Self { name, pid, stdin, own_group: !shown, shared })
     }
 
     /// The child's process id.
@@ -160,13 +172,14 @@ impl Program {
         Ok(())
     }
 
-    /// Kills the child and its process group, and waits for its end.
+    /// Kills the child and, where it has one of its own, its process group, and waits for its end.
     pub fn kill(&self) -> Result<ExitStatus> {
         {
             let state = self.shared.lock();
             if state.exit.is_none() {
-                // A group that is gone already is no error: the child may have left on its own.
-                let _gone = kill_process_group(self.pid, Signal::KILL);
+                // One that is gone already is no error: it may have left on its own.
+                let kill = if self.own_group { kill_process_group } else { kill_process };
+                let _gone = kill(self.pid, Signal::KILL);
             }
         }
         self.wait_exit(Duration::from_secs(10))
@@ -192,7 +205,7 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        let Self { name: _, pid: _, stdin: _, shared: _ } = self;
+        let Self { name: _, pid: _, stdin: _, own_group: _, shared: _ } = self;
         // Nobody is left to tell; an unkillable child shows as the next test's failure.
         let _status = self.kill();
     }
@@ -203,12 +216,19 @@ pub fn exit_code(status: ExitStatus) -> i32 {
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }
 
-fn read_lines(shared: Arc<Shared>, stream: Stream, pipe: impl Read + Send + 'static) {
+fn read_lines(shared: Arc<Shared>, stream: Stream, shown: bool, pipe: impl Read + Send + 'static) {
     thread::spawn(move || {
         let mut reader = BufReader::new(pipe);
         let mut line = Vec::new();
         while reader.read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
             let text = String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']).to_owned();
+            if shown {
+                // Whoever closed the terminal does not want to see it.
+                let _closed = match stream {
+                    Stream::Stdout => writeln!(std::io::stdout(), "{text}"),
+                    Stream::Stderr => writeln!(std::io::stderr(), "{text}"),
+                };
+            }
             shared.update(|state| match stream {
                 Stream::Stdout => state.stdout.push(text),
                 Stream::Stderr => state.stderr.push(text),

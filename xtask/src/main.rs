@@ -3,9 +3,14 @@
 //! To add a task: a variant of [`Task`] and a module with its `run`. Tasks prepare what they need by themselves and
 //! say what they skipped.
 
+mod check;
+mod demo;
 mod digest;
 mod ebpf;
+mod prepare;
 mod show;
+mod test;
+mod venv;
 
 use std::process::ExitCode;
 
@@ -20,6 +25,10 @@ struct Options {
 
 #[derive(Debug, Subcommand)]
 enum Task {
+    /// Build everything, start a server and clients, and show the calls as they happen
+    Demo(demo::Options),
+    /// Prepare what the tests need and run them: unit and property tests, then end to end
+    Test(test::Options),
     /// Build the kernel object from its sources
     BuildEbpf(ebpf::BuildOptions),
     /// Check that the committed kernel object belongs to its sources
@@ -32,6 +41,8 @@ fn main() -> ExitCode {
         return code;
     }
     let result = match Options::parse().task {
+        Task::Demo(options) => demo::run(&options),
+        Task::Test(options) => test::run(&options),
         Task::BuildEbpf(options) => ebpf::build(&options),
         Task::CheckEbpf(options) => ebpf::check(&options),
     };

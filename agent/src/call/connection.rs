@@ -253,8 +253,7 @@ impl Pairing {
         let number = self.began;
         self.began += 1;
         let start = self.pending[Part::Request as usize].take().unwrap_or(at);
-        let http =
-            HttpFacts { method: Some(head.method), path: Some(head.path), host: head.host, status: None };
+        let http = HttpFacts { method: Some(head.method), path: Some(head.path), host: head.host, status: None };
         let mut exchange = Exchange::new(number, start, http, session);
         if head.headers.content_encoding.is_some() {
             exchange.set_undecoded(at, Part::Request);

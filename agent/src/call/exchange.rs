@@ -222,7 +222,11 @@ impl Exchange {
     pub fn finish(mut self, ended: Ended, side: Side, all_http: bool) -> Option<Outcome> {
         let end = self.end;
         // What a call that was cut off did say about its request is worth having.
-        self.request_end_if_open(end);
+        if self.request_end.is_none()
+            && let Some(session) = &mut self.session
+        {
+            session.request_end();
+        }
         let mut session = self.session.take();
         if let Some(session) = &mut session {
             session.response_end(&mut |event| self.event(end, event));
@@ -236,7 +240,10 @@ impl Exchange {
         if let Some(session) = session {
             streamed = session.is_stream();
             finished = session.finished();
-            if let Some(reason) = session.malformed() {
+            if let Some(reason) = session.request_malformed() {
+                self.malformed(end, Part::Request, reason);
+            }
+            if let Some(reason) = session.response_malformed() {
                 self.malformed(end, Part::Response, reason);
             }
             facts = Some(session.into_facts());
@@ -264,14 +271,6 @@ impl Exchange {
             capture: self.capture,
             notes: self.notes,
         })
-    }
-
-    fn request_end_if_open(&mut self, _at: Mono) {
-        if self.request_end.is_none()
-            && let Some(session) = &mut self.session
-        {
-            session.request_end();
-        }
     }
 }
 
@@ -333,9 +332,6 @@ mod tests {
 
     #[test]
     fn an_error_status_is_an_error_even_when_the_body_came_whole() {
-        assert_eq!(
-            completion(Ended::Whole, Side::Client, Some(404), None, true, true),
-            Some(Completion::Error)
-        );
+        assert_eq!(completion(Ended::Whole, Side::Client, Some(404), None, true, true), Some(Completion::Error));
     }
 }

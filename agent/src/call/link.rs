@@ -2,11 +2,13 @@
 //!
 //! Owns the rule that makes a server span the child of its client span: both were seen on the same connection at
 //! the same time. The order in which the two ends start is not certain (a send's stamp is taken when the system
-//! call returns, which can be after the other end has read), so whichever comes second makes the link.
+//! call returns, which can be after the other end has read), so whichever comes second makes the link. For the same
+//! reason a server's first read bounds its client's first write: what was read had been written.
 
 use std::{collections::HashMap, net::SocketAddr};
 
 use super::{Side, SpanIds};
+use crate::time::Mono;
 
 /// A connection, seen the same from both ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,13 +31,29 @@ impl Tuple {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Ends {
-    client: Option<SpanIds>,
+    client: Option<ClientEnd>,
     server: Option<ServerEnd>,
 }
 
 #[derive(Clone, Copy, Debug)]
+struct ClientEnd {
+    ids: SpanIds,
+    read_at: Option<Mono>,
+}
+
+#[derive(Clone, Copy, Debug)]
 struct ServerEnd {
+    start: Mono,
     parent: Option<SpanIds>,
+}
+
+/// What is known of a call from its other end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Other {
+    /// For a server's call, the client span that caused it.
+    pub parent: Option<SpanIds>,
+    /// For a client's call, when the server had its first byte: it was written no later.
+    pub read_at: Option<Mono>,
 }
 
 /// Calls under way, by connection. As large as the pipeline's table of connections at most, because every entry
@@ -46,36 +64,42 @@ pub struct Links {
 }
 
 impl Links {
-    /// A call starts.
-    pub fn start(&mut self, side: Side, tuple: Tuple, ids: SpanIds) {
+    /// A call starts, with its first byte at `start`.
+    pub fn start(&mut self, side: Side, tuple: Tuple, ids: SpanIds, start: Mono) {
         let ends = self.open.entry(tuple).or_default();
         match side {
             Side::Client => {
-                ends.client = Some(ids);
+                let mut client = ClientEnd { ids, read_at: None };
                 if let Some(server) = &mut ends.server
                     && server.parent.is_none()
                 {
                     server.parent = Some(ids);
+                    client.read_at = Some(server.start);
                 }
+                ends.client = Some(client);
             }
-            Side::Server => ends.server = Some(ServerEnd { parent: ends.client }),
+            Side::Server => {
+                let client = ends.client.as_mut();
+                let parent = client.map(|client| {
+                    client.read_at = Some(start);
+                    client.ids
+                });
+                ends.server = Some(ServerEnd { start, parent });
+            }
         }
     }
 
-    /// A call is over. For a server's, gives the client span that caused it.
-    pub fn finish(&mut self, side: Side, tuple: Tuple) -> Option<SpanIds> {
-        let ends = self.open.get_mut(&tuple)?;
-        let parent = match side {
-            Side::Client => {
-                ends.client = None;
-                None
-            }
-            Side::Server => ends.server.take().and_then(|server| server.parent),
+    /// A call is over.
+    pub fn finish(&mut self, side: Side, tuple: Tuple) -> Other {
+        let Some(ends) = self.open.get_mut(&tuple) else { return Other::default() };
+        let other = match side {
+            Side::Client => Other { parent: None, read_at: ends.client.take().and_then(|client| client.read_at) },
+            Side::Server => Other { parent: ends.server.take().and_then(|server| server.parent), read_at: None },
         };
         if ends.client.is_none() && ends.server.is_none() {
             self.open.remove(&tuple);
         }
-        parent
+        other
     }
 
     /// Calls that have started and not finished, both ends counted as one.
@@ -106,32 +130,33 @@ mod tests {
     #[test]
     fn links_whichever_end_starts_first() {
         let mut links = Links::default();
-        links.start(Side::Client, tuple(), ids(1));
-        links.start(Side::Server, tuple(), ids(2));
-        assert_eq!(links.finish(Side::Server, tuple()), Some(ids(1)));
-        links.finish(Side::Client, tuple());
+        links.start(Side::Client, tuple(), ids(1), Mono(10));
+        links.start(Side::Server, tuple(), ids(2), Mono(11));
+        assert_eq!(links.finish(Side::Server, tuple()).parent, Some(ids(1)));
+        assert_eq!(links.finish(Side::Client, tuple()).read_at, Some(Mono(11)));
 
-        links.start(Side::Server, tuple(), ids(3));
-        links.start(Side::Client, tuple(), ids(4));
-        assert_eq!(links.finish(Side::Server, tuple()), Some(ids(4)));
-        links.finish(Side::Client, tuple());
+        links.start(Side::Server, tuple(), ids(3), Mono(20));
+        links.start(Side::Client, tuple(), ids(4), Mono(21));
+        assert_eq!(links.finish(Side::Server, tuple()).parent, Some(ids(4)));
+        assert_eq!(links.finish(Side::Client, tuple()).read_at, Some(Mono(20)));
         assert!(links.is_empty());
     }
 
     #[test]
     fn a_next_client_call_does_not_take_over_an_older_server_call() {
         let mut links = Links::default();
-        links.start(Side::Client, tuple(), ids(1));
-        links.start(Side::Server, tuple(), ids(2));
+        links.start(Side::Client, tuple(), ids(1), Mono(1));
+        links.start(Side::Server, tuple(), ids(2), Mono(2));
         links.finish(Side::Client, tuple());
-        links.start(Side::Client, tuple(), ids(3));
-        assert_eq!(links.finish(Side::Server, tuple()), Some(ids(1)));
+        links.start(Side::Client, tuple(), ids(3), Mono(3));
+        assert_eq!(links.finish(Side::Server, tuple()).parent, Some(ids(1)));
+        assert_eq!(links.finish(Side::Client, tuple()).read_at, None);
     }
 
     #[test]
     fn a_server_call_alone_has_no_parent() {
         let mut links = Links::default();
-        links.start(Side::Server, tuple(), ids(2));
-        assert_eq!(links.finish(Side::Server, tuple()), None);
+        links.start(Side::Server, tuple(), ids(2), Mono(1));
+        assert_eq!(links.finish(Side::Server, tuple()), Other::default());
     }
 }

@@ -2,6 +2,11 @@
 //!
 //! Owns the identity of processes as the kernel reports it. Nothing here is taken from a payload (invariant 8).
 
+mod container;
+mod watch;
+
+pub use watch::ProcessWatch;
+
 /// A process, told apart from later ones that reuse its pid by its start time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ProcessIdentity {

@@ -152,7 +152,7 @@ impl PerfRing {
     fn position(&self, offset: usize) -> &AtomicU64 {
         // SAFETY: the control page is mapped for the life of `self`; the field is eight bytes long and aligned, and the
         // kernel uses it as an atomic too.
-        unsafe { AtomicU64::from_ptr(self.base.add(offset).cast()) }
+        unsafe { AtomicU64::from_ptr(self.base.wrapping_add(offset).cast()) }
     }
 
     fn drain(&mut self, sink: &mut impl FnMut(MappingEvent)) {
@@ -188,10 +188,10 @@ impl PerfRing {
         let at = at as usize;
         let first = out.len().min(size - at);
         // SAFETY: `at` lies in the data area behind the control page and `first` does not reach beyond it.
-        unsafe { ptr::copy_nonoverlapping(self.base.add(self.page + at), out.as_mut_ptr(), first) };
+        unsafe { ptr::copy_nonoverlapping(self.base.wrapping_add(self.page + at), out.as_mut_ptr(), first) };
         let rest = &mut out[first..];
         // SAFETY: a record is shorter than the area, so what is left lies at its beginning.
-        unsafe { ptr::copy_nonoverlapping(self.base.add(self.page), rest.as_mut_ptr(), rest.len()) };
+        unsafe { ptr::copy_nonoverlapping(self.base.wrapping_add(self.page), rest.as_mut_ptr(), rest.len()) };
     }
 }
 

@@ -71,16 +71,6 @@ impl Prober {
         Ok(())
     }
 
-    /// Detaches the tracepoint programs, so that nothing new is written while the rings are emptied.
-    pub fn stop(&mut self) {
-        for name in TRACEPOINTS {
-            if let Ok(program) = program::<BtfTracePoint>(&mut self.ebpf, name) {
-                // A program that is not attached has nothing to unload.
-                let _ = program.unload();
-            }
-        }
-    }
-
     /// Attaches a function's probes in the file at `path`, for every process that maps it.
     ///
     /// The kernel resolves the path when it is called and keeps the inode; it may be a `/proc/self/fd` link.

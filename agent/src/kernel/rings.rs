@@ -39,6 +39,7 @@ pub struct Rings {
     events: RingBuf<MapData>,
     wake: Array<MapData, u32>,
     verdicts: HashMap<MapData, u64, Plain<Verdict>>,
+    paused: Array<MapData, u32>,
     waiting: VecDeque<Vec<u8>>,
     idle_rounds: u32,
     waker: Waker,
@@ -67,6 +68,12 @@ impl Waker {
         unsafe { libc::write(self.0.as_raw_fd(), one.as_ptr().cast(), one.len()) };
     }
 
+    /// Waits for a wake-up or the time-out.
+    pub fn wait(&self, timeout: Duration) {
+        poll(&[self.as_raw_fd()], timeout);
+        self.clear();
+    }
+
     pub(super) fn as_raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()
     }
@@ -86,8 +93,10 @@ impl Rings {
         let wake = Array::try_from(wake).map_err(|error| LoadError::Map("WAKE", error))?;
         let verdicts = ebpf.take_map("VERDICTS").ok_or(LoadError::Lacks("map VERDICTS"))?;
         let verdicts = HashMap::try_from(verdicts).map_err(|error| LoadError::Map("VERDICTS", error))?;
+        let paused = ebpf.take_map("PAUSED").ok_or(LoadError::Lacks("map PAUSED"))?;
+        let paused = Array::try_from(paused).map_err(|error| LoadError::Map("PAUSED", error))?;
         let waker = Waker::new().map_err(|error| LoadError::Object(aya::EbpfError::from(map_error(error))))?;
-        Ok(Self { data, events, wake, verdicts, waiting: VecDeque::new(), idle_rounds: 0, waker })
+        Ok(Self { data, events, wake, verdicts, paused, waiting: VecDeque::new(), idle_rounds: 0, waker })
     }
 
     /// A handle that ends waits early.
@@ -98,30 +107,21 @@ impl Rings {
     /// Waits until there may be something to read. Returns at once after a [`Waker::wake`].
     pub fn wait(&mut self) {
         if self.idle_rounds < 3 {
-            self.poll(&[self.waker.as_raw_fd()], NAP);
+            poll(&[self.waker.as_raw_fd()], NAP);
         } else {
             // Say that we sleep, then look once more: a record written between the two has no one else to notice it.
             let _ = self.wake.set(0, 1, 0);
             if self.data_is_waiting() {
                 return;
             }
-            self.poll(&[self.waker.as_raw_fd(), self.data.as_raw_fd(), self.events.as_raw_fd()], SLEEP);
+            poll(&[self.waker.as_raw_fd(), self.data.as_raw_fd(), self.events.as_raw_fd()], SLEEP);
         }
         self.waker.clear();
     }
 
-    fn data_is_waiting(&mut self) -> bool {
+    fn data_is_waiting(&self) -> bool {
         // Taking an item out would consume it; a poll with no time-out looks at the positions.
-        self.poll(&[self.data.as_raw_fd(), self.events.as_raw_fd()], Duration::ZERO)
-    }
-
-    fn poll(&self, fds: &[RawFd], timeout: Duration) -> bool {
-        let mut fds: Vec<libc::pollfd> =
-            fds.iter().map(|&fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
-        // SAFETY: pointer and length describe the vector, which outlives the call.
-        let ready =
-            unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout.as_millis() as libc::c_int) };
-        ready > 0
+        poll(&[self.data.as_raw_fd(), self.events.as_raw_fd()], Duration::ZERO)
     }
 
     /// Hands out records in the order of time until both rings are empty or a batch is full; true in the latter case.
@@ -154,10 +154,25 @@ impl Rings {
         release(&mut self.waiting, None, sink);
     }
 
+    /// Tells the programs to take nothing up any more. What runs at this moment still finishes.
+    pub fn pause(&mut self) {
+        // An array's only slot can always be written.
+        let _ = self.paused.set(0, 1, 0);
+    }
+
     /// Answers about a stream. A full table loses the answer, which costs copying and nothing else.
     pub fn answer(&mut self, address: u64, verdict: Verdict) {
         let _ = self.verdicts.insert(address, Plain(verdict), 0);
     }
+}
+
+/// Whether one of the descriptors is readable before the time-out.
+fn poll(fds: &[RawFd], timeout: Duration) -> bool {
+    let mut fds: Vec<libc::pollfd> =
+        fds.iter().map(|&fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
+    // SAFETY: pointer and length describe the vector, which outlives the call.
+    let ready = unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout.as_millis() as libc::c_int) };
+    ready > 0
 }
 
 fn ring(ebpf: &mut Ebpf, name: &'static str) -> Result<RingBuf<MapData>, LoadError> {

@@ -1,5 +1,39 @@
 //! Model APIs: from message bodies to [`Facts`].
+//!
+//! Owns which paths are model APIs, what proves a call, what each value of a body means, when a response carries
+//! its first content and how messages are written down. A [`Session`] reads one call: it is fed decoded body
+//! bytes in any cut and answers with the same facts.
+//!
+//! Leaves to others: HTTP, transfer and content encodings (`protocol`), times and what a call's end means
+//! (`call`), which credentials look how (`privacy`), attribute names (`export`). Keeps no clock and no byte of
+//! content unless it was told to.
+//!
+//! To add a wire API:
+//! 1. write one file with a type that implements `WireApi` (`api.rs`): the request's values, the response's
+//!    values, and the end of a response document; `openai_chat.rs` is the model;
+//! 2. set `request_proof` and `response_proof` from what no other API has: a path proves nothing;
+//! 3. add its path to `ROUTES` in `registry.rs`, longer suffixes first, and its hosts to `provider.rs`;
+//! 4. if its body is neither one JSON document nor an event stream, add the framing to `body.rs`;
+//! 5. add recorded bodies to `tests/`, named after the edge they show, and its rows to `agent/tests/corpus.rs`.
 
+mod api;
+mod assemble;
+mod body;
+mod choice;
+mod content;
+mod events;
 mod facts;
+mod openai;
+mod openai_chat;
+mod openai_completions;
+mod openai_error;
+mod openai_usage;
+mod provider;
+mod registry;
+mod session;
+#[cfg(test)]
+mod tests;
+mod value;
 
 pub use facts::{Content, Facts, MAX_NAME, RequestFacts, ResponseFacts, Usage};
+pub use session::{Options, Proof, RequestLine, ResponseEvent, Session};

@@ -93,10 +93,14 @@ impl Pipeline {
         self.stats.records += 1;
         match record {
             Record::Data(origin, data) => self.on_data(&origin, &data, out),
-            Record::Socket(_, socket) => self.tables.learn_socket(socket),
+            Record::Socket(_, socket) => {
+                let known = self.tables.learn_socket(socket);
+                self.count_unnamed(known);
+            }
             Record::SocketState(_, state) => self.on_socket_state(&state, out),
             Record::TlsBind { origin, tls, socket } => {
-                self.tables.bind(StreamKey::Tls { tgid: origin.tgid, object: tls }, socket);
+                let known = self.tables.bind(StreamKey::Tls { tgid: origin.tgid, object: tls }, socket);
+                self.count_unnamed(known);
             }
             Record::TlsClose { origin, tls } => {
                 let key = StreamKey::Tls { tgid: origin.tgid, object: tls };
@@ -111,7 +115,10 @@ impl Pipeline {
                 self.close_tls_of(origin.tgid, out);
                 self.tables.processes.forget(origin.tgid);
             }
-            Record::Process(origin, identity) => self.tables.processes.learn(origin.tgid, identity),
+            Record::Process(origin, identity) => {
+                let known = self.tables.processes.learn(origin.tgid, identity);
+                self.count_unnamed(known);
+            }
         }
     }
 
@@ -127,6 +134,11 @@ impl Pipeline {
         for key in self.tables.keys() {
             self.with_connection(key, out, |connection, steps| connection.give_up(Ended::Shutdown, steps));
         }
+    }
+
+    /// A table of names was full: calls go on, with less about them.
+    fn count_unnamed(&mut self, known: bool) {
+        self.stats.names_refused += u64::from(!known);
     }
 
     fn on_data(&mut self, origin: &Origin, data: &Data<'_>, out: &mut dyn FnMut(Output)) {
@@ -218,7 +230,8 @@ impl Pipeline {
         match step {
             Step::Began(number, start) => {
                 if let (Some(side), Some(tuple)) = (entry.connection.side(), self.tuple(key, entry)) {
-                    self.links.start(side, tuple, self.ids(key, number, start, side));
+                    let ids = self.ids(key, number, start, side);
+                    self.links.start(side, tuple, ids, start);
                 }
             }
             Step::Over(exchange, ended) => self.report(key, entry, *exchange, ended, out),
@@ -233,19 +246,11 @@ impl Pipeline {
         }
     }
 
-    fn report(
-        &mut self,
-        key: StreamKey,
-        entry: &Entry,
-        exchange: Exchange,
-        ended: Ended,
-        out: &mut dyn FnMut(Output),
-    ) {
+    fn report(&mut self, key: StreamKey, entry: &Entry, exchange: Exchange, ended: Ended, out: &mut dyn FnMut(Output)) {
         let Some(side) = entry.connection.side() else { return };
         let mut ids = self.ids(key, exchange.number, exchange.start, side);
-        if let Some(tuple) = self.tuple(key, entry)
-            && let Some(parent) = self.links.finish(side, tuple)
-        {
+        let other = self.tuple(key, entry).map(|tuple| self.links.finish(side, tuple)).unwrap_or_default();
+        if let Some(parent) = other.parent {
             (ids.trace, ids.parent) = (parent.trace, Some(parent.span));
         }
         if ended == Ended::Idle {
@@ -256,6 +261,8 @@ impl Pipeline {
             self.stats.unrecognised += u64::from(is_model);
             return;
         };
+        let mut timing = outcome.timing;
+        timing.start = other.read_at.map_or(timing.start, |read_at| timing.start.min(read_at));
         let addresses = self.tables.addresses(key);
         self.stats.calls += 1;
         out(Output::Call(Box::new(FinishedCall {
@@ -269,7 +276,7 @@ impl Pipeline {
                 Source::Syscall => CaptureSource::Syscall,
                 Source::OpenSsl => CaptureSource::OpenSsl,
             },
-            timing: outcome.timing,
+            timing,
             chunk_count: outcome.chunk_count,
             gaps: outcome.gaps,
             streamed: outcome.streamed,

@@ -108,18 +108,24 @@ impl Tables {
         keys
     }
 
-    pub fn learn_socket(&mut self, socket: Socket) {
-        // Full only if tens of thousands of closes were lost; a call then goes without its addresses.
-        if self.sockets.len() < MAX_SOCKETS {
+    /// False if the table is full, which takes tens of thousands of lost closes; a call then goes without its
+    /// addresses.
+    pub fn learn_socket(&mut self, socket: Socket) -> bool {
+        let room = self.sockets.len() < MAX_SOCKETS;
+        if room {
             self.sockets.insert(socket.id, socket);
         }
+        room
     }
 
-    pub fn bind(&mut self, tls: StreamKey, socket: ObjectId) {
-        if self.socket_of.len() < MAX_SOCKETS {
+    /// False if the table is full.
+    pub fn bind(&mut self, tls: StreamKey, socket: ObjectId) -> bool {
+        let room = self.socket_of.len() < MAX_SOCKETS;
+        if room {
             self.socket_of.insert(tls, socket);
             self.tls_on.insert(socket, tls);
         }
+        room
     }
 
     pub fn is_bound(&self, tls: StreamKey) -> bool {
@@ -155,10 +161,13 @@ pub struct Processes {
 }
 
 impl Processes {
-    pub fn learn(&mut self, tgid: u32, identity: ProcessIdentity) {
-        if self.by_tgid.len() < MAX_PROCESSES || self.by_tgid.contains_key(&tgid) {
+    /// False if the table is full; the process's calls then carry what the kernel's records say and no more.
+    pub fn learn(&mut self, tgid: u32, identity: ProcessIdentity) -> bool {
+        let room = self.by_tgid.len() < MAX_PROCESSES || self.by_tgid.contains_key(&tgid);
+        if room {
             self.by_tgid.insert(tgid, identity);
         }
+        room
     }
 
     pub fn forget(&mut self, tgid: u32) {

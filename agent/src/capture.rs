@@ -1,0 +1,247 @@
+//! The edge: the thread that reads the rings, feeds the pipeline and hands out calls.
+//!
+//! Owns the order of starting and stopping, the clock, and the way of verdicts back to the kernel. One thread owns
+//! the pipeline and all its state; what it hands out goes through a bounded queue, so a slow terminal or file
+//! never holds up the reading of the rings.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{SyncSender, TrySendError},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use inferscope_common::counters::Counter;
+
+use crate::{
+    call::{FinishedCall, ids::Epoch},
+    discover::Discovery,
+    host::ProcessWatch,
+    kernel::{self, KernelCounters, Rings, Settings, Waker, clock},
+    pipeline::{Output, Pipeline, PipelineOptions},
+    record,
+    recording::Recorder,
+    selfstat::Ledger,
+    time::WallAnchor,
+};
+
+/// Calls that may wait for the output; at 2 KiB each some 8 MiB.
+const MAX_WAITING_CALLS: usize = 4096;
+
+/// How often idle exchanges are looked for.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How long the end waits for programs that were running when they were told to stop.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// Asks a capture to end. Cheap to clone; may be used from any thread.
+#[derive(Clone, Default)]
+pub struct Stop {
+    flag: Arc<AtomicBool>,
+    waker: Arc<std::sync::OnceLock<Waker>>,
+}
+
+impl Stop {
+    /// Ends the capture soon.
+    pub fn request(&self) {
+        self.flag.store(true, Ordering::Relaxed);
+        if let Some(waker) = self.waker.get() {
+            waker.wake();
+        }
+    }
+
+    /// Whether it was asked for.
+    pub fn is_requested(&self) -> bool {
+        self.flag.load(Ordering::Relaxed)
+    }
+}
+
+/// A capture that is running: probes are attached, records are coming.
+pub struct Capture {
+    rings: Rings,
+    counters: KernelCounters,
+    discovery: Discovery,
+    watch: ProcessWatch,
+    stop: Stop,
+}
+
+impl Capture {
+    /// Loads, attaches and scans. When it returns, everything that runs is covered.
+    pub fn start(settings: &Settings, stop: Stop) -> anyhow::Result<Self> {
+        kernel::check_privilege()?;
+        for &pid in &settings.pids {
+            anyhow::ensure!(
+                std::path::Path::new("/proc").join(pid.to_string()).exists(),
+                "there is no process {pid}; `ps -e` lists those that run"
+            );
+        }
+        let loaded = kernel::load(settings)?;
+        for lost in &loaded.degraded {
+            tracing::warn!(missing = lost.mechanism, consequence = lost.consequence, "running with less");
+        }
+        let mut prober = loaded.prober;
+        prober.start()?;
+        // Set once: a capture is started once per `Stop`.
+        let _ = stop.waker.set(loaded.rings.waker());
+        let discovery = Discovery::start(prober, settings, Arc::clone(&stop.flag))
+            .context("the discovery of TLS libraries did not start")?;
+        Ok(Self { rings: loaded.rings, counters: loaded.counters, discovery, watch: ProcessWatch::default(), stop })
+    }
+
+    /// Reads until it is asked to stop, then closes the books. Detaching comes last, because it is slow and nothing
+    /// depends on it.
+    pub fn run(
+        mut self,
+        options: PipelineOptions,
+        calls: &SyncSender<Box<FinishedCall>>,
+        mut recorder: Option<Recorder>,
+    ) -> (Ledger, Finish) {
+        let mut pipeline = Pipeline::new(options);
+        let mut out = Outlet { calls, undelivered: 0, answers: Vec::new() };
+        let mut finish = Finish { recording: Ok(()), discovery: None };
+        let mut next_tick = Instant::now() + TICK;
+        while !self.stop.is_requested() {
+            self.rings.wait();
+            while self.drain(&mut pipeline, &mut out, &mut recorder, &mut finish) {}
+            if Instant::now() >= next_tick {
+                next_tick = Instant::now() + TICK;
+                pipeline.on_tick(clock::now(), &mut |output| out.take(output));
+            }
+        }
+        self.rings.pause();
+        self.settle(&mut pipeline, &mut out, &mut recorder, &mut finish);
+        pipeline.finish(&mut |output| out.take(output));
+        if let Some(recorder) = recorder
+            && let Err(error) = recorder.finish()
+        {
+            finish.recording = Err(error);
+        }
+        let ledger = Ledger {
+            kernel: Some(self.counters.read()),
+            pipeline: pipeline.stats().clone(),
+            undelivered: vec![("queue_full".into(), out.undelivered)],
+        };
+        finish.discovery = Some(self.discovery);
+        (ledger, finish)
+    }
+
+    /// One round; true if there may be more at once.
+    fn drain(
+        &mut self,
+        pipeline: &mut Pipeline,
+        out: &mut Outlet<'_>,
+        recorder: &mut Option<Recorder>,
+        finish: &mut Finish,
+    ) -> bool {
+        let Self { rings, watch, .. } = self;
+        let more = rings.drain(clock::now, |bytes| {
+            let parsed = record::parse(bytes);
+            let Ok(parsed) = parsed else {
+                pipeline.on_bad_record();
+                return;
+            };
+            if let Some(process) = watch.before(&parsed) {
+                keep(recorder, &process, finish);
+                if let Ok(process) = record::parse(&process) {
+                    pipeline.on_record(process, &mut |output| out.take(output));
+                }
+            }
+            keep(recorder, bytes, finish);
+            pipeline.on_record(parsed, &mut |output| out.take(output));
+        });
+        for (address, verdict) in out.answers.drain(..) {
+            rings.answer(address, verdict);
+        }
+        more
+    }
+
+    /// Empties the rings until what the kernel side says it wrote has arrived.
+    fn settle(
+        &mut self,
+        pipeline: &mut Pipeline,
+        out: &mut Outlet<'_>,
+        recorder: &mut Option<Recorder>,
+        finish: &mut Finish,
+    ) {
+        let deadline = Instant::now() + SETTLE;
+        loop {
+            while self.drain(pipeline, out, recorder, finish) {}
+            let counts = self.counters.read();
+            let arrived = counts.get(Counter::BytesEmitted) == pipeline.stats().received;
+            if arrived || Instant::now() >= deadline {
+                break;
+            }
+            self.rings.wait();
+        }
+        self.rings.flush(|bytes| {
+            if let Ok(parsed) = record::parse(bytes) {
+                keep(recorder, bytes, finish);
+                pipeline.on_record(parsed, &mut |output| out.take(output));
+            }
+        });
+    }
+}
+
+/// Writes to the recording. The first failure ends the recording, not the capture.
+fn keep(recorder: &mut Option<Recorder>, bytes: &[u8], finish: &mut Finish) {
+    if let Some(open) = recorder
+        && let Err(error) = open.write(bytes)
+    {
+        tracing::error!(%error, "the recording ends here");
+        finish.recording = Err(error);
+        *recorder = None;
+    }
+}
+
+/// What is left to do when a capture has ended.
+pub struct Finish {
+    /// How the recording went.
+    pub recording: io::Result<()>,
+    /// Dropping it detaches the probes, about a tenth of a second each.
+    pub discovery: Option<Discovery>,
+}
+
+struct Outlet<'a> {
+    calls: &'a SyncSender<Box<FinishedCall>>,
+    undelivered: u64,
+    answers: Vec<(u64, inferscope_common::verdict::Verdict)>,
+}
+
+impl Outlet<'_> {
+    fn take(&mut self, output: Output) {
+        match output {
+            Output::Call(call) => match self.calls.try_send(call) {
+                Ok(()) => {}
+                Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => self.undelivered += 1,
+            },
+            Output::Answer { address, verdict } => self.answers.push((address, verdict)),
+        }
+    }
+}
+
+/// The queue between capture and output.
+pub fn queue() -> (SyncSender<Box<FinishedCall>>, std::sync::mpsc::Receiver<Box<FinishedCall>>) {
+    std::sync::mpsc::sync_channel(MAX_WAITING_CALLS)
+}
+
+/// What sets this run apart, and its clock.
+pub struct Session {
+    /// Random bytes.
+    pub epoch: Epoch,
+    /// Ties kernel time to wall time.
+    pub anchor: WallAnchor,
+}
+
+impl Session {
+    /// A new one.
+    pub fn new() -> anyhow::Result<Self> {
+        let mut epoch = Epoch::default();
+        let mut random = std::fs::File::open("/dev/urandom").context("/dev/urandom cannot be opened")?;
+        io::Read::read_exact(&mut random, &mut epoch).context("/dev/urandom cannot be read")?;
+        Ok(Self { epoch, anchor: clock::anchor() })
+    }
+}

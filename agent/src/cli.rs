@@ -1,0 +1,162 @@
+//! The command line: a stable contract (DESIGN), parsed and nothing else.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Every LLM call on this host: what was asked, what it cost, how fast it was, and why it was slow.
+#[derive(Debug, Parser)]
+#[command(name = "inferscope", version, propagate_version = true)]
+pub struct Cli {
+    /// More of the log on standard error; twice for all of it. INFERSCOPE_LOG says it in more detail
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub verbose: u8,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show calls as they happen. Nothing is stored
+    Trace(TraceArgs),
+    /// Run as the service: capture, and export as the configuration says
+    Run(RunArgs),
+    /// Write raw kernel records to a file. It holds everything that passes, credentials and prompts included
+    Record(RecordArgs),
+    /// Put a recording through the same pipeline. Needs no privilege
+    Replay(ReplayArgs),
+}
+
+/// Whose calls.
+#[derive(Clone, Debug, Default, Args)]
+pub struct TargetArgs {
+    /// Only this process and its children; may be repeated
+    #[arg(long, value_name = "N")]
+    pub pid: Vec<u32>,
+    /// Only processes with this name (as in /proc/PID/comm), now and later; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub comm: Vec<String>,
+}
+
+/// How calls are shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// A line for people
+    #[default]
+    Pretty,
+    /// A JSON object a line: the data contract
+    Jsonl,
+}
+
+/// Options that `trace` and `replay` share.
+#[derive(Clone, Debug, Args)]
+pub struct ShowArgs {
+    /// How calls are shown
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub output: Format,
+    /// Show prompts and completions. Off by default: they are the users'
+    #[arg(long)]
+    pub content: bool,
+    /// Show every HTTP exchange, not only model calls
+    #[arg(long)]
+    pub all_http: bool,
+}
+
+/// Options of `trace`.
+#[derive(Debug, Args)]
+pub struct TraceArgs {
+    /// Whose calls.
+    #[command(flatten)]
+    pub targets: TargetArgs,
+    /// How they are shown.
+    #[command(flatten)]
+    pub show: ShowArgs,
+    /// Stop after this long: 30s, 5m, 1h
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub duration: Option<Duration>,
+    /// Also append the calls to this file, as JSON lines
+    #[arg(long, value_name = "FILE")]
+    pub also_jsonl: Option<PathBuf>,
+}
+
+/// Options of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Configuration file [default: /etc/inferscope/config.toml, if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// Options of `record`.
+#[derive(Debug, Args)]
+pub struct RecordArgs {
+    /// File to make; it must not exist yet
+    pub file: PathBuf,
+    /// Whose calls.
+    #[command(flatten)]
+    pub targets: TargetArgs,
+    /// Record every HTTP exchange, not only model calls
+    #[arg(long)]
+    pub all_http: bool,
+    /// Stop after this long: 30s, 5m, 1h
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub duration: Option<Duration>,
+}
+
+/// Options of `replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// File that `inferscope record` made
+    pub file: PathBuf,
+    /// How calls are shown.
+    #[command(flatten)]
+    pub show: ShowArgs,
+}
+
+/// A number with a unit: `500ms`, `30s`, `5m`, `1h`; a bare number is seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| format!("'{text}' does not begin with a number"))?;
+    let milliseconds = match unit {
+        "ms" => Some(number),
+        "" | "s" => number.checked_mul(1_000),
+        "m" => number.checked_mul(60_000),
+        "h" => number.checked_mul(3_600_000),
+        _ => return Err(format!("'{unit}' is no unit; use ms, s, m or h")),
+    };
+    milliseconds.map(Duration::from_millis).ok_or_else(|| format!("'{text}' is too long"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_have_units() {
+        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        for bad in ["", "s", "5d", "-1s", "99999999999999999999s", "9999999999999999999h"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_contract_parses() {
+        let line = "inferscope trace --pid 1 --pid 2 --comm curl --output jsonl --content --duration 30s --all-http";
+        let Command::Trace(args) = Cli::parse_from(line.split(' ')).command else { panic!("not trace") };
+        assert_eq!((args.targets.pid, args.targets.comm), (vec![1, 2], vec!["curl".to_owned()]));
+        assert_eq!(args.show.output, Format::Jsonl);
+        assert!(args.show.content && args.show.all_http);
+    }
+}

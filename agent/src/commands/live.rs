@@ -1,0 +1,157 @@
+//! A live capture with its threads and signals: what `trace`, `run` and `record` share.
+
+use std::{ops::ControlFlow, time::Duration};
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    call::connection::ConnectionOptions,
+    capture::{self, Capture, Finish, Session, Stop},
+    cli::TargetArgs,
+    kernel::Settings,
+    output::Outputs,
+    pipeline::PipelineOptions,
+    privacy::ContentPolicy,
+    recording::Recorder,
+    selfstat::Ledger,
+};
+
+/// Said on standard error once everything that runs is covered. Scripts wait for it.
+const READY: &str = "inferscope: ready";
+
+/// What the last line on standard error begins with.
+const LEDGER: &str = "inferscope: ledger";
+
+/// Bytes of content kept per direction of a call, unless the configuration says otherwise.
+pub const CONTENT_BYTES: usize = 64 << 10;
+
+/// What to capture and for how long.
+pub struct Plan {
+    /// What the kernel side is told.
+    pub settings: Settings,
+    /// Whether messages are kept.
+    pub content: ContentPolicy,
+    /// Give a call up after this long without a byte.
+    pub idle: Duration,
+    /// Stop by itself after this long.
+    pub duration: Option<Duration>,
+}
+
+impl Plan {
+    /// The plan of a command at a terminal.
+    pub fn of(targets: TargetArgs, all_http: bool, content: bool, duration: Option<Duration>) -> Self {
+        let TargetArgs { pid, comm } = targets;
+        Self {
+            settings: Settings { pids: pid, comms: comm, all_http, ring_bytes: None },
+            content: if content { ContentPolicy::On { cap: CONTENT_BYTES } } else { ContentPolicy::Off },
+            idle: Duration::from_secs(300),
+            duration,
+        }
+    }
+
+    /// What the pipeline is told.
+    pub fn pipeline(&self, session: &Session) -> PipelineOptions {
+        let mut connection = ConnectionOptions { all_http: self.settings.all_http, ..Default::default() };
+        connection.session.content = self.content.cap();
+        PipelineOptions {
+            connection,
+            idle_ns: u64::try_from(self.idle.as_nanos()).unwrap_or(u64::MAX),
+            epoch: session.epoch,
+        }
+    }
+}
+
+/// Captures until a signal, the end of the duration, or until nobody watches. Returns when every call has been
+/// delivered; `finish` then still has to be dropped to detach the probes.
+pub async fn capture(
+    plan: Plan,
+    session: &Session,
+    mut outputs: Outputs,
+    recorder: Option<Recorder>,
+) -> anyhow::Result<(Ledger, Finish)> {
+    let stop = Stop::default();
+    // Before anything slow: Ctrl-C while probes are being attached must end the attaching.
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be handled")?;
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be handled")?;
+    let (calls, finished) = capture::queue();
+    let options = plan.pipeline(session);
+    let (done, mut capture_done) = tokio::sync::oneshot::channel();
+    let capture_thread = std::thread::Builder::new().name("capture".into()).spawn({
+        let (stop, settings) = (stop.clone(), plan.settings.clone());
+        move || {
+            let result = Capture::start(&settings, stop.clone()).map(|capture| {
+                if !stop.is_requested() {
+                    eprintln!("{READY}");
+                }
+                capture.run(options, &calls, recorder)
+            });
+            // Nobody waits any more if the program is ending in a hurry.
+            let _ = done.send(result);
+        }
+    })?;
+    let output_thread = std::thread::Builder::new().name("output".into()).spawn({
+        let stop = stop.clone();
+        move || {
+            let mut open = true;
+            for call in finished {
+                if open && outputs.deliver(&call) == ControlFlow::Break(()) {
+                    open = false;
+                }
+                if !open {
+                    stop.request();
+                }
+            }
+            outputs.lost()
+        }
+    })?;
+    let result = tokio::select! {
+        result = &mut capture_done => result,
+        _ = interrupt.recv() => stop_and_wait(&stop, &mut interrupt, capture_done).await,
+        _ = terminate.recv() => stop_and_wait(&stop, &mut interrupt, capture_done).await,
+        () = sleep(plan.duration) => stop_and_wait(&stop, &mut interrupt, capture_done).await,
+    };
+    let (mut ledger, finish) = result.context("the capture thread died")??;
+    join("capture", capture_thread)?;
+    let lost = join("output", output_thread)?;
+    ledger.undelivered.push(("file_write_failed".into(), lost));
+    Ok((ledger, finish))
+}
+
+/// The last line: what became of every byte.
+pub fn say_ledger(ledger: &Ledger) {
+    eprintln!("{LEDGER} {}", ledger.to_json());
+}
+
+async fn stop_and_wait<T>(
+    stop: &Stop,
+    interrupt: &mut tokio::signal::unix::Signal,
+    done: tokio::sync::oneshot::Receiver<T>,
+) -> Result<T, tokio::sync::oneshot::error::RecvError> {
+    stop.request();
+    tokio::select! {
+        result = done => result,
+        // A second Ctrl-C means now. The kernel detaches what is attached when the process is gone.
+        _ = interrupt.recv() => std::process::exit(130),
+    }
+}
+
+async fn sleep(duration: Option<Duration>) {
+    match duration {
+        Some(duration) => tokio::time::sleep(duration).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn join<T>(name: &str, thread: std::thread::JoinHandle<T>) -> anyhow::Result<T> {
+    thread.join().map_err(|_| anyhow::anyhow!("the {name} thread died; this is a bug"))
+}
+
+/// A runtime for one command. Two workers: one for signals and exports, one so that neither waits for the other.
+pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("the runtime did not start")
+}

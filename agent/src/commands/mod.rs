@@ -1,0 +1,77 @@
+//! The commands: each puts the parts together for one purpose and says how it went.
+//!
+//! Owns exit codes. To add a command: its arguments in `cli`, a file here, a branch in [`run`].
+
+mod live;
+mod record;
+mod replay;
+mod run;
+mod trace;
+
+use std::process::ExitCode;
+
+use crate::{
+    cli::{Cli, Command},
+    kernel::{LoadError, Missing},
+};
+
+/// Something failed.
+const FAILED: u8 = 1;
+
+/// A privilege or a kernel feature is missing.
+const MISSING: u8 = 77;
+
+/// Does what the command line says.
+pub fn run(cli: Cli) -> ExitCode {
+    init_log(cli.verbose);
+    let result = match cli.command {
+        Command::Trace(args) => trace::trace(args),
+        Command::Run(args) => run::run(&args),
+        Command::Record(args) => record::record(args),
+        Command::Replay(args) => replay::replay(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("inferscope: {error:#}");
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+/// The code for an error: what is missing on this machine is told apart from what went wrong.
+fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.is::<Missing>() {
+        return MISSING;
+    }
+    match error.downcast_ref::<LoadError>() {
+        Some(LoadError::Lacks(_)) | None => FAILED,
+        Some(_) => MISSING,
+    }
+}
+
+fn init_log(verbose: u8) {
+    let default = match verbose {
+        0 => "warn",
+        1 => "info",
+        _ => "debug",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("INFERSCOPE_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    // Fails only if there is a subscriber already, which is as good.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_has_its_own_code() {
+        assert_eq!(exit_code(&Missing(vec!["a".into()]).into()), MISSING);
+        let no_btf = LoadError::NoBtf(std::io::ErrorKind::NotFound.into());
+        assert_eq!(exit_code(&no_btf.into()), MISSING);
+        assert_eq!(exit_code(&LoadError::Lacks("x").into()), FAILED);
+        assert_eq!(exit_code(&anyhow::anyhow!("other")), FAILED);
+    }
+}

@@ -1,0 +1,39 @@
+//! `inferscope trace`
+
+use std::io::IsTerminal as _;
+
+use anyhow::Context as _;
+
+use super::live::{self, Plan};
+use crate::{
+    capture::Session,
+    cli::{Format, ShowArgs, TraceArgs},
+    export::{jsonl::JsonLines, pretty::Pretty},
+    output::{Display, Outputs},
+};
+
+/// Shows calls until it is stopped.
+pub fn trace(args: TraceArgs) -> anyhow::Result<()> {
+    let session = Session::new()?;
+    let file = match &args.also_jsonl {
+        Some(path) => Some(JsonLines::append_to(path).with_context(|| format!("{} cannot be opened", path.display()))?),
+        None => None,
+    };
+    let outputs = Outputs::new(session.anchor, display(&args.show)).with_file(file);
+    let plan = Plan::of(args.targets, args.show.all_http, args.show.content, args.duration);
+    let (ledger, finish) = live::runtime()?.block_on(live::capture(plan, &session, outputs, None))?;
+    live::say_ledger(&ledger);
+    drop(finish);
+    Ok(())
+}
+
+/// How calls are shown on standard output.
+pub fn display(show: &ShowArgs) -> Display {
+    match show.output {
+        Format::Jsonl => Display::JsonLines,
+        Format::Pretty => {
+            let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+            Display::Pretty(Pretty { colour, content: show.content })
+        }
+    }
+}

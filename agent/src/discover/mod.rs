@@ -1,0 +1,222 @@
+//! Which files to probe: every file that a process maps executable and that has the functions of a TLS library.
+//!
+//! Owns the thread that watches executable mappings, scans `/proc` once, and attaches. A file is judged by its
+//! symbols, never by its name, and opened through the process that maps it, so that containers, deleted and
+//! upgraded libraries work. A probe belongs to the inode: later processes are covered without any work. Knows
+//! nothing of what the probes deliver.
+//!
+//! To add a TLS library: its functions in [`elf`], with the cookie that tells the programs about each.
+
+mod elf;
+mod mapped;
+
+use std::{
+    collections::HashSet,
+    io,
+    os::fd::AsRawFd as _,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use crate::kernel::{Mapping, MappingEvent, MappingEvents, Prober, Settings, Waker};
+
+/// Files that are remembered as looked at. Beyond it the memory starts over, which costs looking again.
+const MAX_SEEN: usize = 65_536;
+
+/// Without the stream of mappings `/proc` is scanned this often instead.
+const RESCAN: Duration = Duration::from_secs(2);
+
+/// With it, this is only how long a missed wake-up could last.
+const WAIT: Duration = Duration::from_secs(5);
+
+/// Where distributions keep libraries. Libraries found here are probed before anybody maps them, so that the
+/// first call of a short-lived program is not missed; correctness does not rest on it.
+const LIBRARY_FOLDERS: [&str; 6] =
+    ["/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib", "/lib/x86_64-linux-gnu", "/lib64", "/usr/local/lib"];
+
+/// The discovery thread. Dropping it stops the thread and, with the thread's [`Prober`], detaches every probe.
+pub struct Discovery {
+    stop: Arc<AtomicBool>,
+    waker: Waker,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Discovery {
+    /// Looks at what runs now, attaches, and goes on in a thread. When it returns, everything that was running is
+    /// covered.
+    pub fn start(prober: Prober, settings: &Settings, stop: Arc<AtomicBool>) -> io::Result<Self> {
+        let waker = Waker::new()?;
+        // Before the scan: what maps a file in between shows up in the stream.
+        let mappings = match MappingEvents::open() {
+            Ok(mappings) => Some(mappings),
+            Err(error) => {
+                tracing::warn!(%error, "new mappings cannot be watched; scanning /proc every {RESCAN:?} instead");
+                None
+            }
+        };
+        let mut searcher =
+            Searcher { prober, comms: settings.comms.clone(), seen: HashSet::new(), probed: HashSet::new() };
+        // Processes that run already and have a wanted name become targets now; later ones do at their exec.
+        searcher.add_named_targets();
+        if settings.pids.is_empty() {
+            searcher.probe_system_libraries(&stop);
+        }
+        searcher.scan(&stop);
+        let thread = std::thread::Builder::new().name("discover".into()).spawn({
+            let (stop, waker) = (Arc::clone(&stop), waker.clone());
+            move || searcher.watch(mappings, &stop, &waker)
+        })?;
+        Ok(Self { stop, waker, thread: Some(thread) })
+    }
+}
+
+impl Drop for Discovery {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.waker.wake();
+        if let Some(thread) = self.thread.take() {
+            // It ends by itself; a panic in it has been reported by the panic hook.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Searcher {
+    prober: Prober,
+    comms: Vec<String>,
+    /// Device and inode, as the mapping said, of every file that was looked at.
+    seen: HashSet<((u32, u32), u64)>,
+    /// Device and inode, as the file itself says, of every file with probes.
+    probed: HashSet<(u64, u64)>,
+}
+
+impl Searcher {
+    fn watch(mut self, mut mappings: Option<MappingEvents>, stop: &AtomicBool, waker: &Waker) {
+        while !stop.load(Ordering::Relaxed) {
+            let mut rescan = false;
+            match &mut mappings {
+                Some(events) => {
+                    events.wait(waker, WAIT);
+                    events.drain(|event| match event {
+                        MappingEvent::Mapped(mapping) => self.consider(&mapping),
+                        MappingEvent::Lost(_) => rescan = true,
+                    });
+                }
+                None => {
+                    waker.wait(RESCAN);
+                    rescan = true;
+                }
+            }
+            if rescan {
+                self.scan(stop);
+            }
+        }
+    }
+
+    fn add_named_targets(&mut self) {
+        if self.comms.is_empty() {
+            return;
+        }
+        for process in mapped::processes() {
+            if let Ok(stat) = process.stat()
+                && self.comms.contains(&stat.comm)
+            {
+                self.prober.add_target(process.pid as u32);
+            }
+        }
+    }
+
+    fn scan(&mut self, stop: &AtomicBool) {
+        for process in mapped::processes() {
+            if stop.load(Ordering::Relaxed) {
+                return;
+            }
+            for mapping in mapped::executable(&process) {
+                self.consider(&mapping);
+            }
+        }
+    }
+
+    fn probe_system_libraries(&mut self, stop: &AtomicBool) {
+        for folder in LIBRARY_FOLDERS {
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                let name = entry.file_name();
+                if name.to_string_lossy().starts_with("libssl.so") && !stop.load(Ordering::Relaxed) {
+                    match std::fs::File::open(entry.path()) {
+                        Ok(file) => self.probe(&file, &entry.path().display().to_string()),
+                        Err(error) => tracing::debug!(path = %entry.path().display(), %error, "library not readable"),
+                    }
+                }
+            }
+        }
+    }
+
+    fn consider(&mut self, mapping: &Mapping) {
+        // Anonymous memory has no inode; a file of no process that is traced must not slow its users down.
+        if mapping.inode == 0 || !self.prober.is_target(mapping.pid) {
+            return;
+        }
+        if self.seen.len() >= MAX_SEEN {
+            self.seen.clear();
+        }
+        if !self.seen.insert((mapping.device, mapping.inode)) {
+            return;
+        }
+        match mapped::open(mapping) {
+            Ok(file) => self.probe(&file, &mapping.path),
+            Err(error) => {
+                // The process may be gone already. If another one maps the file, it must be looked at then.
+                self.seen.remove(&(mapping.device, mapping.inode));
+                tracing::debug!(pid = mapping.pid, path = mapping.path, %error, "mapped file not readable");
+            }
+        }
+    }
+
+    fn probe(&mut self, file: &std::fs::File, name: &str) {
+        let Ok(identity) = mapped::identity(file) else { return };
+        if self.probed.contains(&identity) {
+            return;
+        }
+        let began = Instant::now();
+        let functions = match elf::tls_functions(file) {
+            Ok(functions) if functions.is_empty() => return,
+            Ok(functions) => functions,
+            Err(error) => {
+                tracing::debug!(path = name, %error, "not an ELF file that can be read");
+                return;
+            }
+        };
+        self.probed.insert(identity);
+        // The kernel follows the link to the inode, whatever the path means in this mount namespace.
+        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        let mut attached = 0;
+        for function in &functions {
+            match self.prober.attach(&path, function) {
+                Ok(()) => attached += 1,
+                // One function less is not no function.
+                Err(error) => tracing::warn!(path = name, error = %Chain(&error), "probe not attached"),
+            }
+        }
+        tracing::info!(path = name, attached, of = functions.len(), took = ?began.elapsed(), "TLS library probed");
+    }
+}
+
+/// An error with its sources, on one line.
+struct Chain<'a>(&'a dyn std::error::Error);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut next = self.0.source();
+        while let Some(error) = next {
+            write!(f, ": {error}")?;
+            next = error.source();
+        }
+        Ok(())
+    }
+}

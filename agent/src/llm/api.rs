@@ -1,0 +1,85 @@
+//! The seam between one call's bytes and the API that they speak.
+
+use super::{
+    choice::Choices,
+    content::Transcript,
+    facts::{RequestFacts, ResponseFacts, Usage},
+};
+use crate::protocol::json::{Step, Token};
+
+/// One wire API: which JSON value means what.
+///
+/// An implementation belongs to one call. It sees the request's values, then those of one response document after
+/// the other (the events of a stream, or the only body), and writes what they say into the [`Draft`].
+pub(crate) trait WireApi: Send {
+    /// `inferscope.api`.
+    fn name(&self) -> &'static str;
+
+    /// `gen_ai.operation.name`.
+    fn operation(&self) -> &'static str;
+
+    /// `gen_ai.provider.name` when the host does not tell.
+    fn default_provider(&self) -> &'static str;
+
+    /// One value of the request.
+    fn request_value(&mut self, path: &[Step<'_>], token: Token<'_>, draft: &mut Draft);
+
+    /// One value of the current response document.
+    fn response_value(&mut self, path: &[Step<'_>], token: Token<'_>, draft: &mut Draft);
+
+    /// The current response document is over, or was cut off. Says whether it carried content, reasoning or a
+    /// tool call.
+    fn response_document(&mut self, streamed: bool, draft: &mut Draft) -> bool;
+
+    /// Whether the response ended as this API ends a response, apart from a sentinel.
+    fn is_finished(&self, body_ended: bool, draft: &Draft) -> bool;
+}
+
+/// An error that a body named.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// `error.type`, when the body gave a usable one.
+    pub kind: Option<String>,
+    /// Whether the body had the API's own form for errors, which no other program's error page has by chance.
+    pub shaped: bool,
+}
+
+/// What is known of a call so far.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    /// From the request.
+    pub request: RequestFacts,
+    /// From the response, apart from what `choices` holds.
+    pub response: ResponseFacts,
+    /// Token counts, the last report of each.
+    pub usage: Usage,
+    /// The first error that a response document named.
+    pub failure: Option<Failure>,
+    /// The response's choices.
+    pub choices: Choices,
+    /// The request's messages.
+    pub input: Transcript,
+    /// The request showed what only this API's requests show.
+    pub request_proof: bool,
+    /// The request showed part of that.
+    pub request_hint: bool,
+    /// The response showed what only this API's responses show.
+    pub response_proof: bool,
+}
+
+impl Draft {
+    /// Nothing known yet; `content` is the cap on kept content.
+    pub fn new(content: Option<usize>) -> Self {
+        Self {
+            request: RequestFacts::default(),
+            response: ResponseFacts::default(),
+            usage: Usage::default(),
+            failure: None,
+            choices: Choices::new(content),
+            input: Transcript::new(content),
+            request_proof: false,
+            request_hint: false,
+            response_proof: false,
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! The facts of a call that is over.
+//!
+//! Everything that leaves the interpreter passes here, so this is where it is redacted.
+
+use std::borrow::Cow;
+
+use super::{
+    api::{Draft, WireApi},
+    content::render,
+    facts::{Content, Facts, RequestFacts, ResponseFacts},
+};
+use crate::privacy::Redactor;
+
+/// `error.type` of an error that nothing better is known of.
+const OTHER: &str = "_OTHER";
+
+/// Puts the facts together. `cap` is the content cap, absent when content is off.
+pub(crate) fn facts(
+    api: &dyn WireApi,
+    draft: Draft,
+    provider: &'static str,
+    cap: Option<usize>,
+    status: Option<u16>,
+) -> Facts {
+    let Draft { mut request, mut response, usage, failure, choices, input, .. } = draft;
+    let redactor = Redactor::shared();
+    response.finish_reasons = choices.finish_reasons();
+    response.tool_calls = choices.tool_names();
+    redact_names(&mut request, &mut response, redactor);
+    let error = failure.and_then(|failure| {
+        let kind = failure.kind.filter(|kind| matches!(redactor.redact(kind), Cow::Borrowed(_)));
+        // An error status is the better name for an error that the body leaves without one.
+        kind.or_else(|| status.is_none_or(|status| status < 400).then(|| OTHER.to_owned()))
+    });
+    let content = cap.map(|cap| {
+        let (input, input_cut) = input.into_messages();
+        let (output, output_cut) = choices.into_messages();
+        let text = |messages: &[_]| (!messages.is_empty()).then(|| render(messages, cap, redactor));
+        let (input, output) = (text(&input), text(&output));
+        let cut = |rendered: &Option<(String, bool)>| rendered.as_ref().is_some_and(|(_, cut)| *cut);
+        Content {
+            truncated: input_cut || output_cut || cut(&input) || cut(&output),
+            input_messages: input.map(|(text, _)| text),
+            output_messages: output.map(|(text, _)| text),
+        }
+    });
+    Facts { api: api.name(), operation: api.operation(), provider, request, response, usage, error, content }
+}
+
+/// Names come from the payload like everything else, and a key pasted into the wrong field is a name.
+fn redact_names(request: &mut RequestFacts, response: &mut ResponseFacts, redactor: &Redactor) {
+    let ResponseFacts { model, id, finish_reasons, tool_calls, system_fingerprint, service_tier } = response;
+    let single = [&mut request.model, model, id, system_fingerprint, service_tier].into_iter().flatten();
+    for name in single.chain(finish_reasons).chain(tool_calls) {
+        if let Cow::Owned(redacted) = redactor.redact(name) {
+            *name = redacted;
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! What OpenAI's chat and completions APIs have in common, with the flavours of those who copied them.
+//!
+//! A response document is a chunk of a stream or a whole response. Values come in any order (the index after the
+//! delta, the object's type after the choices), so a document is collected first and added to the call at its end.
+
+use super::{api::Draft, choice::Choice, content::Budget, openai_error::ErrorReader, openai_usage::UsageReader, value};
+use crate::protocol::json::{
+    Step::{self, Index, Key},
+    Token,
+};
+
+/// Perplexity's last object of a stream: it repeats the whole text.
+const REPEAT: &str = "chat.completion.done";
+
+/// Most choices of one document that are followed; the widest API allows 128.
+const MAX_PIECES: usize = 128;
+
+/// Reads the members of a request that every OpenAI-shaped API has.
+pub(crate) fn request_parameter(key: &str, token: Token<'_>, draft: &mut Draft) {
+    let request = &mut draft.request;
+    match key {
+        "model" => {
+            draft.request_hint |= matches!(token, Token::String { .. });
+            request.model = value::name(token).or(request.model.take());
+        }
+        "stream" => request.stream = boolean(token).or(request.stream),
+        // The newer name comes with reasoning models, where both may be given and it is the one that holds.
+        "max_completion_tokens" => request.max_tokens = value::count(token).or(request.max_tokens),
+        "max_tokens" => request.max_tokens = request.max_tokens.or(value::count(token)),
+        "temperature" => request.temperature = value::float(token).or(request.temperature),
+        "top_p" => request.top_p = value::float(token).or(request.top_p),
+        "frequency_penalty" => request.frequency_penalty = value::float(token).or(request.frequency_penalty),
+        "presence_penalty" => request.presence_penalty = value::float(token).or(request.presence_penalty),
+        "seed" | "random_seed" => request.seed = value::integer(token).or(request.seed),
+        "n" => request.choice_count = value::count(token).or(request.choice_count),
+        _ => {}
+    }
+}
+
+fn boolean(token: Token<'_>) -> Option<bool> {
+    match token {
+        Token::Bool(value) => Some(value),
+        _ => None,
+    }
+}
+
+/// Counts an array's elements; the count is known only where the array ends.
+#[derive(Debug, Default)]
+pub(crate) struct Elements(u64);
+
+impl Elements {
+    /// Takes a value whose path begins with the array's key. `rest` is the path after it.
+    pub fn take(&mut self, rest: &[Step<'_>], token: Token<'_>, total: &mut Option<u64>) {
+        match (rest, token) {
+            ([], Token::ArrayStart) => self.0 = 0,
+            ([], Token::ArrayEnd) => *total = Some(self.0),
+            ([Index(i)], _) => self.0 = self.0.max(u64::from(*i) + 1),
+            _ => {}
+        }
+    }
+}
+
+/// One choice of the current document.
+#[derive(Debug, Default)]
+struct Piece {
+    position: u32,
+    index: Option<u32>,
+    finish: Option<String>,
+    delta: Option<Choice>,
+    message: Option<Choice>,
+    /// Which of the two spellings of reasoning came first; some servers send both with the same text.
+    reasoning_key: Option<&'static str>,
+    /// Legacy completions have the text in the choice itself.
+    own: Choice,
+}
+
+/// Reads response documents.
+#[derive(Debug, Default)]
+pub(crate) struct ResponseReader {
+    pieces: Vec<Piece>,
+    usage: UsageReader,
+    error: ErrorReader,
+    /// The document only repeats what was streamed.
+    repeats: bool,
+    /// A copy of the call's budget for the pieces of this document.
+    budget: Option<Budget>,
+}
+
+impl ResponseReader {
+    /// Takes one value; `proves` says which `object` is this API's.
+    pub fn value(&mut self, path: &[Step<'_>], token: Token<'_>, proves: fn(&str) -> bool, draft: &mut Draft) {
+        let response = &mut draft.response;
+        match (path, token) {
+            ([Key("object")], Token::String { text, .. }) => {
+                draft.response_proof |= proves(text);
+                self.repeats = text == REPEAT;
+                self.error.root(path, token);
+            }
+            ([Key("id")], _) if response.id.is_none() => response.id = value::name(token),
+            ([Key("model")], _) => response.model = value::name(token).or(response.model.take()),
+            ([Key("system_fingerprint")], _) => {
+                response.system_fingerprint = value::name(token).or(response.system_fingerprint.take());
+            }
+            ([Key("service_tier")], _) => response.service_tier = value::name(token).or(response.service_tier.take()),
+            ([Key("usage"), rest @ ..] | [Key("x_groq"), Key("usage"), rest @ ..], _) => self.usage.value(rest, token),
+            // Moonshot puts it into the last choice.
+            ([Key("choices"), Index(_), Key("usage"), rest @ ..], _) => self.usage.value(rest, token),
+            ([Key("error"), rest @ ..] | [Key("choices"), Index(_), Key("error"), rest @ ..], _) => {
+                self.error.value(rest, token);
+            }
+            ([Key("choices"), Index(position), rest @ ..], _) => self.choice(*position, rest, token, draft),
+            ([Key(_)], _) => self.error.root(path, token),
+            _ => {}
+        }
+    }
+
+    fn choice(&mut self, position: u32, rest: &[Step<'_>], token: Token<'_>, draft: &mut Draft) {
+        let budget = self.budget.get_or_insert_with(|| draft.choices.budget.clone());
+        let at = match self.pieces.iter().rposition(|piece| piece.position == position) {
+            Some(at) => at,
+            None if self.pieces.len() >= MAX_PIECES => return,
+            None => {
+                self.pieces.push(Piece { position, ..Piece::default() });
+                self.pieces.len() - 1
+            }
+        };
+        let piece = &mut self.pieces[at];
+        match (rest, token) {
+            ([Key("index")], _) => piece.index = value::count(token).and_then(|index| u32::try_from(index).ok()),
+            ([Key("finish_reason")], _) => piece.finish = value::name(token),
+            ([Key("text")], Token::String { text, truncated }) => {
+                piece.own.carries |= !text.is_empty();
+                piece.own.text.push(text, truncated, budget);
+            }
+            ([Key(key @ ("delta" | "message")), rest @ ..], _) => {
+                let slot = if *key == "delta" { &mut piece.delta } else { &mut piece.message };
+                if matches!((rest, token), ([], Token::ObjectStart)) {
+                    draft.response_proof = true;
+                    slot.get_or_insert_default();
+                }
+                if let Some(choice) = slot {
+                    message(choice, &mut piece.reasoning_key, rest, token, budget);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Adds the document to the call and says whether it carried content.
+    pub fn end(&mut self, streamed: bool, draft: &mut Draft) -> bool {
+        let Self { pieces, usage, error, repeats, budget: _ } = std::mem::take(self);
+        usage.end(&mut draft.usage);
+        if let Some(failure) = error.end() {
+            draft.failure.get_or_insert(failure);
+        }
+        let mut carries = false;
+        for Piece { position, index, finish, delta, message, own, .. } in pieces {
+            // Perplexity's chunks hold the message so far beside the delta, its plain responses an empty delta
+            // beside the message.
+            let body = if streamed { delta.or(message) } else { message.or(delta) };
+            let mut choice = body.unwrap_or(own);
+            if repeats {
+                choice = Choice::default();
+            }
+            choice.finish = finish;
+            carries |= choice.carries;
+            draft.choices.absorb(index.unwrap_or(position), choice);
+        }
+        carries
+    }
+}
+
+/// Reads one value of a message or delta.
+fn message(
+    choice: &mut Choice,
+    reasoning_key: &mut Option<&'static str>,
+    rest: &[Step<'_>],
+    token: Token<'_>,
+    budget: &mut Budget,
+) {
+    match (rest, token) {
+        (
+            [Key("content" | "refusal")]
+            // Mistral's typed parts.
+            | [Key("content"), Index(_), Key("text" | "refusal")]
+            | [Key("audio"), Key("transcript")],
+            Token::String { text, truncated },
+        ) => {
+            choice.carries |= !text.is_empty();
+            choice.text.push(text, truncated, budget);
+        }
+        ([Key("content"), Index(_), Key("thinking"), Index(_), Key("text")], Token::String { text, truncated }) => {
+            choice.carries |= !text.is_empty();
+            choice.reasoning.push(text, truncated, budget);
+        }
+        ([Key(key @ ("reasoning" | "reasoning_content"))], Token::String { text, truncated }) if !text.is_empty() => {
+            choice.carries = true;
+            let key = if *key == "reasoning" { "reasoning" } else { "reasoning_content" };
+            if *reasoning_key.get_or_insert(key) == key {
+                choice.reasoning.push(text, truncated, budget);
+            }
+        }
+        ([Key("audio"), Key("data")], Token::String { text, .. }) => choice.carries |= !text.is_empty(),
+        ([Key("tool_calls"), Index(position), rest @ ..], _) => tool_call(choice, Some(*position), rest, token, budget),
+        // The single call of old; null where there is none.
+        ([Key("function_call"), Key(_)], _) => {
+            let path = [Key("function"), rest[1]];
+            tool_call(choice, None, &path, token, budget);
+        }
+        _ => {}
+    }
+}
+
+fn tool_call(choice: &mut Choice, position: Option<u32>, rest: &[Step<'_>], token: Token<'_>, budget: &mut Budget) {
+    choice.carries = true;
+    let Some(tool) = choice.tool(position, budget) else { return };
+    match rest {
+        [Key("index")] => tool.index = value::count(token).and_then(|index| u32::try_from(index).ok()),
+        [Key("id")] => tool.id = value::name(token),
+        [Key("function"), Key("name")] => tool.name = value::name(token),
+        [Key("function"), Key("arguments")] => tool.arguments.push_token(token, budget),
+        _ => {}
+    }
+}

@@ -1,0 +1,286 @@
+//! The interpreter of one call: body bytes in, facts out.
+//!
+//! Owns how a response is framed (a document or an event stream), when a call is proven to be a model call and
+//! what is put together at the end. The meaning of single values is the [`WireApi`]'s. Keeps one JSON token, one
+//! event and the facts, however long the bodies are.
+
+use super::{
+    api::{Draft, WireApi},
+    assemble::facts,
+    body::{Framing, Kind, Reader, sniff},
+    content::text_cap,
+    events::Events,
+    facts::{Facts, MAX_NAME},
+    provider::provider,
+    registry,
+};
+
+/// The parts of the request's head that decide which API it is.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestLine<'a> {
+    /// Method.
+    pub method: &'a str,
+    /// Path without the query.
+    pub path: &'a str,
+    /// `Host` header or `:authority`.
+    pub host: Option<&'a str>,
+}
+
+/// What the operator chose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Keep content, at most so many bytes of each direction. Absent: keep none.
+    pub content: Option<usize>,
+}
+
+/// Whether a candidate turned out to be a model call. No proof, no span.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// Not known yet.
+    Pending,
+    /// The request is one of the API.
+    Request,
+    /// The response is one of the API.
+    Response,
+    /// The response is over and nothing spoke for it.
+    Refuted,
+}
+
+/// Something of a streamed response that has a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResponseEvent {
+    /// An event came.
+    Event {
+        /// Whether it carries content, reasoning or a tool call.
+        content: bool,
+    },
+    /// The stream's sentinel came.
+    Done,
+}
+
+/// Reads one call.
+pub struct Session {
+    api: Box<dyn WireApi>,
+    draft: Draft,
+    provider: &'static str,
+    cap: Option<usize>,
+    request: Reader,
+    status: Option<u16>,
+    declared: Declared,
+    response: Framing,
+    /// The one document of the response has been added to the draft.
+    committed: bool,
+    ended: bool,
+}
+
+/// What the response's head says of its body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Declared {
+    Nothing,
+    Events,
+    Other,
+}
+
+impl Session {
+    /// Begins a call, if its path is one of a model API.
+    pub fn open(line: &RequestLine<'_>, options: &Options) -> Option<Self> {
+        let registry::Candidate { api, model } = registry::find(line)?;
+        let mut draft = Draft::new(options.content);
+        draft.request.model = model;
+        Some(Self {
+            provider: provider(line.host, line.path, api.default_provider()),
+            api,
+            draft,
+            cap: options.content,
+            request: Reader::new(max_text(options.content)),
+            status: None,
+            declared: Declared::Nothing,
+            response: Framing::Undecided(Vec::new()),
+            committed: false,
+            ended: false,
+        })
+    }
+
+    /// Takes the next bytes of the request's body.
+    pub fn request_body(&mut self, bytes: &[u8]) {
+        let Self { api, draft, request, .. } = self;
+        request.push(bytes, &mut |path, token| api.request_value(path, token, draft));
+    }
+
+    /// Bytes of the request's body are missing. What follows them is not read: it may belong anywhere.
+    pub fn request_gap(&mut self) {
+        self.request.gap();
+        self.draft.input.budget.seal();
+    }
+
+    /// The request's body is over.
+    pub fn request_end(&mut self) {
+        let Self { api, draft, request, .. } = self;
+        request.end(&mut |path, token| api.request_value(path, token, draft));
+    }
+
+    /// Takes the response's head.
+    pub fn response_head(&mut self, status: u16, content_type: Option<&str>) {
+        self.status = Some(status);
+        let essence = content_type.map(|value| value.split(';').next().unwrap_or_default().trim());
+        self.declared = match essence {
+            None | Some("") => Declared::Nothing,
+            Some(value) if value.eq_ignore_ascii_case("text/event-stream") => Declared::Events,
+            Some(_) => Declared::Other,
+        };
+    }
+
+    /// Takes the next bytes of the response's body. The sink hears of a stream's events; a response that is one
+    /// document has none.
+    pub fn response_body(&mut self, bytes: &[u8], sink: &mut dyn FnMut(ResponseEvent)) {
+        if let Framing::Undecided(held) = &mut self.response {
+            let (kind, rest) = sniff(held, bytes, self.declared == Declared::Events);
+            let Some(kind) = kind else { return };
+            let held = std::mem::take(held);
+            self.set_kind(kind);
+            self.feed(&held, sink);
+            self.feed(rest, sink);
+        } else {
+            self.feed(bytes, sink);
+        }
+    }
+
+    /// Bytes of the response's body are missing. A stream goes on with its next event; a document cannot. Content
+    /// stops here, because what follows would be joined to the wrong text.
+    pub fn response_gap(&mut self) {
+        self.draft.choices.budget.seal();
+        if let Framing::Undecided(_) = self.response {
+            let asked = self.declared == Declared::Nothing && self.draft.request.stream == Some(true);
+            let kind = if asked || self.declared == Declared::Events { Kind::Events } else { Kind::Document };
+            self.set_kind(kind);
+        }
+        match &mut self.response {
+            Framing::Document(reader) => reader.gap(),
+            Framing::Events(events) => events.gap(),
+            Framing::Undecided(_) | Framing::Opaque => {}
+        }
+    }
+
+    /// The response's body is over.
+    pub fn response_end(&mut self, sink: &mut dyn FnMut(ResponseEvent)) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        let Self { api, draft, response, .. } = self;
+        match response {
+            Framing::Undecided(held) if held.is_empty() => {}
+            Framing::Undecided(_) => self.set_kind(Kind::Neither),
+            Framing::Document(reader) => {
+                reader.end(&mut |path, token| api.response_value(path, token, draft));
+                self.commit();
+            }
+            Framing::Events(events) => events.end(api.as_mut(), draft, sink),
+            Framing::Opaque => {}
+        }
+    }
+
+    /// Whether the response is an event stream.
+    pub fn is_stream(&self) -> bool {
+        match self.response {
+            Framing::Undecided(_) => self.declared == Declared::Events,
+            Framing::Events(_) => true,
+            Framing::Document(_) | Framing::Opaque => false,
+        }
+    }
+
+    /// Whether this is a model call.
+    pub fn proof(&self) -> Proof {
+        let draft = &self.draft;
+        // A refused call is one too when its request was lost or showed half of the proof: an error in the API's
+        // own form is as good as an answer then.
+        let refused = self.status.is_some_and(|status| status >= 400)
+            && draft.failure.as_ref().is_some_and(|failure| failure.shaped)
+            && (draft.request_hint || !self.request.is_whole());
+        match (draft.request_proof, draft.response_proof || refused) {
+            (true, _) => Proof::Request,
+            (false, true) => Proof::Response,
+            (false, false) if self.ended => Proof::Refuted,
+            (false, false) => Proof::Pending,
+        }
+    }
+
+    /// Whether the response ended normally: the sentinel came, or every choice has its finish reason and usage or
+    /// the end of the body came.
+    pub fn finished(&self) -> bool {
+        let sentinel = matches!(&self.response, Framing::Events(events) if events.is_done());
+        sentinel || (self.draft.failure.is_none() && self.api.is_finished(self.ended, &self.draft))
+    }
+
+    /// Why a body could not be read to its end; the request's reason first.
+    pub fn malformed(&self) -> Option<&'static str> {
+        self.request_malformed().or_else(|| self.response_malformed())
+    }
+
+    /// Why the request's body could not be read to its end.
+    pub fn request_malformed(&self) -> Option<&'static str> {
+        self.request.malformed()
+    }
+
+    /// Why the response's body could not be read to its end, or what of it was passed over.
+    pub fn response_malformed(&self) -> Option<&'static str> {
+        let body = match &self.response {
+            Framing::Document(reader) => reader.malformed(),
+            Framing::Events(events) => events.malformed(),
+            Framing::Opaque => Some("neither JSON nor an event stream"),
+            Framing::Undecided(_) => None,
+        };
+        let overflow = self.draft.choices.overflow().then_some("more choices or tool calls than are kept");
+        body.or(overflow)
+    }
+
+    /// What the call said about itself.
+    pub fn into_facts(mut self) -> Facts {
+        self.commit();
+        let Self { api, draft, provider, cap, status, .. } = self;
+        facts(api.as_ref(), draft, provider, cap, status)
+    }
+
+    fn set_kind(&mut self, kind: Kind) {
+        let max_text = max_text(self.cap);
+        self.response = match kind {
+            Kind::Document => Framing::Document(Box::new(Reader::new(max_text))),
+            Kind::Events => Framing::Events(Box::new(Events::new(max_text))),
+            Kind::Neither => Framing::Opaque,
+        };
+    }
+
+    fn feed(&mut self, bytes: &[u8], sink: &mut dyn FnMut(ResponseEvent)) {
+        let Self { api, draft, response, .. } = self;
+        match response {
+            Framing::Document(reader) => {
+                reader.push(bytes, &mut |path, token| api.response_value(path, token, draft));
+                if reader.is_whole() {
+                    self.commit();
+                }
+            }
+            Framing::Events(events) => events.push(bytes, api.as_mut(), draft, sink),
+            Framing::Undecided(_) | Framing::Opaque => {}
+        }
+    }
+
+    /// Adds the response's one document, or what came of it, to the draft.
+    fn commit(&mut self) {
+        if let Framing::Document(_) = self.response
+            && !std::mem::replace(&mut self.committed, true)
+        {
+            self.api.response_document(false, &mut self.draft);
+        }
+    }
+
+    /// Bytes that grow with the bodies, for tests of the bound.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> usize {
+        let undecided = if let Framing::Undecided(held) = &self.response { held.capacity() } else { 0 };
+        undecided + self.draft.input.held() + self.draft.choices.held()
+    }
+}
+
+/// How much of a string has to be read.
+fn max_text(content: Option<usize>) -> usize {
+    content.map_or(MAX_NAME, text_cap).max(MAX_NAME)
+}

@@ -1,0 +1,146 @@
+//! The session's tests. The bodies have the form of recorded ones, cut to what matters.
+
+mod content;
+mod flavours;
+mod proof;
+mod robust;
+
+use serde_json::{Value, json};
+
+use super::*;
+
+const CHAT: &str = "/v1/chat/completions";
+
+/// One exchange as it is fed to a session.
+struct Exchange<'a> {
+    path: &'a str,
+    host: Option<&'a str>,
+    request: String,
+    status: u16,
+    content_type: Option<&'a str>,
+    response: String,
+    content: Option<usize>,
+}
+
+impl Default for Exchange<'_> {
+    fn default() -> Self {
+        Self {
+            path: CHAT,
+            host: None,
+            request: r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]}"#.to_owned(),
+            status: 200,
+            content_type: None,
+            response: String::new(),
+            content: None,
+        }
+    }
+}
+
+/// Everything that a session says.
+#[derive(Debug, PartialEq)]
+struct Outcome {
+    facts: Facts,
+    events: Vec<ResponseEvent>,
+    proof: Proof,
+    finished: bool,
+    malformed: Option<&'static str>,
+    is_stream: bool,
+}
+
+impl Exchange<'_> {
+    fn open(&self) -> Session {
+        let line = RequestLine { method: "POST", path: self.path, host: self.host };
+        Session::open(&line, &Options { content: self.content }).expect("a model API's path")
+    }
+
+    fn run(&self) -> Outcome {
+        self.run_in(&[usize::MAX])
+    }
+
+    /// Feeds both bodies in pieces of the given sizes, which repeat.
+    fn run_in(&self, sizes: &[usize]) -> Outcome {
+        let mut session = self.open();
+        pieces(self.request.as_bytes(), sizes, |piece| session.request_body(piece));
+        session.request_end();
+        let mut events = Vec::new();
+        session.response_head(self.status, self.content_type);
+        pieces(self.response.as_bytes(), sizes, |piece| session.response_body(piece, &mut |event| events.push(event)));
+        session.response_end(&mut |event| events.push(event));
+        outcome(session, events)
+    }
+}
+
+fn outcome(session: Session, events: Vec<ResponseEvent>) -> Outcome {
+    Outcome {
+        events,
+        proof: session.proof(),
+        finished: session.finished(),
+        malformed: session.malformed(),
+        is_stream: session.is_stream(),
+        facts: session.into_facts(),
+    }
+}
+
+fn pieces(mut bytes: &[u8], sizes: &[usize], mut take: impl FnMut(&[u8])) {
+    for size in sizes.iter().cycle() {
+        if bytes.is_empty() {
+            return;
+        }
+        let (piece, rest) = bytes.split_at((*size).clamp(1, bytes.len()));
+        take(piece);
+        bytes = rest;
+    }
+}
+
+/// An event stream of these documents and the sentinel.
+fn sse(documents: &[Value]) -> String {
+    documents.iter().map(|document| format!("data: {document}\n\n")).collect::<String>() + "data: [DONE]\n\n"
+}
+
+fn chunk(choices: Value) -> Value {
+    json!({"id": "c1", "object": "chat.completion.chunk", "model": "m-1", "choices": choices})
+}
+
+fn delta(delta: Value) -> Value {
+    chunk(json!([{"index": 0, "delta": delta, "finish_reason": null}]))
+}
+
+fn finish(reason: &str) -> Value {
+    chunk(json!([{"index": 0, "delta": {}, "finish_reason": reason}]))
+}
+
+fn usage(input: u64, output: u64) -> Value {
+    json!({"prompt_tokens": input, "completion_tokens": output, "total_tokens": input + output})
+}
+
+fn with(mut document: Value, key: &str, value: Value) -> Value {
+    document[key] = value;
+    document
+}
+
+fn stream(documents: &[Value]) -> Outcome {
+    Exchange { response: sse(documents), content: Some(10_000), ..Exchange::default() }.run()
+}
+
+fn counted(outcome: &Outcome) -> (Option<u64>, Option<u64>) {
+    (outcome.facts.usage.input, outcome.facts.usage.output)
+}
+
+/// Which events carry content; the sentinel is left out.
+fn carrying(outcome: &Outcome) -> Vec<bool> {
+    let of = |event: &ResponseEvent| match event {
+        ResponseEvent::Event { content } => Some(*content),
+        ResponseEvent::Done => None,
+    };
+    outcome.events.iter().filter_map(of).collect()
+}
+
+fn output(outcome: &Outcome) -> Value {
+    let content = outcome.facts.content.as_ref().expect("content is on");
+    content.output_messages.as_deref().map_or(Value::Null, |text| serde_json::from_str(text).expect("valid JSON"))
+}
+
+fn input(outcome: &Outcome) -> Value {
+    let content = outcome.facts.content.as_ref().expect("content is on");
+    content.input_messages.as_deref().map_or(Value::Null, |text| serde_json::from_str(text).expect("valid JSON"))
+}

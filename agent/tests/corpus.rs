@@ -1,0 +1,245 @@
+//! Recorded exchanges with real services, read through the public API.
+//!
+//! The recordings are test data only and no part of the repository: without them the test says so and passes.
+//! They are looked for in `INFERSCOPE_CORPUS` (the file), then in `shared/corpus` beside the repository.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use inferscope::llm::{Facts, Options, Proof, RequestLine, ResponseEvent, Session, Usage};
+use serde::Deserialize;
+use serde_json::Value;
+
+const FILE: &str = "ruby_llm.jsonl.xz";
+
+/// One recorded exchange and what must be read from it.
+#[derive(Deserialize)]
+struct Row {
+    path: String,
+    i: u64,
+    method: String,
+    host: String,
+    urlpath: String,
+    api: String,
+    req_model: Option<String>,
+    req_stream: Option<bool>,
+    status: u16,
+    ct: Option<String>,
+    req_body_b64: Option<String>,
+    resp_body_b64: Option<String>,
+    expected: Expected,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Expected {
+    usage: ExpectedUsage,
+    response_model: Option<String>,
+    id: Option<String>,
+    finish_reasons: Vec<String>,
+    tool_calls: usize,
+    error: Option<Value>,
+    sse_events: Option<usize>,
+    done_sentinel: Option<bool>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ExpectedUsage {
+    input: Option<u64>,
+    output: Option<u64>,
+    cache_read: Option<u64>,
+    cache_write: Option<u64>,
+    reasoning: Option<u64>,
+}
+
+/// What a session said of a row.
+#[derive(Debug, PartialEq)]
+struct Outcome {
+    facts: Facts,
+    events: Vec<ResponseEvent>,
+    proof: Proof,
+    finished: bool,
+    malformed: Option<&'static str>,
+}
+
+fn corpus() -> Option<PathBuf> {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpus").join(FILE);
+    env::var_os("INFERSCOPE_CORPUS").map(PathBuf::from).into_iter().chain([beside]).find(|path| path.is_file())
+}
+
+/// Calls `check` with every row; false when there are none to read, which is said.
+fn for_each_row(mut check: impl FnMut(Row)) -> bool {
+    let Some(path) = corpus() else {
+        eprintln!("skipped: no recordings (set INFERSCOPE_CORPUS to {FILE})");
+        return false;
+    };
+    let mut xz = match Command::new("xz").arg("-dc").arg(&path).stdout(Stdio::piped()).spawn() {
+        Ok(xz) => xz,
+        Err(error) => {
+            eprintln!("skipped: cannot run xz to read {}: {error}", path.display());
+            return false;
+        }
+    };
+    for line in BufReader::new(xz.stdout.take().expect("stdout is piped")).lines() {
+        check(serde_json::from_str(&line.expect("the recordings are text")).expect("a row"));
+    }
+    assert!(xz.wait().expect("xz was started").success());
+    true
+}
+
+fn base64(text: Option<&str>) -> Vec<u8> {
+    let (mut out, mut bits, mut n) = (Vec::new(), 0u32, 0);
+    for byte in text.unwrap_or_default().bytes().filter(|&byte| byte != b'=') {
+        let value = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            other => panic!("byte {other} is not base64"),
+        };
+        (bits, n) = (bits << 6 | u32::from(value), n + 6);
+        if n >= 8 {
+            n -= 8;
+            out.push((bits >> n) as u8);
+            bits &= (1 << n) - 1;
+        }
+    }
+    out
+}
+
+impl Row {
+    /// Reads the row with both bodies cut to pieces of `size`; absent when the path is no model API's.
+    fn read(&self, size: usize, options: &Options) -> Option<Outcome> {
+        let path = self.urlpath.replace("<OLLAMA_API_BASE>", "/v1").replace("<GPUSTACK_API_BASE>", "/v1-openai");
+        let host = (!self.host.is_empty()).then_some(self.host.as_str());
+        let mut session = Session::open(&RequestLine { method: &self.method, path: &path, host }, options)?;
+        base64(self.req_body_b64.as_deref()).chunks(size).for_each(|piece| session.request_body(piece));
+        session.request_end();
+        session.response_head(self.status, self.ct.as_deref());
+        let mut events = Vec::new();
+        for piece in base64(self.resp_body_b64.as_deref()).chunks(size) {
+            session.response_body(piece, &mut |event| events.push(event));
+        }
+        session.response_end(&mut |event| events.push(event));
+        let (proof, finished, malformed) = (session.proof(), session.finished(), session.malformed());
+        Some(Outcome { facts: session.into_facts(), events, proof, finished, malformed })
+    }
+
+    fn name(&self) -> String {
+        format!("{} {} ({} {})", self.path, self.i, self.host, self.urlpath)
+    }
+}
+
+/// The rule for `error.type`, written a second time from the recordings' own error.
+fn error_type(error: &Value) -> Option<String> {
+    let is_code = |text: &&str| {
+        (1..=64).contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
+    };
+    let text = |key: &str| error.get(key).and_then(Value::as_str).filter(is_code).map(str::to_owned);
+    text("code").or_else(|| text("type")).or_else(|| error.get("code")?.as_i64().map(|code| code.to_string()))
+}
+
+fn check_chat(row: &Row) {
+    let name = row.name();
+    let outcome = row.read(usize::MAX, &Options::default()).unwrap_or_else(|| panic!("{name}: no candidate"));
+    let Outcome { facts, events, proof, finished, malformed } = &outcome;
+    let Expected { usage, response_model, id, finish_reasons, tool_calls, error, sse_events, done_sentinel } =
+        &row.expected;
+
+    assert_eq!((facts.api, *proof, *malformed), ("openai.chat", Proof::Request, None), "{name}");
+    let ExpectedUsage { input, output, cache_read, cache_write, reasoning } = *usage;
+    assert_eq!(facts.usage, Usage { input, output, cache_read, cache_write, reasoning }, "{name}");
+    assert_eq!((&facts.response.model, &facts.response.id), (response_model, id), "{name}");
+    // The recordings list every finish reason of a stream; OpenRouter repeats it on the usage chunk.
+    let mut reasons = finish_reasons.clone();
+    if sse_events.is_some() {
+        reasons.dedup();
+    }
+    assert_eq!(facts.response.finish_reasons, reasons, "{name}");
+    assert_eq!(facts.response.tool_calls.len(), *tool_calls, "{name}: {:?}", facts.response.tool_calls);
+    assert_eq!(facts.error, error.as_ref().and_then(error_type), "{name}");
+    assert_eq!(facts.error.is_some() || row.status >= 400, error.is_some(), "{name}");
+    assert_eq!(*finished, error.is_none(), "{name}");
+    assert_eq!((&facts.request.model, facts.request.stream), (&row.req_model, row.req_stream), "{name}");
+    assert!(facts.request.message_count.is_some_and(|n| n > 0), "{name}");
+    assert_eq!(events.len(), sse_events.unwrap_or(0), "{name}");
+    assert_eq!(events.contains(&ResponseEvent::Done), done_sentinel.unwrap_or(false), "{name}");
+    if sse_events.is_some() {
+        assert!(events.contains(&ResponseEvent::Event { content: true }), "{name}");
+    }
+
+    let on = Options { content: Some(1 << 20) };
+    for size in [7, 1_460, 16 * 1024] {
+        assert_eq!(row.read(size, &Options::default()).as_ref(), Some(&outcome), "{name} in pieces of {size}");
+        assert_eq!(row.read(size, &on), row.read(usize::MAX, &on), "{name} with content in pieces of {size}");
+    }
+    check_content(row, &name);
+}
+
+/// Kept content is valid JSON, stays within its cap and holds the answer.
+fn check_content(row: &Row, name: &str) {
+    for cap in [200, 1 << 20] {
+        let facts = row.read(usize::MAX, &Options { content: Some(cap) }).expect("a candidate").facts;
+        let content = facts.content.expect("content is on");
+        for text in [&content.input_messages, &content.output_messages].into_iter().flatten() {
+            let is_array = serde_json::from_str::<Value>(text).is_ok_and(|value| value.is_array());
+            assert!(text.len() <= cap && is_array, "{name}: {text}");
+        }
+        if cap > 200 && !content.truncated {
+            let input: Value =
+                serde_json::from_str(content.input_messages.as_deref().expect("a request")).expect("JSON");
+            let n = input.as_array().map(|messages| messages.len() as u64);
+            assert_eq!(n, facts.request.message_count, "{name}");
+        }
+        if cap > 200 && row.expected.error.is_none() {
+            let output: Value = serde_json::from_str(&content.output_messages.expect("an answer")).expect("JSON");
+            let parts = output[0]["parts"].as_array().expect("parts");
+            let calls = parts.iter().filter(|part| part["type"] == "tool_call").count();
+            assert_eq!(calls, row.expected.tool_calls, "{name}");
+            let kept = parts.iter().find(|part| part["type"] == "text").and_then(|part| part["content"].as_str());
+            let body = base64(row.resp_body_b64.as_deref());
+            if let Ok(Value::Object(body)) = serde_json::from_slice(&body)
+                && let Some(text) = body["choices"][0]["message"]["content"].as_str()
+            {
+                assert_eq!(kept.unwrap_or_default(), text, "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn recorded_exchanges_give_what_they_must() {
+    let mut counts = BTreeMap::<String, (u32, u32)>::new();
+    let read = for_each_row(|row| {
+        let count = counts.entry(row.api.clone()).or_default();
+        count.0 += 1;
+        match row.api.as_str() {
+            "openai.chat" => {
+                check_chat(&row);
+                count.1 += 1;
+            }
+            "other" | "mgmt" => {
+                let proof = row.read(usize::MAX, &Options::default()).map(|outcome| outcome.proof);
+                assert!(matches!(proof, None | Some(Proof::Refuted)), "{}: {proof:?}", row.name());
+                count.1 += 1;
+            }
+            _ => {
+                let read = row.read(usize::MAX, &Options::default());
+                let api = read.filter(|outcome| outcome.proof != Proof::Refuted).map(|outcome| outcome.facts.api);
+                assert!(!matches!(api, Some("openai.chat" | "openai.completions")), "{} as {api:?}", row.name());
+            }
+        }
+    });
+    if read {
+        eprintln!("rows and those checked in full, by API: {counts:?}");
+        assert_eq!(counts["openai.chat"], (359, 359));
+        assert_eq!((counts["other"], counts["mgmt"]), ((147, 147), (104, 104)));
+    }
+}

@@ -1,0 +1,179 @@
+//! The rules that the compiler does not check: what the pure modules may name, where `unsafe` and aya may stand,
+//! how long a file may be. Each is an invariant of ARCHITECTURE.md.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Modules that take bytes and time and give events, and touch nothing else.
+const PURE: [&str; 8] = ["record.rs", "stream", "protocol", "llm", "call", "privacy", "pipeline", "time.rs"];
+
+/// What the pure modules must not name.
+const IMPURE: [&str; 14] = [
+    "tokio",
+    "aya",
+    "std::fs",
+    "fs::",
+    "std::net::Tcp",
+    "std::net::Udp",
+    "UnixStream",
+    "std::thread",
+    "thread::",
+    "Instant::now",
+    "SystemTime",
+    "std::env",
+    "std::process",
+    "crate::kernel",
+];
+
+/// Where `unsafe` may stand in the agent.
+const UNSAFE: [&str; 1] = ["kernel"];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Every Rust file below a folder (or the file itself), with its content.
+fn sources(at: &Path) -> Vec<(PathBuf, String)> {
+    if at.is_file() {
+        return vec![(at.to_owned(), fs::read_to_string(at).unwrap())];
+    }
+    let mut found = Vec::new();
+    for entry in fs::read_dir(at).unwrap_or_else(|error| panic!("{}: {error}", at.display())) {
+        let path = entry.unwrap().path();
+        if path.is_dir() || path.extension().is_some_and(|e| e == "rs") {
+            found.extend(sources(&path));
+        }
+    }
+    found
+}
+
+fn agent(part: &str) -> PathBuf {
+    root().join("agent/src").join(part)
+}
+
+/// Lines of code that are not comments and stand before the unit tests.
+fn code(content: &str) -> impl Iterator<Item = (usize, &str)> {
+    content
+        .lines()
+        .enumerate()
+        .take_while(|(_, line)| !line.starts_with("#[cfg(test)]"))
+        .filter(|(_, line)| !line.trim_start().starts_with("//"))
+        .map(|(n, line)| (n + 1, line))
+}
+
+fn is_test_file(path: &Path) -> bool {
+    path.components().any(|part| part.as_os_str() == "tests")
+        || path.file_stem().is_some_and(|stem| {
+            let stem = stem.to_string_lossy();
+            stem == "tests" || stem.ends_with("_tests") || stem == "testing"
+        })
+}
+
+fn complain(rule: &str, found: &[String]) {
+    assert!(found.is_empty(), "{rule}:\n{}", found.join("\n"));
+}
+
+#[test]
+fn pure_modules_name_nothing_of_the_outside() {
+    let mut found = Vec::new();
+    for (path, content) in PURE.iter().flat_map(|part| sources(&agent(part))) {
+        if is_test_file(&path) {
+            continue;
+        }
+        for (n, line) in code(&content) {
+            if let Some(word) = IMPURE.iter().find(|word| names(line, word)) {
+                found.push(format!("{}:{n}: {word}", path.display()));
+            }
+        }
+    }
+    complain("invariant 1: a pure module names the outside world", &found);
+}
+
+/// Whether a line names `word` as a path or a part of one, and not inside a longer identifier.
+fn names(line: &str, word: &str) -> bool {
+    line.match_indices(word).any(|(at, _)| {
+        let before = line[..at].chars().next_back();
+        let after = line[at + word.len()..].chars().next();
+        let part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+        !part(before) && (word.ends_with("::") || !part(after))
+    })
+}
+
+#[test]
+fn only_the_kernel_module_names_aya() {
+    let mut found = Vec::new();
+    for (path, content) in sources(&agent("")) {
+        if path.starts_with(agent("kernel")) {
+            continue;
+        }
+        for (n, line) in code(&content) {
+            if names(line, "aya") || names(line, "aya_log") {
+                found.push(format!("{}:{n}", path.display()));
+            }
+        }
+    }
+    complain("invariant 1: aya is named outside kernel/", &found);
+}
+
+#[test]
+fn unsafe_stands_where_it_is_allowed() {
+    let mut found = Vec::new();
+    for (path, content) in sources(&agent("")) {
+        if UNSAFE.iter().any(|part| path.starts_with(agent(part))) {
+            continue;
+        }
+        for (n, line) in code(&content) {
+            if names(line, "unsafe") {
+                found.push(format!("{}:{n}", path.display()));
+            }
+        }
+    }
+    complain("invariant 1: unsafe outside kernel/", &found);
+}
+
+#[test]
+fn only_emit_writes_to_the_rings() {
+    let mut found = Vec::new();
+    for (path, content) in sources(&root().join("agent-ebpf/src")) {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if name == "emit.rs" || name == "maps.rs" {
+            continue;
+        }
+        for (n, line) in code(&content) {
+            if names(line, "DATA") || names(line, "EVENTS") {
+                found.push(format!("{}:{n}", path.display()));
+            }
+        }
+    }
+    complain("a kernel program writes to a ring by itself", &found);
+}
+
+#[test]
+fn files_have_a_size_that_can_be_read() {
+    let mut found = Vec::new();
+    for part in ["agent/src", "agent-common/src", "agent-ebpf/src", "proto/src", "xtask/src", "tests/src"] {
+        for (path, content) in sources(&root().join(part)) {
+            let lines = content.lines().take_while(|line| !line.starts_with("#[cfg(test)]")).count();
+            let limit = if path.ends_with("main.rs") { 80 } else { 500 };
+            if lines > limit && !is_test_file(&path) {
+                found.push(format!("{}: {lines} lines, at most {limit}", path.display()));
+            }
+        }
+    }
+    complain("a file is too long: split it by what it owns", &found);
+}
+
+#[test]
+fn every_module_says_what_it_owns() {
+    let mut found = Vec::new();
+    for part in ["agent/src", "agent-common/src", "agent-ebpf/src", "proto/src", "xtask/src", "tests/src"] {
+        for (path, content) in sources(&root().join(part)) {
+            if !content.starts_with("//!") && !is_test_file(&path) {
+                found.push(path.display().to_string());
+            }
+        }
+    }
+    complain("a file does not begin with what it is for", &found);
+}
