@@ -1,14 +1,13 @@
 //! Compiling and linking the kernel object, so that every machine with the same tools gives the same bytes.
 //!
 //! Two things would make it differ:
-//! * Folders, which are in debug information and so in BTF: all are mapped to fixed names, see [`names`].
+//! * Folders, which are in debug information and so in BTF: all are mapped to fixed names, see [`names`](super::names).
 //! * Crate identities, which are in the names of functions that were not inlined. Cargo derives them from its own
 //!   version and the versions of every crate that takes part, down to the macros' parsers, so an unrelated
 //!   `cargo update` would change the object. This program therefore stands between cargo and the compiler and gives
 //!   every kernel-side crate the same identity but its name: see [`as_rustc`].
 
 use std::{
-    collections::BTreeSet,
     env,
     ffi::OsString,
     fs,
@@ -22,7 +21,7 @@ use inferscope_tests::place;
 
 use super::{
     command::{self, run, text},
-    debian, object,
+    debian, names, object,
     provenance::Origin,
     remove,
     toolchain::Toolchain,
@@ -41,7 +40,9 @@ pub fn compile(toolchain: &Toolchain, root: &Path, features: &[String], name: &s
         bail!("{} would leak into the object: build where it is not installed, or rename it", sources.display());
     }
     let folder = place::target().join("bpf");
-    let names = names(toolchain, root)?;
+    let mut question = cargo(toolchain, root)?;
+    let metadata = text(question.args(["metadata", "--locked", "--format-version", "1", "--filter-platform", TARGET]))?;
+    let names = names::of_folders(&metadata, root, toolchain.core_sources.as_deref())?;
     // Cargo does not notice another linker. The macros, which take most of the time, are kept.
     remove(&folder.join(TARGET))?;
 
@@ -79,7 +80,7 @@ fn cargo(toolchain: &Toolchain, root: &Path) -> Result<Command> {
 }
 
 /// The compiler's flags, as cargo wants them in a variable: folders may have spaces in their names.
-fn flags(names: &[(PathBuf, &str)]) -> OsString {
+fn flags(names: &[(PathBuf, String)]) -> OsString {
     // The debug information is where the linker takes the BTF from.
     let mut flags: Vec<OsString> =
         ["-C", "debuginfo=2", "-C", "linker=bpf-linker", "-C", "link-arg=--btf"].map(OsString::from).into();
@@ -90,27 +91,6 @@ fn flags(names: &[(PathBuf, &str)]) -> OsString {
         flags.push(flag);
     }
     flags.join(std::ffi::OsStr::new("\x1f"))
-}
-
-/// The folders that sources come from, and the names that stand for them in the object.
-///
-/// The workspace is `.`, so that the linker, which runs there, finds the kernel side's sources and puts the text of
-/// their lines into the BTF. The other names exist nowhere, so that it finds nothing. A registry's folder has a name
-/// that depends on the registry, so what is replaced is the folder that the crates themselves lie in.
-fn names(toolchain: &Toolchain, root: &Path) -> Result<Vec<(PathBuf, &'static str)>> {
-    let mut cargo = cargo(toolchain, root)?;
-    cargo.args(["metadata", "--locked", "--format-version", "1", "--filter-platform", TARGET]);
-    let metadata: serde_json::Value = serde_json::from_str(&text(&mut cargo)?).context("cargo's metadata")?;
-    let packages = metadata["packages"].as_array().context("cargo's metadata has no packages")?;
-    // Those without a source are the workspace's own.
-    let foreign = packages.iter().filter(|package| !package["source"].is_null());
-    let manifests = foreign.filter_map(|package| package["manifest_path"].as_str());
-    let crates: BTreeSet<_> = manifests.filter_map(|path| Path::new(path).ancestors().nth(2)).collect();
-
-    let mut names = vec![(root.to_owned(), ".")];
-    names.extend(crates.into_iter().map(|folder| (folder.to_owned(), "/crates")));
-    names.extend(toolchain.core_sources.iter().map(|folder| (folder.clone(), "/rust")));
-    Ok(names)
 }
 
 /// Runs the real compiler if this program was called in its place; returns only if that is not so or it failed.
@@ -160,7 +140,7 @@ mod tests {
 
     #[test]
     fn flags_survive_spaces_in_folders() {
-        let flags = flags(&[("/a b".into(), ".")]).into_string().unwrap();
+        let flags = flags(&[("/a b".into(), ".".into())]).into_string().unwrap();
         assert_eq!(flags.split('\x1f').next_back(), Some("--remap-path-prefix=/a b=."));
     }
 }

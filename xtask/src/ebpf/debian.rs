@@ -140,7 +140,7 @@ impl Unpacked {
             core_sources: None,
             objcopy: prefix.join("bin/llvm-objcopy"),
             linker: folder().join("linker/bin"),
-            libraries: Some(env::join_paths(libraries).context("a folder's name contains a colon")?),
+            libraries: env::join_paths(libraries).context("a folder's name contains a colon")?,
             origin: Origin::Debian,
             packages,
         };

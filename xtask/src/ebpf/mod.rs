@@ -9,6 +9,7 @@ mod check;
 mod command;
 mod compile;
 mod debian;
+mod names;
 mod object;
 mod provenance;
 mod rustup;

@@ -1,7 +1,7 @@
 //! The toolchain of somebody who already builds BPF in Rust: a nightly with rust-src, and bpf-linker.
 
 use std::{
-    fs,
+    env, fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -12,7 +12,7 @@ use inferscope_tests::place;
 use super::{
     command::text,
     provenance::{Origin, Rustc},
-    toolchain::Toolchain,
+    toolchain::{Toolchain, prepended},
 };
 
 /// Finds it, or says what is missing. Installs nothing.
@@ -44,7 +44,8 @@ pub fn find() -> Result<Toolchain> {
         core_sources: Some(core_sources),
         objcopy,
         linker: linker.parent().context("bpf-linker has no folder")?.to_owned(),
-        libraries: None,
+        // Its own tools do not all find them by themselves.
+        libraries: prepended(sysroot.join("lib"), env::var_os("LD_LIBRARY_PATH").as_deref())?,
         origin: Origin::Rustup,
         packages: Default::default(),
     })
@@ -56,8 +57,7 @@ fn llvm_of(linker: &Path) -> Result<Option<Version>> {
     let mut places = vec![linker.to_owned()];
     // Fails for a static binary, which loads nothing.
     if let Ok(libraries) = text(Command::new("ldd").arg(linker)) {
-        let llvm = libraries.lines().filter(|line| line.trim_start().starts_with("libLLVM"));
-        places.extend(llvm.filter_map(|line| line.split_whitespace().nth(2)).map(PathBuf::from));
+        places.extend(libraries.lines().filter_map(loaded_llvm));
     }
     for place in places {
         let bytes = fs::read(&place).with_context(|| format!("cannot read {}", place.display()))?;
@@ -66,6 +66,13 @@ fn llvm_of(linker: &Path) -> Result<Option<Version>> {
         }
     }
     Ok(None)
+}
+
+/// The path in a line of `ldd`, if it is LLVM's.
+fn loaded_llvm(line: &str) -> Option<PathBuf> {
+    let (name, place) = line.split_once(" => ")?;
+    let (path, _address) = place.rsplit_once(" (")?;
+    name.trim_start().starts_with("libLLVM").then(|| PathBuf::from(path))
 }
 
 /// Finds `LLVM22.1.8` in a binary.
@@ -114,6 +121,14 @@ mod tests {
         assert_eq!(signature(b"\0LLVM IR\0LLVM22.1\0LLVM22.1.8\0"), Some(Version([22, 1, 8])));
         assert_eq!(signature(b"\0LLVM22.1.4-rust-1.97.0-nightly\0"), Some(Version([22, 1, 4])));
         assert_eq!(signature(b"LLVM version unknown, LLVM"), None);
+    }
+
+    #[test]
+    fn the_llvm_that_a_linker_loads_is_found() {
+        let line = "\tlibLLVM.so.22.1 => /with space/libLLVM.so.22.1 (0x00007f31)";
+        assert_eq!(loaded_llvm(line), Some("/with space/libLLVM.so.22.1".into()));
+        assert_eq!(loaded_llvm("\tlibLLVM.so.22.1 => not found"), None);
+        assert_eq!(loaded_llvm("\tlibc.so.6 => /lib/libc.so.6 (0x00007f31)"), None);
     }
 
     #[test]

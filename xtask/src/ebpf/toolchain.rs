@@ -29,8 +29,8 @@ pub struct Toolchain {
     pub objcopy: PathBuf,
     /// The folder of `bpf-linker`.
     pub linker: PathBuf,
-    /// `LD_LIBRARY_PATH` for all of them, where they are not installed.
-    pub libraries: Option<OsString>,
+    /// `LD_LIBRARY_PATH` for all of them.
+    pub libraries: OsString,
     /// Where they come from.
     pub origin: Origin,
     /// Debian's packages with their versions.
@@ -54,9 +54,7 @@ impl Toolchain {
     /// Prepares a command to run with this toolchain's libraries and linker.
     pub fn equip(&self, command: &mut Command) -> Result<()> {
         command.env("PATH", prepended(self.linker.clone(), env::var_os("PATH").as_deref())?);
-        if let Some(libraries) = &self.libraries {
-            command.env("LD_LIBRARY_PATH", libraries);
-        }
+        command.env("LD_LIBRARY_PATH", &self.libraries);
         Ok(())
     }
 
