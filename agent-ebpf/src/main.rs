@@ -25,6 +25,7 @@ mod count;
 mod emit;
 mod flow;
 mod globals;
+mod log;
 mod maps;
 mod process;
 mod sock;

@@ -10,6 +10,7 @@ use inferscope_common::{
 use crate::{
     count, emit,
     globals::{config, offset},
+    log::log,
     maps::{TARGET_COMMS, TARGETS},
     task::{Current, is_traced, read_at, start_ns},
 };
@@ -44,13 +45,14 @@ pub fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
 
 /// `sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`
 #[btf_tracepoint(function = "sched_process_exec")]
-pub fn sched_process_exec(_ctx: BtfTracePointContext) -> i32 {
+pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     let current = Current::get();
     let Ok(comm) = bpf_get_current_comm() else { return 0 };
     if unsafe { config!(listed_only) } != 0 && TARGET_COMMS.get_ptr(comm).is_some() {
         add_target(current.tgid);
     }
     if is_traced(current.tgid) {
+        log!(ctx, "exec of {}", current.tgid);
         emit::event(&Exec { header: emit::header::<Exec>(Kind::Exec, current), comm });
     }
     0
@@ -70,6 +72,7 @@ pub fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
         Some(0) => {}
         _ => return 0,
     }
+    log!(ctx, "exit of {}", current.tgid);
     let group: u32 = read_at(signal, unsafe { offset!(signal_group_exit_code) }).unwrap_or(0);
     let own: u32 = read_at(task, unsafe { offset!(task_exit_code) }).unwrap_or(0);
     emit::event(&Exit {

@@ -20,6 +20,7 @@ use crate::{
     count,
     emit::{self, Job, Source},
     flow::Flow,
+    log::log,
     maps::{SOCKS, TLS_CALLS, TLS_STREAMS},
     sock::TcpSock,
     task::{Current, is_traced},
@@ -234,6 +235,7 @@ pub fn tls_free(ctx: ProbeContext) -> u32 {
     let key = TlsKey { object, tgid: current.tgid, pad: 0 };
     let Some(stream) = TLS_STREAMS.get_ptr(key) else { return 0 };
     let generation = unsafe { (*stream).generation };
+    log!(ctx, "TLS stream {:x} of {} is freed", object, current.tgid);
     emit::event(&TlsClose { header: emit::header::<TlsClose>(Kind::TlsClose, current), id: object, generation });
     let _ = TLS_STREAMS.remove(key);
     0

@@ -13,6 +13,8 @@
 mod btf;
 pub mod clock;
 mod counters;
+#[cfg(feature = "bpf-log")]
+mod log;
 mod mappings;
 mod object;
 mod offsets;

@@ -144,9 +144,7 @@ pub fn load(settings: &Settings) -> Result<Loaded, LoadError> {
     let mut ebpf = loader.load(OBJECT)?;
 
     #[cfg(feature = "bpf-log")]
-    if let Err(error) = aya_log::EbpfLogger::init(&mut ebpf) {
-        tracing::warn!(%error, "the kernel object has no log channel");
-    }
+    super::log::start(&mut ebpf);
 
     load_tracepoints(&mut ebpf, &aya_btf)?;
     for name in ["tls_entry", "tls_return", "tls_free"] {

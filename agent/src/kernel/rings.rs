@@ -167,7 +167,7 @@ impl Rings {
 }
 
 /// Whether one of the descriptors is readable before the time-out.
-fn poll(fds: &[RawFd], timeout: Duration) -> bool {
+pub(super) fn poll(fds: &[RawFd], timeout: Duration) -> bool {
     let mut fds: Vec<libc::pollfd> =
         fds.iter().map(|&fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
     // SAFETY: pointer and length describe the vector, which outlives the call.
