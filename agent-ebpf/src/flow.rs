@@ -80,16 +80,14 @@ impl Flow {
         }
         match self.state {
             TLS | REJECTED => return false,
-            UNKNOWN | DROPPED => {
-                if !turned {
-                    return false;
-                }
-                self.sniff_beginning(head, len);
-            }
-            FOLLOWED => {
-                // A new request asks for a new answer.
-                if turned && sniff(head, len) == Sniffed::Post {
-                    self.state = HTTP;
+            // Not only after a turn: what came in between may have passed unseen (sendfile, splice, io_uring).
+            UNKNOWN | DROPPED => self.sniff_beginning(head, len, turned),
+            FOLLOWED if turned => {
+                // A new request asks for a new answer; so may the end of HTTP on this stream.
+                match sniff(head, len) {
+                    Sniffed::Post => self.state = HTTP,
+                    Sniffed::OtherMethod if unsafe { config!(all_http) } == 0 => self.state = DROPPED,
+                    _ => self.apply_verdict(id, generation),
                 }
             }
             _ => {}
@@ -101,7 +99,7 @@ impl Flow {
     }
 
     #[inline(always)]
-    fn sniff_beginning(&mut self, head: u64, len: u64) {
+    fn sniff_beginning(&mut self, head: u64, len: u64, turned: bool) {
         match sniff(head, len) {
             Sniffed::Post => self.state = HTTP,
             Sniffed::OtherMethod => {
@@ -109,8 +107,9 @@ impl Flow {
             }
             // Joined between request and response: worth nothing now, but the next request is.
             Sniffed::Response if self.state == UNKNOWN => self.state = DROPPED,
-            Sniffed::Tls if self.state == UNKNOWN => self.state = TLS,
-            Sniffed::Nothing if self.state == UNKNOWN => {
+            // Also behind a CONNECT, which is HTTP at first.
+            Sniffed::Tls => self.state = TLS,
+            Sniffed::Nothing if self.state == UNKNOWN && turned => {
                 self.misses += 1;
                 if self.misses >= MAX_MISSES {
                     self.state = REJECTED;
@@ -153,6 +152,8 @@ impl Flow {
                 lane.offset += u64::from(unseen);
                 if copied {
                     count::add(Counter::BytesUnseen, u64::from(unseen));
+                } else {
+                    lane.skipped += u64::from(unseen);
                 }
             }
             lane.seq = end;
@@ -182,10 +183,12 @@ const SNIFF_MIN: u64 = 5;
 /// Recognises the beginning of a message by its first eight bytes.
 #[inline(always)]
 fn sniff(head: u64, len: u64) -> Sniffed {
-    if len < SNIFF_MIN {
-        return Sniffed::Nothing;
-    }
     let mut b = [0u8; 8];
+    if len < SNIFF_MIN {
+        // Go's server reads one byte ahead of a request. If it may become a POST, let userspace see the rest.
+        let read = unsafe { bpf_probe_read_user_buf(head as *const u8, &mut b[..1]) };
+        return if len > 0 && read.is_ok() && b[0] == b'P' { Sniffed::Post } else { Sniffed::Nothing };
+    }
     // A message of five to seven bytes is read whole; what lies behind it stays zero.
     let read = if len >= 8 {
         unsafe { bpf_probe_read_user_buf(head as *const u8, &mut b) }

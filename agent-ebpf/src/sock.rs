@@ -15,6 +15,8 @@ const AF_INET6: u16 = 10;
 const IPPROTO_TCP: u16 = 6;
 /// `TCP_ESTABLISHED` of include/net/tcp_states.h.
 const TCP_ESTABLISHED: u8 = 1;
+/// `TCP_CLOSE`.
+const TCP_CLOSE: u8 = 7;
 
 /// A TCP socket found behind a descriptor.
 #[derive(Clone, Copy)]
@@ -75,6 +77,12 @@ pub fn is_closing(id: u64) -> bool {
         None => return false,
     };
     state != TCP_ESTABLISHED
+}
+
+/// Whether the connection is over. Data may still be there to be read, after a reset for example.
+#[inline(always)]
+pub fn is_closed(id: u64) -> bool {
+    read_at::<u8>(id, unsafe { offset!(skc_state) }) == Some(TCP_CLOSE)
 }
 
 /// `sk_err`.

@@ -4,7 +4,12 @@
 //! At the exit the arguments are still in the saved registers and the bytes of a write are resident, so no entry
 //! program and no table of calls in flight is needed.
 
-use aya_ebpf::{helpers::bpf_probe_read_user, macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_ebpf::{
+    bindings::{BPF_ANY, BPF_NOEXIST},
+    helpers::bpf_probe_read_user,
+    macros::btf_tracepoint,
+    programs::BtfTracePointContext,
+};
 use inferscope_common::{
     counters::Counter,
     record::{Data, Kind, READ, SOURCE_SYSCALL, WRITE},
@@ -27,14 +32,17 @@ mod regs {
     pub const SI: usize = 104;
     pub const DX: usize = 96;
     pub const R10: usize = 56;
+    pub const CS: usize = 136;
 }
+
+/// Code segment of 64-bit programs (`__USER_CS`). A 32-bit call has other numbers for the same calls.
+const USER_CS: u64 = 0x33;
 
 const MSG_PEEK: u64 = 2;
 
 /// What a system call transferred.
 struct Call {
     direction: u8,
-    fd: u64,
     source: Source,
 }
 
@@ -62,18 +70,22 @@ fn on_success(regs: *const u8, n: u64) {
         1 | 20 | 44 | 46 => WRITE,
         _ => return,
     };
+    if unsafe { reg(regs, regs::CS) } & 0xffff != USER_CS {
+        return;
+    }
     let current = Current::get();
     if !is_traced(current.tgid) {
         return;
     }
-    let fd = unsafe { reg(regs, regs::DI) };
+    // The kernel takes the lower half only.
+    let fd = u64::from(unsafe { reg(regs, regs::DI) } as u32);
     let Some(socket) = sock::of_fd(fd) else { return };
-    let Some(call) = decode(regs, nr, direction, fd, n) else { return };
+    let Some(call) = decode(regs, nr, direction, n) else { return };
     transfer(current, &socket, &call, n);
 }
 
 #[inline(always)]
-fn decode(regs: *const u8, nr: u64, direction: u8, fd: u64, n: u64) -> Option<Call> {
+fn decode(regs: *const u8, nr: u64, direction: u8, n: u64) -> Option<Call> {
     let (si, dx) = unsafe { (reg(regs, regs::SI), reg(regs, regs::DX)) };
     let source = match nr {
         // read, write, sendto, recvfrom
@@ -96,7 +108,7 @@ fn decode(regs: *const u8, nr: u64, direction: u8, fd: u64, n: u64) -> Option<Ca
             Source { segment: 0, segment_left: 0, iovecs, iovecs_left }
         }
     };
-    Some(Call { direction, fd, source })
+    Some(Call { direction, source })
 }
 
 /// User address of a call's first byte, for sniffing; 0 if there is none.
@@ -105,14 +117,25 @@ fn head_of(source: &Source) -> (u64, u64) {
     if source.segment_left > 0 {
         return (source.segment, source.segment_left);
     }
-    match unsafe { bpf_probe_read_user(source.iovecs as *const [u64; 2]) } {
-        Ok([base, len]) => (base, len),
-        Err(_) => (0, 0),
+    // The first segment may be empty.
+    match unsafe { bpf_probe_read_user(source.iovecs as *const [[u64; 2]; 2]) } {
+        Ok([[_, 0], [base, len]]) if source.iovecs_left > 1 => (base, len),
+        Ok([[base, len], _]) => (base, len),
+        // A single segment at the end of its page.
+        Err(_) => match unsafe { bpf_probe_read_user(source.iovecs as *const [u64; 2]) } {
+            Ok([base, len]) => (base, len),
+            Err(_) => (0, 0),
+        },
     }
 }
 
 #[inline(always)]
 fn transfer(current: Current, socket: &TcpSock, call: &Call, n: u64) {
+    // What is read after a reset: the socket's entry is gone, and a new one would never go.
+    if sock::is_closed(socket.id) {
+        count::add(Counter::BytesSkipped, n);
+        return;
+    }
     let Some(entry) = entry_of(socket) else {
         count::add(Counter::SocketTableFull, 1);
         return;
@@ -134,7 +157,6 @@ fn transfer(current: Current, socket: &TcpSock, call: &Call, n: u64) {
     if flow.announced == 0 && emit::socket(socket.id, socket.generation, current) {
         flow.announced = 1;
     }
-    let _ = call.fd;
     emit::data(&mut Job {
         source: call.source,
         remaining: n,
@@ -153,14 +175,15 @@ fn transfer(current: Current, socket: &TcpSock, call: &Call, n: u64) {
 /// The socket's entry, new if there is none or if it belongs to an earlier user of the address.
 #[inline(always)]
 fn entry_of(socket: &TcpSock) -> Option<*mut Sock> {
-    if let Some(entry) = SOCKS.get_ptr_mut(socket.id)
-        && unsafe { (*entry).generation } == socket.generation
-    {
-        return Some(entry);
+    // Two threads may see a socket first at once: the second must not replace what the first is using.
+    let mut how = u64::from(BPF_NOEXIST);
+    if let Some(entry) = SOCKS.get_ptr_mut(socket.id) {
+        if unsafe { (*entry).generation } == socket.generation {
+            return Some(entry);
+        }
+        how = u64::from(BPF_ANY);
     }
     let fresh = Sock { generation: socket.generation, flow: Flow::new() };
-    if SOCKS.insert(socket.id, fresh, 0).is_err() {
-        return None;
-    }
+    let _ = SOCKS.insert(socket.id, fresh, how);
     SOCKS.get_ptr_mut(socket.id)
 }

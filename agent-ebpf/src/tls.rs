@@ -60,6 +60,8 @@ pub struct TlsCallKey {
 pub struct TlsCall {
     pub object: u64,
     pub buffer: u64,
+    /// Bytes that the buffer holds or has room for.
+    pub size: u64,
     /// Where the function stores the count, 0 if it returns it.
     pub count_at: u64,
     /// Socket that was used inside the call, 0 if none.
@@ -76,6 +78,7 @@ fn call_key(current: Current, direction: u8) -> TlsCallKey {
 struct Arguments {
     first: u64,
     second: u64,
+    third: u64,
     fourth: u64,
     fifth: u64,
 }
@@ -90,6 +93,7 @@ impl Arguments {
             Self {
                 first: core::ptr::read_volatile(&raw const (*regs).rdi),
                 second: core::ptr::read_volatile(&raw const (*regs).rsi),
+                third: core::ptr::read_volatile(&raw const (*regs).rdx),
                 fourth: core::ptr::read_volatile(&raw const (*regs).rcx),
                 fifth: core::ptr::read_volatile(&raw const (*regs).r8),
             }
@@ -110,7 +114,10 @@ pub fn tls_entry(ctx: ProbeContext) -> u32 {
         tls_cookie::COUNT_FIFTH => arguments.fifth,
         _ => 0,
     };
-    let call = TlsCall { object: arguments.first, buffer: arguments.second, count_at, socket: 0, socket_generation: 0 };
+    // SSL_read and SSL_write take an int, whose upper half is undefined in the register.
+    let size = if count_at == 0 { arguments.third & 0xffff_ffff } else { arguments.third };
+    let call =
+        TlsCall { object: arguments.first, buffer: arguments.second, size, count_at, socket: 0, socket_generation: 0 };
     if TLS_CALLS.insert(call_key(current, tls_cookie::direction(cookie)), call, 0).is_err() {
         count::add(Counter::TlsCallTableFull, 1);
     }
@@ -146,7 +153,8 @@ pub fn tls_return(ctx: RetProbeContext) -> u32 {
             Err(_) => return 0,
         }
     };
-    if n > 0 {
+    // A count that exceeds the buffer is none: whatever exports these names need not be OpenSSL.
+    if n > 0 && n <= call.size {
         transfer(current, &call, direction, tls_cookie::library(cookie), n);
     }
     0

@@ -2,7 +2,8 @@
 //!
 //! Owns the order of starting and stopping, the clock, and the way of verdicts back to the kernel. One thread owns
 //! the pipeline and all its state; what it hands out goes through a bounded queue, so a slow terminal or file
-//! never holds up the reading of the rings.
+//! never holds up the reading of the rings. A recording is written by the thread itself: it must have every record,
+//! and a disk that is too slow for it shows as lost bytes in the ledger.
 
 use std::{
     io,
@@ -13,9 +14,6 @@ use std::{
     },
     time::{Duration, Instant},
 };
-
-use anyhow::Context as _;
-use inferscope_common::counters::Counter;
 
 use crate::{
     call::{FinishedCall, ids::Epoch},
@@ -28,6 +26,7 @@ use crate::{
     selfstat::Ledger,
     time::WallAnchor,
 };
+use anyhow::Context as _;
 
 /// Calls that may wait for the output; at 2 KiB each some 8 MiB.
 const MAX_WAITING_CALLS: usize = 4096;
@@ -84,7 +83,7 @@ impl Capture {
             tracing::warn!(missing = lost.mechanism, consequence = lost.consequence, "running with less");
         }
         let mut prober = loaded.prober;
-        prober.start()?;
+        prober.follow_processes()?;
         // Set once: a capture is started once per `Stop`.
         let _ = stop.waker.set(loaded.rings.waker());
         let discovery = Discovery::start(prober, settings, Arc::clone(&stop.flag))
@@ -106,10 +105,14 @@ impl Capture {
         let mut next_tick = Instant::now() + TICK;
         while !self.stop.is_requested() {
             self.rings.wait();
-            while self.drain(&mut pipeline, &mut out, &mut recorder, &mut finish) {}
-            if Instant::now() >= next_tick {
-                next_tick = Instant::now() + TICK;
-                pipeline.on_tick(clock::now(), &mut |output| out.take(output));
+            let mut more = true;
+            // A flood must keep neither the clock nor a request to stop from being seen.
+            while more && !self.stop.is_requested() {
+                more = self.drain(&mut pipeline, &mut out, &mut recorder, &mut finish);
+                if Instant::now() >= next_tick {
+                    next_tick = Instant::now() + TICK;
+                    pipeline.on_tick(clock::now(), &mut |output| out.take(output));
+                }
             }
         }
         self.rings.pause();
@@ -168,11 +171,17 @@ impl Capture {
         finish: &mut Finish,
     ) {
         let deadline = Instant::now() + SETTLE;
+        let mut agreed = 0;
         loop {
             while self.drain(pipeline, out, recorder, finish) {}
-            let counts = self.counters.read();
-            let arrived = counts.get(Counter::BytesEmitted) == pipeline.stats().received;
-            if arrived || Instant::now() >= deadline {
+            // Between two pieces of one copy everything agrees for a moment: only twice in a row is it over.
+            let ledger = Ledger {
+                kernel: Some(self.counters.read()),
+                pipeline: pipeline.stats().clone(),
+                undelivered: Vec::new(),
+            };
+            agreed = if ledger.balance().is_ok() { agreed + 1 } else { 0 };
+            if agreed == 2 || Instant::now() >= deadline {
                 break;
             }
             self.rings.wait();

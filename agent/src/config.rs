@@ -194,6 +194,14 @@ pub enum ConfigError {
         /// Its permission bits.
         mode: u32,
     },
+    /// Its owner could, at any time.
+    #[error("{path} belongs to user {uid}: chown it to root, or to whoever runs inferscope")]
+    Owner {
+        /// The file.
+        path: PathBuf,
+        /// Its owner.
+        uid: u32,
+    },
     /// The file is larger than any real one.
     #[error("{path} is larger than {MAX_FILE} bytes")]
     TooLarge {
@@ -244,9 +252,15 @@ impl Config {
         let failed = |source| ConfigError::Read { path: path.to_owned(), source };
         // The mode is that of the file that is open: a path could name another one a moment later.
         let file = File::open(path).map_err(failed)?;
-        let mode = file.metadata().map_err(failed)?.mode() & 0o7777;
+        let metadata = file.metadata().map_err(failed)?;
+        let mode = metadata.mode() & 0o7777;
         if mode & 0o022 != 0 {
             return Err(ConfigError::Writable { path: path.to_owned(), mode });
+        }
+        // Whoever owns the file decides what root reads and where it writes. `/proc/self` belongs to who we are.
+        let own = std::fs::metadata("/proc/self").map_err(failed)?.uid();
+        if metadata.uid() != 0 && metadata.uid() != own {
+            return Err(ConfigError::Owner { path: path.to_owned(), uid: metadata.uid() });
         }
         let mut text = String::new();
         file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(failed)?;

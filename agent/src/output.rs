@@ -31,14 +31,17 @@ pub struct Outputs {
     display: Display,
     file: Option<JsonLines<File>>,
     otlp: Option<OtlpHandle>,
-    lost: u64,
+    report: OutputReport,
+    /// Whether the header was shown.
     shown: bool,
+    /// Whether standard output is closed.
+    closed: bool,
 }
 
 impl Outputs {
     /// Standard output as `display` says, and nothing else yet.
     pub fn new(anchor: WallAnchor, display: Display) -> Self {
-        Self { anchor, display, file: None, otlp: None, lost: 0, shown: false }
+        Self { anchor, display, file: None, otlp: None, report: OutputReport::default(), shown: false, closed: false }
     }
 
     /// Adds a file of JSON lines.
@@ -53,34 +56,50 @@ impl Outputs {
         self
     }
 
-    /// Sends a call everywhere. `Break` when standard output is closed: nobody watches any more.
+    /// Sends a call everywhere. `Break` once standard output is closed or broken: nobody watches any more. Files and
+    /// receivers go on getting calls even then.
     pub fn deliver(&mut self, call: &FinishedCall) -> ControlFlow<()> {
         let span = Span::from_call(call, self.anchor);
-        if let Some(file) = &mut self.file
-            && let Err(error) = file.write(&span)
-        {
-            if self.lost == 0 {
-                tracing::error!(%error, "calls cannot be written to the JSON lines file");
+        if let Some(file) = &mut self.file {
+            match file.write(&span) {
+                Ok(ControlFlow::Continue(())) => {}
+                // The other end of a pipe has gone: as lost as on a full disk.
+                Ok(ControlFlow::Break(())) => self.report.file_lost += 1,
+                Err(error) => {
+                    if self.report.file_lost == 0 {
+                        tracing::error!(%error, "calls cannot be written to the JSON lines file");
+                    }
+                    self.report.file_lost += 1;
+                }
             }
-            self.lost += 1;
         }
         if let Some(otlp) = &self.otlp {
             // What it does not take it counts itself.
             otlp.offer(&span);
         }
-        match self.show(call, &span) {
+        if self.closed {
+            self.report.not_shown += 1;
+            return ControlFlow::Break(());
+        }
+        let flow = match self.show(call, &span) {
             Ok(flow) => flow,
+            // `| head` is a way to say enough, and no failure.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ControlFlow::Break(()),
             Err(error) => {
-                tracing::error!(%error, "standard output");
+                self.report.error = Some(error);
                 ControlFlow::Break(())
             }
+        };
+        if flow.is_break() {
+            self.closed = true;
+            self.report.not_shown += 1;
         }
+        flow
     }
 
-    /// Calls that the file did not take.
-    pub fn lost(&self) -> u64 {
-        self.lost
+    /// How it went.
+    pub fn finish(self) -> OutputReport {
+        self.report
     }
 
     fn show(&mut self, call: &FinishedCall, span: &Span) -> io::Result<ControlFlow<()>> {
@@ -99,5 +118,23 @@ impl Outputs {
                 Ok(ControlFlow::Continue(()))
             }
         }
+    }
+}
+
+/// How the outputs went.
+#[derive(Debug, Default)]
+pub struct OutputReport {
+    /// Calls that the file did not take.
+    pub file_lost: u64,
+    /// Calls that standard output did not take.
+    pub not_shown: u64,
+    /// Why standard output broke, unless its reader went away.
+    pub error: Option<io::Error>,
+}
+
+impl OutputReport {
+    /// The ledger's entries.
+    pub fn entries(&self) -> [(String, u64); 2] {
+        [("file_write_failed".into(), self.file_lost), ("not_shown".into(), self.not_shown)]
     }
 }

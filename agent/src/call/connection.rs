@@ -12,8 +12,8 @@ use super::{
     exchange::{ClosedBy, Ended, Exchange, Part},
 };
 use crate::{
-    llm::{Options, Proof, RequestLine, Session},
-    protocol::http1::{End, Event, Parser, RequestHead, ResponseHead},
+    llm::{Options, RequestLine, Session},
+    protocol::http1::{self, Beginning, End, Event, Parser, RequestHead, ResponseHead},
     record::Direction,
     stream::{Lane, Piece},
     time::Mono,
@@ -31,6 +31,8 @@ pub enum Step {
     Over(Box<Exchange>, Ended),
     /// The kernel side should do this with the stream (`inferscope_common::verdict`).
     Answer(u32),
+    /// The same, made on the response's turn: it must not reach the next request.
+    AnswerResponse(u32),
     /// Bytes that belong to no message.
     Unparsed(u64),
     /// Bytes that could not be understood, and why.
@@ -70,7 +72,14 @@ impl Connection {
             write: Lane::default(),
             requests: Parser::requests(),
             responses: Parser::responses(),
-            pairing: Pairing { options, exchanges: VecDeque::new(), uploading: None, pending: [None; 2], began: 0 },
+            pairing: Pairing {
+                options,
+                exchanges: VecDeque::new(),
+                uploading: None,
+                pending: [None; 2],
+                began: 0,
+                closed_by: ClosedBy::Unknown,
+            },
             closed_by: None,
             last_seen: Mono(0),
         }
@@ -113,6 +122,10 @@ impl Connection {
         if !piece.bytes.is_empty() {
             self.pairing.pending[part as usize].get_or_insert(at);
             self.feed(at, part, Input::Bytes(piece.bytes), steps);
+            let parser = if part == Part::Request { &self.requests } else { &self.responses };
+            if !parser.holds_beginning() {
+                self.pairing.pending[part as usize] = None;
+            }
         }
     }
 
@@ -125,6 +138,7 @@ impl Connection {
     pub fn close(&mut self, by: ClosedBy, steps: &mut dyn FnMut(Step)) {
         let by = self.closed_by.unwrap_or(by);
         let at = self.last_seen;
+        self.pairing.closed_by = by;
         self.feed(at, Part::Request, Input::Close, steps);
         // A response without a length ends with the connection, and is then whole.
         self.feed(at, Part::Response, Input::Close, steps);
@@ -142,12 +156,10 @@ impl Connection {
     /// Which part of the exchange a direction carries. Decided by the first bytes that can be told.
     fn part_of(&mut self, direction: Direction, bytes: &[u8]) -> Option<Part> {
         if self.side.is_none() {
-            let responds = bytes.starts_with(b"HTTP/1.");
-            let requests = bytes.first().is_some_and(u8::is_ascii_uppercase) && !responds;
-            self.side = match (direction, requests, responds) {
-                (Direction::Read, true, _) | (Direction::Write, _, true) => Some(Side::Server),
-                (Direction::Write, true, _) | (Direction::Read, _, true) => Some(Side::Client),
-                _ => None,
+            self.side = match (direction, http1::beginning(bytes)) {
+                (_, Beginning::Other) => None,
+                (Direction::Read, Beginning::Request) | (Direction::Write, Beginning::Response) => Some(Side::Server),
+                (Direction::Write, Beginning::Request) | (Direction::Read, Beginning::Response) => Some(Side::Client),
             };
         }
         Some(match (self.side?, direction) {
@@ -197,6 +209,8 @@ struct Pairing {
     /// When the first byte of a message that is not yet recognised came, per part.
     pending: [Option<Mono>; 2],
     began: u64,
+    /// Who closed the connection, while it is being closed.
+    closed_by: ClosedBy,
 }
 
 impl Pairing {
@@ -217,16 +231,11 @@ impl Pairing {
                 }
             }
             Event::End(end) => {
-                self.pending[Part::Request as usize] = None;
                 if let Some(exchange) = self.uploading() {
                     if end == End::Lost {
                         exchange.gap(at, Part::Request, 0);
                     }
                     exchange.request_end(at);
-                    let refuted = exchange.session.as_ref().is_some_and(|s| s.proof() == Proof::Refuted);
-                    if refuted && !self.options.all_http {
-                        steps(Step::Answer(DROP));
-                    }
                 }
                 self.uploading = None;
             }
@@ -246,8 +255,16 @@ impl Pairing {
         let session = Session::open(&line, &self.options.session);
         let wanted = session.is_some() || self.options.all_http;
         steps(Step::Answer(if wanted { FOLLOW } else { DROP }));
+        // The kernel side left out what an exchange that nobody wanted was answered with.
+        if self.exchanges.back().is_some_and(|last| !last.is_wanted(self.options.all_http) && !last.is_answered()) {
+            self.exchanges.pop_back();
+        }
         if self.exchanges.len() == MAX_PIPELINED {
-            self.exchanges.pop_front();
+            // Not the one that is being answered: the rest of its answer would go to the next.
+            let oldest = self.exchanges.iter().position(|exchange| !exchange.is_answered()).unwrap_or(0);
+            if let Some(exchange) = self.exchanges.remove(oldest) {
+                steps(Step::Over(Box::new(exchange), Ended::Lost));
+            }
             steps(Step::Overflow);
         }
         let number = self.began;
@@ -260,7 +277,9 @@ impl Pairing {
         }
         self.exchanges.push_back(exchange);
         self.uploading = Some(number);
-        steps(Step::Began(number, start));
+        if wanted {
+            steps(Step::Began(number, start));
+        }
     }
 
     /// True if the connection stops speaking HTTP.
@@ -278,16 +297,18 @@ impl Pairing {
                 }
             }
             Event::End(end) => {
-                self.pending[Part::Response as usize] = None;
                 let ended = match end {
-                    End::Complete | End::Closed => Ended::Whole,
+                    End::Complete => Ended::Whole,
+                    End::Closed => Ended::Delimited(self.closed_by),
                     // The connection says who closed it, right after this.
                     End::Cut => return false,
                     End::Lost => Ended::Lost,
                 };
                 if let Some(mut exchange) = self.exchanges.pop_front() {
-                    if end == End::Lost {
-                        exchange.gap(at, Part::Response, 0);
+                    match end {
+                        End::Complete => exchange.response_end(at),
+                        End::Lost => exchange.gap(at, Part::Response, 0),
+                        End::Closed | End::Cut => {}
                     }
                     steps(Step::Over(Box::new(exchange), ended));
                 }
@@ -313,10 +334,16 @@ impl Pairing {
             self.pending[Part::Response as usize] = None;
             return;
         }
+        while head.after_loss && self.exchanges.len() > 1 {
+            if let Some(mut exchange) = self.exchanges.pop_front() {
+                exchange.gap(at, Part::Response, 0);
+                steps(Step::Over(Box::new(exchange), Ended::Lost));
+            }
+        }
         let started = self.pending[Part::Response as usize].take().unwrap_or(at);
         let Some(exchange) = self.exchanges.front_mut() else {
             // Joined after the request: the next one is seen whole.
-            steps(Step::Answer(DROP));
+            steps(Step::AnswerResponse(DROP));
             return;
         };
         exchange.response_head(at, started, head.status, head.headers.content_type.as_deref());

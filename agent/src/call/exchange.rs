@@ -46,6 +46,8 @@ pub enum ClosedBy {
 pub enum Ended {
     /// The response's framing came to its end.
     Whole,
+    /// The connection closed, which is the end of a response that has no other.
+    Delimited(ClosedBy),
     /// The connection closed first.
     Closed(ClosedBy),
     /// Missing or damaged bytes destroyed the framing.
@@ -213,6 +215,21 @@ impl Exchange {
         }
     }
 
+    /// The response's framing came to its end.
+    pub fn response_end(&mut self, at: Mono) {
+        self.end = self.end.max(at);
+    }
+
+    /// Whether anybody asked for it.
+    pub fn is_wanted(&self, all_http: bool) -> bool {
+        all_http || self.session.is_some()
+    }
+
+    /// Whether its response has begun.
+    pub fn is_answered(&self) -> bool {
+        self.response_start.is_some()
+    }
+
     /// Last byte so far.
     pub fn last_seen(&self) -> Mono {
         self.end
@@ -221,37 +238,40 @@ impl Exchange {
     /// Closes the books. `None` if this was no call: not a model's path, or nothing in the bodies proved it.
     pub fn finish(mut self, ended: Ended, side: Side, all_http: bool) -> Option<Outcome> {
         let end = self.end;
-        // What a call that was cut off did say about its request is worth having.
-        if self.request_end.is_none()
-            && let Some(session) = &mut self.session
-        {
-            session.request_end();
-        }
         let mut session = self.session.take();
+        let mut finished = false;
         if let Some(session) = &mut session {
+            // What a call that was cut off did say about its request is worth having.
+            if self.request_end.is_none() {
+                session.request_end();
+            }
+            // Before the session is told that the body is over: a body that was cut off is not over.
+            finished = session.finished();
             session.response_end(&mut |event| self.event(end, event));
+            finished |= ended == Ended::Whole && session.finished();
         }
         let session = session.filter(|s| matches!(s.proof(), Proof::Request | Proof::Response));
         if session.is_none() && !all_http {
             return None;
         }
-        let mut streamed = false;
-        let (mut finished, mut facts) = (false, None);
+        let mut body = Body { streamed: false, finished, broken: false, readable: true };
+        let mut facts = None;
         if let Some(session) = session {
-            streamed = session.is_stream();
-            finished = session.finished();
             if let Some(reason) = session.request_malformed() {
                 self.malformed(end, Part::Request, reason);
             }
             if let Some(reason) = session.response_malformed() {
                 self.malformed(end, Part::Response, reason);
+                body.broken = true;
             }
+            body.streamed = session.is_stream();
             facts = Some(session.into_facts());
         }
-        if ended == Ended::Shutdown && !finished {
+        body.readable = !self.undecoded[Part::Response as usize];
+        if ended == Ended::Shutdown && !body.finished {
             self.capture = self.capture.max(Capture::Truncated);
         }
-        let completion = completion(ended, side, self.http.status, facts.as_ref(), finished || !streamed, finished);
+        let completion = completion(ended, side, self.http.status, facts.as_ref(), &body, self.capture);
         Some(Outcome {
             timing: Timing {
                 start: self.start,
@@ -264,7 +284,7 @@ impl Exchange {
             },
             http: self.http,
             facts,
-            streamed,
+            streamed: body.streamed,
             chunk_count: self.chunk_count,
             gaps: self.gaps,
             completion,
@@ -274,14 +294,26 @@ impl Exchange {
     }
 }
 
-/// How a call ended. `whole_is_done`: the end of the framing is enough; `finished`: the body said that it is over.
+/// What the response's body was.
+struct Body {
+    /// An event stream.
+    streamed: bool,
+    /// It said itself that it is over.
+    finished: bool,
+    /// It could not be understood to its end.
+    broken: bool,
+    /// Its bytes could be read, whatever they meant.
+    readable: bool,
+}
+
+/// How a call ended.
 fn completion(
     ended: Ended,
     side: Side,
     status: Option<u16>,
     facts: Option<&Facts>,
-    whole_is_done: bool,
-    finished: bool,
+    body: &Body,
+    capture: Capture,
 ) -> Option<Completion> {
     if status.is_some_and(|s| s >= 400) || facts.is_some_and(|f| f.error.is_some()) {
         return Some(Completion::Error);
@@ -292,14 +324,18 @@ fn completion(
         (ClosedBy::Unknown, _) => None,
     };
     let at_limit = facts.is_some_and(|f| f.response.finish_reasons.iter().any(|r| is_length(r)));
-    let done = if at_limit { Completion::Length } else { Completion::Done };
+    let done = Some(if at_limit { Completion::Length } else { Completion::Done });
     match ended {
         // Clients leave after the sentinel, before the framing's own end: the call is no less done.
-        _ if finished => Some(done),
-        Ended::Whole if whole_is_done => Some(done),
+        _ if body.finished => done,
+        Ended::Whole if !body.streamed || !body.readable => done,
+        // What would have said so may be among the bytes that are missing.
+        Ended::Whole if capture != Capture::Complete => None,
         // The framing is whole and the model had not finished: the server gave up in an orderly way.
         Ended::Whole => Some(Completion::ServerClosed),
-        Ended::Closed(by) => closed(by),
+        Ended::Delimited(ClosedBy::Unknown) if !body.streamed && !body.broken => done,
+        Ended::Delimited(by) if closed(by) == Some(Completion::ServerClosed) && !body.streamed && !body.broken => done,
+        Ended::Delimited(by) | Ended::Closed(by) => closed(by),
         Ended::Idle => Some(Completion::Idle),
         Ended::Lost | Ended::Shutdown => None,
     }
@@ -314,9 +350,14 @@ fn is_length(reason: &str) -> bool {
 mod tests {
     use super::*;
 
+    fn completion_of(ended: Ended, side: Side, status: u16, streamed: bool, finished: bool) -> Option<Completion> {
+        let body = Body { streamed, finished, broken: false, readable: true };
+        completion(ended, side, Some(status), None, &body, Capture::Complete)
+    }
+
     #[test]
     fn a_close_is_attributed_to_the_role_that_closed() {
-        let ended = |by, side| completion(Ended::Closed(by), side, Some(200), None, false, false);
+        let ended = |by, side| completion_of(Ended::Closed(by), side, 200, true, false);
         assert_eq!(ended(ClosedBy::Local, Side::Client), Some(Completion::ClientClosed));
         assert_eq!(ended(ClosedBy::Peer, Side::Client), Some(Completion::ServerClosed));
         assert_eq!(ended(ClosedBy::Local, Side::Server), Some(Completion::ServerClosed));
@@ -327,11 +368,30 @@ mod tests {
     #[test]
     fn an_answer_that_said_it_was_over_is_done_however_the_connection_ended() {
         let ended = Ended::Closed(ClosedBy::Local);
-        assert_eq!(completion(ended, Side::Client, Some(200), None, true, true), Some(Completion::Done));
+        assert_eq!(completion_of(ended, Side::Client, 200, true, true), Some(Completion::Done));
     }
 
     #[test]
     fn an_error_status_is_an_error_even_when_the_body_came_whole() {
-        assert_eq!(completion(Ended::Whole, Side::Client, Some(404), None, true, true), Some(Completion::Error));
+        assert_eq!(completion_of(Ended::Whole, Side::Client, 404, false, true), Some(Completion::Error));
+    }
+
+    #[test]
+    fn an_answer_that_ends_with_its_connection_is_whole_if_the_server_ended_it() {
+        let ended = |by, streamed| completion_of(Ended::Delimited(by), Side::Client, 200, streamed, false);
+        assert_eq!(ended(ClosedBy::Peer, false), Some(Completion::Done));
+        assert_eq!(ended(ClosedBy::Local, false), Some(Completion::ClientClosed));
+        assert_eq!(ended(ClosedBy::Peer, true), Some(Completion::ServerClosed));
+    }
+
+    #[test]
+    fn a_whole_stream_that_could_not_be_read_is_done_and_one_with_a_gap_is_not_judged() {
+        let whole = |readable, capture| {
+            let body = Body { streamed: true, finished: false, broken: false, readable };
+            completion(Ended::Whole, Side::Client, Some(200), None, &body, capture)
+        };
+        assert_eq!(whole(false, Capture::Complete), Some(Completion::Done));
+        assert_eq!(whole(true, Capture::Gap), None);
+        assert_eq!(whole(true, Capture::Complete), Some(Completion::ServerClosed));
     }
 }

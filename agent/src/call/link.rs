@@ -43,6 +43,7 @@ struct ClientEnd {
 
 #[derive(Clone, Copy, Debug)]
 struct ServerEnd {
+    span: [u8; 8],
     start: Mono,
     parent: Option<SpanIds>,
 }
@@ -79,22 +80,29 @@ impl Links {
                 ends.client = Some(client);
             }
             Side::Server => {
-                let client = ends.client.as_mut();
+                // A client call that was read already has its server; a later one's start was not seen yet.
+                let client = ends.client.as_mut().filter(|client| client.read_at.is_none());
                 let parent = client.map(|client| {
                     client.read_at = Some(start);
                     client.ids
                 });
-                ends.server = Some(ServerEnd { start, parent });
+                ends.server = Some(ServerEnd { span: ids.span, start, parent });
             }
         }
     }
 
-    /// A call is over.
-    pub fn finish(&mut self, side: Side, tuple: Tuple) -> Other {
+    /// The call with this span is over. One that a later call has replaced has nothing to say.
+    pub fn finish(&mut self, side: Side, tuple: Tuple, span: [u8; 8]) -> Other {
         let Some(ends) = self.open.get_mut(&tuple) else { return Other::default() };
         let other = match side {
-            Side::Client => Other { parent: None, read_at: ends.client.take().and_then(|client| client.read_at) },
-            Side::Server => Other { parent: ends.server.take().and_then(|server| server.parent), read_at: None },
+            Side::Client => {
+                let client = ends.client.take_if(|client| client.ids.span == span);
+                Other { parent: None, read_at: client.and_then(|client| client.read_at) }
+            }
+            Side::Server => {
+                let server = ends.server.take_if(|server| server.span == span);
+                Other { parent: server.and_then(|server| server.parent), read_at: None }
+            }
         };
         if ends.client.is_none() && ends.server.is_none() {
             self.open.remove(&tuple);
@@ -132,13 +140,13 @@ mod tests {
         let mut links = Links::default();
         links.start(Side::Client, tuple(), ids(1), Mono(10));
         links.start(Side::Server, tuple(), ids(2), Mono(11));
-        assert_eq!(links.finish(Side::Server, tuple()).parent, Some(ids(1)));
-        assert_eq!(links.finish(Side::Client, tuple()).read_at, Some(Mono(11)));
+        assert_eq!(links.finish(Side::Server, tuple(), [2; 8]).parent, Some(ids(1)));
+        assert_eq!(links.finish(Side::Client, tuple(), [1; 8]).read_at, Some(Mono(11)));
 
         links.start(Side::Server, tuple(), ids(3), Mono(20));
         links.start(Side::Client, tuple(), ids(4), Mono(21));
-        assert_eq!(links.finish(Side::Server, tuple()).parent, Some(ids(4)));
-        assert_eq!(links.finish(Side::Client, tuple()).read_at, Some(Mono(20)));
+        assert_eq!(links.finish(Side::Server, tuple(), [3; 8]).parent, Some(ids(4)));
+        assert_eq!(links.finish(Side::Client, tuple(), [4; 8]).read_at, Some(Mono(20)));
         assert!(links.is_empty());
     }
 
@@ -147,16 +155,29 @@ mod tests {
         let mut links = Links::default();
         links.start(Side::Client, tuple(), ids(1), Mono(1));
         links.start(Side::Server, tuple(), ids(2), Mono(2));
-        links.finish(Side::Client, tuple());
+        links.finish(Side::Client, tuple(), [1; 8]);
         links.start(Side::Client, tuple(), ids(3), Mono(3));
-        assert_eq!(links.finish(Side::Server, tuple()).parent, Some(ids(1)));
-        assert_eq!(links.finish(Side::Client, tuple()).read_at, None);
+        assert_eq!(links.finish(Side::Server, tuple(), [2; 8]).parent, Some(ids(1)));
+        assert_eq!(links.finish(Side::Client, tuple(), [3; 8]).read_at, None);
     }
 
     #[test]
     fn a_server_call_alone_has_no_parent() {
         let mut links = Links::default();
         links.start(Side::Server, tuple(), ids(2), Mono(1));
-        assert_eq!(links.finish(Side::Server, tuple()), Other::default());
+        assert_eq!(links.finish(Side::Server, tuple(), [2; 8]), Other::default());
+    }
+
+    #[test]
+    fn one_client_call_is_not_the_parent_of_two_server_calls() {
+        let mut links = Links::default();
+        links.start(Side::Client, tuple(), ids(1), Mono(1));
+        links.start(Side::Server, tuple(), ids(2), Mono(2));
+        links.finish(Side::Server, tuple(), [2; 8]);
+        // The end of the client's call was lost; the next server call comes before its client's start is seen.
+        links.start(Side::Server, tuple(), ids(3), Mono(3));
+        links.start(Side::Client, tuple(), ids(4), Mono(4));
+        assert_eq!(links.finish(Side::Client, tuple(), [1; 8]), Other::default(), "replaced");
+        assert_eq!(links.finish(Side::Server, tuple(), [3; 8]).parent, Some(ids(4)));
     }
 }

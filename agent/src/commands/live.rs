@@ -1,6 +1,6 @@
 //! A live capture with its threads and signals: what `trace`, `run` and `record` share.
 
-use std::{ops::ControlFlow, time::Duration};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
@@ -22,6 +22,9 @@ const READY: &str = "inferscope: ready";
 
 /// What the last line on standard error begins with.
 const LEDGER: &str = "inferscope: ledger";
+
+/// How long the outputs may take to write what is left at the end.
+const WRITE_OUT: Duration = Duration::from_secs(2);
 
 /// Bytes of content kept per direction of a call, unless the configuration says otherwise.
 pub const CONTENT_BYTES: usize = 64 << 10;
@@ -82,7 +85,7 @@ pub async fn capture(
         move || {
             let result = Capture::start(&settings, stop.clone()).map(|capture| {
                 if !stop.is_requested() {
-                    eprintln!("{READY}");
+                    super::say(READY);
                 }
                 capture.run(options, &calls, recorder)
             });
@@ -90,49 +93,62 @@ pub async fn capture(
             let _ = done.send(result);
         }
     })?;
-    let output_thread = std::thread::Builder::new().name("output".into()).spawn({
+    let (reported, report) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new().name("output".into()).spawn({
         let stop = stop.clone();
         move || {
-            let mut open = true;
             for call in finished {
-                if open && outputs.deliver(&call) == ControlFlow::Break(()) {
-                    open = false;
-                }
-                if !open {
+                if outputs.deliver(&call).is_break() {
                     stop.request();
                 }
             }
-            outputs.lost()
+            // Nobody waits any more if writing took too long.
+            let _ = reported.send(outputs.finish());
         }
     })?;
     let result = tokio::select! {
         result = &mut capture_done => result,
-        _ = interrupt.recv() => stop_and_wait(&stop, &mut interrupt, capture_done).await,
-        _ = terminate.recv() => stop_and_wait(&stop, &mut interrupt, capture_done).await,
-        () = sleep(plan.duration) => stop_and_wait(&stop, &mut interrupt, capture_done).await,
+        _ = interrupt.recv() => stop_and_wait(&stop, &mut interrupt, &mut terminate, capture_done).await,
+        _ = terminate.recv() => stop_and_wait(&stop, &mut interrupt, &mut terminate, capture_done).await,
+        () = sleep(plan.duration) => stop_and_wait(&stop, &mut interrupt, &mut terminate, capture_done).await,
     };
     let (mut ledger, finish) = result.context("the capture thread died")??;
-    join("capture", capture_thread)?;
-    let lost = join("output", output_thread)?;
-    ledger.undelivered.push(("file_write_failed".into(), lost));
+    capture_thread.join().map_err(|_| anyhow::anyhow!("the capture thread died; this is a bug"))?;
+    // A terminal that is stopped, or a disk that hangs, must not keep the program from ending.
+    match tokio::time::timeout(WRITE_OUT, report).await {
+        Ok(Ok(report)) => {
+            ledger.undelivered.extend(report.entries());
+            if let Some(error) = report.error {
+                super::say(&format!("{LEDGER} {}", ledger.to_json()));
+                return Err(anyhow::Error::new(error).context("standard output cannot be written"));
+            }
+        }
+        Ok(Err(_)) => anyhow::bail!("the output thread died; this is a bug"),
+        Err(_) => {
+            tracing::error!("an output takes nothing any more; calls that waited for it are lost");
+            ledger.undelivered.push(("output_stalled".into(), 1));
+        }
+    }
     Ok((ledger, finish))
 }
 
 /// The last line: what became of every byte.
 pub fn say_ledger(ledger: &Ledger) {
-    eprintln!("{LEDGER} {}", ledger.to_json());
+    super::say(&format!("{LEDGER} {}", ledger.to_json()));
 }
 
 async fn stop_and_wait<T>(
     stop: &Stop,
     interrupt: &mut tokio::signal::unix::Signal,
+    terminate: &mut tokio::signal::unix::Signal,
     done: tokio::sync::oneshot::Receiver<T>,
 ) -> Result<T, tokio::sync::oneshot::error::RecvError> {
     stop.request();
     tokio::select! {
         result = done => result,
-        // A second Ctrl-C means now. The kernel detaches what is attached when the process is gone.
+        // A second request means now. The kernel detaches what is attached when the process is gone.
         _ = interrupt.recv() => std::process::exit(130),
+        _ = terminate.recv() => std::process::exit(143),
     }
 }
 
@@ -141,10 +157,6 @@ async fn sleep(duration: Option<Duration>) {
         Some(duration) => tokio::time::sleep(duration).await,
         None => std::future::pending().await,
     }
-}
-
-fn join<T>(name: &str, thread: std::thread::JoinHandle<T>) -> anyhow::Result<T> {
-    thread.join().map_err(|_| anyhow::anyhow!("the {name} thread died; this is a bug"))
 }
 
 /// A runtime for one command. Two workers: one for signals and exports, one so that neither waits for the other.

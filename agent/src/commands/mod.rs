@@ -8,7 +8,10 @@ mod replay;
 mod run;
 mod trace;
 
-use std::process::ExitCode;
+use std::{
+    io::{IsTerminal as _, Write as _},
+    process::ExitCode,
+};
 
 use crate::{
     cli::{Cli, Command},
@@ -33,10 +36,15 @@ pub fn run(cli: Cli) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("inferscope: {error:#}");
+            say(&format!("inferscope: {error:#}"));
             ExitCode::from(exit_code(&error))
         }
     }
+}
+
+/// A line on standard error. That nobody reads it is no reason to stop, and `eprintln!` would panic.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// The code for an error: what is missing on this machine is told apart from what went wrong.
@@ -59,7 +67,11 @@ fn init_log(verbose: u8) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("INFERSCOPE_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
     // Fails only if there is a subscriber already, which is as good.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .try_init();
 }
 
 #[cfg(test)]

@@ -2,7 +2,10 @@
 
 use anyhow::Context as _;
 
-use super::live::{self, Plan};
+use super::{
+    live::{self, Plan},
+    say,
+};
 use crate::{
     capture::Session,
     cli::RecordArgs,
@@ -18,11 +21,11 @@ pub fn record(args: RecordArgs) -> anyhow::Result<()> {
     let session = Session::new()?;
     let recorder = Recorder::create(&args.file, session.anchor, session.epoch)
         .with_context(|| format!("{} cannot be made", args.file.display()))?;
-    eprintln!(
+    say(&format!(
         "inferscope: WARNING: {} will hold everything that is captured: prompts, answers, and the credentials in \
          request headers. It can be read by its owner only (mode 0600); delete it when you are done.",
         args.file.display()
-    );
+    ));
     let plan = Plan::of(args.targets, args.all_http, false, args.duration);
     let outputs = Outputs::new(session.anchor, Display::Quiet);
     let (ledger, finish) = live::runtime()?.block_on(live::capture(plan, &session, outputs, Some(recorder)))?;

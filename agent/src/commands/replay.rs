@@ -1,6 +1,6 @@
 //! `inferscope replay`
 
-use std::{fs::File, io::BufReader, ops::ControlFlow, time::Duration};
+use std::{fs::File, io::BufReader, time::Duration};
 
 use anyhow::Context as _;
 
@@ -32,10 +32,10 @@ pub fn replay(args: &ReplayArgs) -> anyhow::Result<()> {
     let plan = Plan::of(TargetArgs::default(), args.show.all_http, args.show.content, None);
     let mut pipeline = Pipeline::new(plan.pipeline(&session));
     let mut outputs = Outputs::new(session.anchor, display(&args.show));
-    let mut flow = ControlFlow::Continue(());
     let mut deliver = |output| {
-        if let (Output::Call(call), ControlFlow::Continue(())) = (output, flow) {
-            flow = outputs.deliver(&call);
+        if let Output::Call(call) = output {
+            // A closed standard output is counted and no reason to stop: the ledger is of the whole file.
+            let _ = outputs.deliver(&call);
         }
     };
     let mut next_tick = Mono(0);
@@ -45,14 +45,15 @@ pub fn replay(args: &ReplayArgs) -> anyhow::Result<()> {
             Frame::End => break false,
             Frame::Damaged => break true,
         };
-        if let Some(time) = record::time_of(bytes)
-            && time >= next_tick
-        {
-            next_tick = Mono(time.0 + TICK.as_nanos() as u64);
-            pipeline.on_tick(time, &mut deliver);
-        }
         match record::parse(bytes) {
-            Ok(record) => pipeline.on_record(record, &mut deliver),
+            Ok(record) => {
+                let time = record::time_of(bytes).unwrap_or_default();
+                if time >= next_tick {
+                    next_tick = Mono(time.0.saturating_add(TICK.as_nanos() as u64));
+                    pipeline.on_tick(time, &mut deliver);
+                }
+                pipeline.on_record(record, &mut deliver);
+            }
             Err(error) => {
                 tracing::warn!(%error, "record passed over");
                 pipeline.on_bad_record();
@@ -60,7 +61,12 @@ pub fn replay(args: &ReplayArgs) -> anyhow::Result<()> {
         }
     };
     pipeline.finish(&mut deliver);
-    say_ledger(&Ledger { kernel: None, pipeline: pipeline.stats().clone(), undelivered: Vec::new() });
+    let report = outputs.finish();
+    let undelivered = report.entries().to_vec();
+    say_ledger(&Ledger { kernel: None, pipeline: pipeline.stats().clone(), undelivered });
+    if let Some(error) = report.error {
+        return Err(anyhow::Error::new(error).context("standard output cannot be written"));
+    }
     anyhow::ensure!(!damaged, "{name} is damaged or was cut off; the calls above are those before the damage");
     Ok(())
 }

@@ -30,7 +30,10 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     let env = |name: &str| std::env::var(name).ok();
     let otlp = OtlpSettings::resolve(config.export.otlp.as_ref(), &env)?;
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
-    let envelope = Envelope::new(&env, host.as_deref().map(str::trim))?;
+    let envelope = match &otlp {
+        Some(_) => Some(Envelope::new(&env, host.as_deref().map(str::trim))?),
+        None => None,
+    };
     let file = match &config.export.jsonl {
         Some(jsonl) => Some(
             JsonLines::append_to(&jsonl.path).with_context(|| format!("{} cannot be opened", jsonl.path.display()))?,
@@ -44,9 +47,9 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     let session = Session::new()?;
     let runtime = live::runtime()?;
     let (ledger, finish) = runtime.block_on(async {
-        let exporter = match &otlp {
-            Some(settings) => Some(OtlpExporter::start(settings, envelope)?),
-            None => None,
+        let exporter = match (&otlp, envelope) {
+            (Some(settings), Some(envelope)) => Some(OtlpExporter::start(settings, envelope)?),
+            _ => None,
         };
         let outputs = Outputs::new(session.anchor, Display::Quiet)
             .with_file(file)

@@ -12,10 +12,15 @@ use inferscope_common::{
 };
 use object::{
     Endianness,
-    elf::{FileHeader64, PT_LOAD, ProgramHeader64, SHN_UNDEF, SHT_DYNSYM, STT_FUNC, gnu_hash},
+    elf::{
+        FileHeader64, PT_LOAD, ProgramHeader64, SHN_UNDEF, SHT_DYNSYM, SHT_GNU_HASH, SHT_STRTAB, STT_FUNC,
+        SectionHeader64, gnu_hash,
+    },
     read::{
         ReadCache,
-        elf::{FileHeader as _, ProgramHeader as _, SectionTable, Sym as _, SymbolTable, VersionTable},
+        elf::{
+            FileHeader as _, ProgramHeader as _, SectionHeader as _, SectionTable, Sym as _, SymbolTable, VersionTable,
+        },
     },
 };
 
@@ -32,6 +37,9 @@ const FUNCTIONS: [(&str, Option<u64>); 6] = [
     ("SSL_free", None),
 ];
 
+/// Longest section that is read. The largest string table that was seen, of a browser with its symbols, has 90 MB.
+const MAX_SECTION: u64 = 256 << 20;
+
 type Cache<'f> = ReadCache<&'f File>;
 type Header = FileHeader64<Endianness>;
 
@@ -47,6 +55,14 @@ pub fn tls_functions(file: &File) -> Result<Vec<ProbeFunction>, object::Error> {
     let endian = header.endian()?;
     let sections = header.sections(endian, data)?;
     let segments = header.program_headers(endian, data)?;
+    // What is read whole, and whose length the file's author chose: a sparse file can claim any.
+    let read_whole = [SHT_DYNSYM, SHT_STRTAB, SHT_GNU_HASH];
+    let too_large = |section: &SectionHeader64<Endianness>| {
+        read_whole.contains(&section.sh_type(endian)) && section.sh_size(endian) > MAX_SECTION
+    };
+    if sections.iter().any(too_large) {
+        return Ok(Vec::new());
+    }
     let symbols = sections.symbols(endian, data, SHT_DYNSYM)?;
     let mut found = Vec::new();
     for (name, cookie) in FUNCTIONS {

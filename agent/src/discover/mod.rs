@@ -28,6 +28,9 @@ use crate::kernel::{Mapping, MappingEvent, MappingEvents, Prober, Settings, Wake
 /// Files that are remembered as looked at. Beyond it the memory starts over, which costs looking again.
 const MAX_SEEN: usize = 65_536;
 
+/// Files with probes at most. Each takes a dozen descriptors, and its inode cannot go while it is probed.
+const MAX_PROBED: usize = 64;
+
 /// Without the stream of mappings `/proc` is scanned this often instead.
 const RESCAN: Duration = Duration::from_secs(2);
 
@@ -60,13 +63,14 @@ impl Discovery {
             }
         };
         let mut searcher =
-            Searcher { prober, comms: settings.comms.clone(), seen: HashSet::new(), probed: HashSet::new() };
+            Searcher { prober, settings: settings.clone(), seen: HashSet::new(), probed: HashSet::new() };
         // Processes that run already and have a wanted name become targets now; later ones do at their exec.
-        searcher.add_named_targets();
+        searcher.add_running_targets();
         if settings.pids.is_empty() {
             searcher.probe_system_libraries(&stop);
         }
         searcher.scan(&stop);
+        searcher.prober.follow_sockets().map_err(io::Error::other)?;
         let thread = std::thread::Builder::new().name("discover".into()).spawn({
             let (stop, waker) = (Arc::clone(&stop), waker.clone());
             move || searcher.watch(mappings, &stop, &waker)
@@ -88,9 +92,10 @@ impl Drop for Discovery {
 
 struct Searcher {
     prober: Prober,
-    comms: Vec<String>,
-    /// Device and inode, as the mapping said, of every file that was looked at.
-    seen: HashSet<((u32, u32), u64)>,
+    settings: Settings,
+    /// Device, inode and path, as the mapping said, of every file that was looked at. The path too, because an inode
+    /// number is used again.
+    seen: HashSet<((u32, u32), u64, String)>,
     /// Device and inode, as the file itself says, of every file with probes.
     probed: HashSet<(u64, u64)>,
 }
@@ -118,17 +123,37 @@ impl Searcher {
         }
     }
 
-    fn add_named_targets(&mut self) {
-        if self.comms.is_empty() {
+    /// Adds what runs already and is wanted: processes of a wanted name, and the descendants of wanted ones.
+    fn add_running_targets(&mut self) {
+        if !self.settings.listed_only() {
             return;
         }
-        for process in mapped::processes() {
-            if let Ok(stat) = process.stat()
-                && self.comms.contains(&stat.comm)
-            {
-                self.prober.add_target(process.pid as u32);
+        let running: Vec<_> = mapped::processes().filter_map(|process| process.stat().ok()).collect();
+        let Settings { pids, comms, .. } = &self.settings;
+        let named = |stat: &&procfs::process::Stat| comms.contains(&stat.comm);
+        let mut wanted: HashSet<i32> = running.iter().filter(named).map(|stat| stat.pid).collect();
+        wanted.extend(pids.iter().filter_map(|&pid| i32::try_from(pid).ok()));
+        // Parents need not come before their children in the list, so until nothing is added any more.
+        loop {
+            let before = wanted.len();
+            let children: Vec<i32> =
+                running.iter().filter(|stat| wanted.contains(&stat.ppid)).map(|stat| stat.pid).collect();
+            wanted.extend(children);
+            if wanted.len() == before {
+                break;
             }
         }
+        for pid in wanted {
+            self.prober.add_target(pid as u32);
+        }
+    }
+
+    /// Whether a process is traced. One of a wanted name may map its program before its exec has made it a target.
+    fn is_wanted(&self, pid: u32) -> bool {
+        self.prober.is_target(pid)
+            || (!self.settings.comms.is_empty()
+                && std::fs::read_to_string(format!("/proc/{pid}/comm"))
+                    .is_ok_and(|comm| self.settings.comms.iter().any(|wanted| wanted == comm.trim_end())))
     }
 
     fn scan(&mut self, stop: &AtomicBool) {
@@ -158,20 +183,21 @@ impl Searcher {
 
     fn consider(&mut self, mapping: &Mapping) {
         // Anonymous memory has no inode; a file of no process that is traced must not slow its users down.
-        if mapping.inode == 0 || !self.prober.is_target(mapping.pid) {
+        if mapping.inode == 0 || !self.is_wanted(mapping.pid) {
             return;
         }
         if self.seen.len() >= MAX_SEEN {
             self.seen.clear();
         }
-        if !self.seen.insert((mapping.device, mapping.inode)) {
+        let key = (mapping.device, mapping.inode, mapping.path.clone());
+        if !self.seen.insert(key.clone()) {
             return;
         }
         match mapped::open(mapping) {
             Ok(file) => self.probe(&file, &mapping.path),
             Err(error) => {
                 // The process may be gone already. If another one maps the file, it must be looked at then.
-                self.seen.remove(&(mapping.device, mapping.inode));
+                self.seen.remove(&key);
                 tracing::debug!(pid = mapping.pid, path = mapping.path, %error, "mapped file not readable");
             }
         }
@@ -179,7 +205,7 @@ impl Searcher {
 
     fn probe(&mut self, file: &std::fs::File, name: &str) {
         let Ok(identity) = mapped::identity(file) else { return };
-        if self.probed.contains(&identity) {
+        if !self.prober.can_probe_tls() || self.probed.contains(&identity) {
             return;
         }
         let began = Instant::now();
@@ -191,7 +217,10 @@ impl Searcher {
                 return;
             }
         };
-        self.probed.insert(identity);
+        if self.probed.len() >= MAX_PROBED {
+            tracing::warn!(path = name, "TLS library not probed: {MAX_PROBED} are already");
+            return;
+        }
         // The kernel follows the link to the inode, whatever the path means in this mount namespace.
         let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
         let mut attached = 0;
@@ -201,6 +230,9 @@ impl Searcher {
                 // One function less is not no function.
                 Err(error) => tracing::warn!(path = name, error = %Chain(&error), "probe not attached"),
             }
+        }
+        if attached > 0 {
+            self.probed.insert(identity);
         }
         tracing::info!(path = name, attached, of = functions.len(), took = ?began.elapsed(), "TLS library probed");
     }

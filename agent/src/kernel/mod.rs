@@ -6,7 +6,7 @@
 //! Leaves to others what the records mean and which files are worth probing.
 //!
 //! To add a probe: write the program in `agent-ebpf/src` (one file per hook family), run `cargo xtask build-ebpf`,
-//! name it in [`object::Programs`] if it is attached once, or in [`prober`] if it is attached per file, and say in
+//! name it in the lists of [`object`] if it is attached once, or in [`prober`] if it is attached per file, and say in
 //! [`Degraded`] what is lost where it does not load.
 #![allow(unsafe_code, reason = "the perf ring and plain-old-data map values need it; each block says why it holds")]
 

@@ -11,7 +11,7 @@ use thiserror::Error;
 use super::{
     btf::{Btf, BtfError},
     counters::KernelCounters,
-    offsets,
+    offsets, privilege,
     prober::Prober,
     rings::Rings,
 };
@@ -113,9 +113,9 @@ unsafe impl aya::Pod for Plain<Offsets> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Plain<inferscope_common::verdict::Verdict> {}
 
-/// Loads and attaches everything but the TLS probes. Capture does not begin before [`Prober::start`], so that
-/// what was discovered first is complete.
+/// Loads every program and attaches none: capture begins with [`Prober::follow_sockets`].
 pub fn load(settings: &Settings) -> Result<Loaded, LoadError> {
+    privilege::raise_file_limit();
     let blob = std::fs::read(VMLINUX_BTF).map_err(LoadError::NoBtf)?;
     let resolved = offsets::resolve(&Btf::parse(&blob)?);
     let mut degraded = Vec::new();
@@ -146,6 +146,12 @@ pub fn load(settings: &Settings) -> Result<Loaded, LoadError> {
     #[cfg(feature = "bpf-log")]
     super::log::start(&mut ebpf);
 
+    if privilege::return_probes_are_dangerous() {
+        degraded.push(Degraded {
+            mechanism: "return probes (kernels 6.11 to 6.13 let them kill processes under seccomp)".into(),
+            consequence: "nothing inside TLS is captured",
+        });
+    }
     load_tracepoints(&mut ebpf, &aya_btf)?;
     for name in ["tls_entry", "tls_return", "tls_free"] {
         let program: &mut UProbe = program(&mut ebpf, name)?;
@@ -157,12 +163,14 @@ pub fn load(settings: &Settings) -> Result<Loaded, LoadError> {
     Ok(Loaded { rings, prober, counters, degraded })
 }
 
-/// Programs on tracepoints, in the order in which they are attached: who is there, then what is said.
-pub(super) const TRACEPOINTS: [&str; 5] =
-    ["sched_process_fork", "sched_process_exec", "sched_process_exit", "inet_sock_set_state", "sys_exit"];
+/// Programs on tracepoints that follow processes.
+pub(super) const PROCESS_TRACEPOINTS: [&str; 3] = ["sched_process_fork", "sched_process_exec", "sched_process_exit"];
+
+/// Programs on tracepoints that follow sockets: their ends first, so that none is missed.
+pub(super) const SOCKET_TRACEPOINTS: [&str; 2] = ["inet_sock_set_state", "sys_exit"];
 
 fn load_tracepoints(ebpf: &mut Ebpf, btf: &AyaBtf) -> Result<(), LoadError> {
-    for name in TRACEPOINTS {
+    for name in PROCESS_TRACEPOINTS.into_iter().chain(SOCKET_TRACEPOINTS) {
         let program: &mut BtfTracePoint = program(ebpf, name)?;
         program.load(name, btf).map_err(|error| refused(name, &error))?;
     }

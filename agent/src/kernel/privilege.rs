@@ -20,6 +20,7 @@ impl fmt::Display for Missing {
 impl std::error::Error for Missing {}
 
 /// Bits of include/uapi/linux/capability.h.
+const CAP_SYS_PTRACE: u32 = 19;
 const CAP_SYS_ADMIN: u32 = 21;
 const CAP_PERFMON: u32 = 38;
 const CAP_BPF: u32 = 39;
@@ -39,6 +40,7 @@ pub fn check() -> Result<(), Missing> {
         (CAP_BPF, "CAP_BPF", "to load programs"),
         (CAP_PERFMON, "CAP_PERFMON", "to attach them"),
         (CAP_SYS_ADMIN, "CAP_SYS_ADMIN", "to attach uprobes on current kernels"),
+        (CAP_SYS_PTRACE, "CAP_SYS_PTRACE", "to see what other users' processes map"),
     ] {
         if !has(bit) {
             missing.push(format!("capability {name} is missing ({why}): run as root, e.g. `sudo inferscope ...`"));
@@ -53,6 +55,29 @@ pub fn check() -> Result<(), Missing> {
         missing.push("/sys/kernel/btf/vmlinux is missing: the kernel needs CONFIG_DEBUG_INFO_BTF=y".into());
     }
     if missing.is_empty() { Ok(()) } else { Err(Missing(missing)) }
+}
+
+/// Allows as many open files as the hard limit does: each probe of a TLS function holds one.
+pub(super) fn raise_file_limit() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointer is to a structure that lives through the call.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0 {
+        return;
+    }
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: as above. Refused, the limit stays as it was, which is no failure.
+    unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) };
+}
+
+/// Whether return probes can kill what they probe: on x86-64 6.11 to 6.13 their trampoline is a system call that
+/// a process's seccomp filter sees (libseccomp#438, systemd#34615).
+pub(super) fn return_probes_are_dangerous() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    kernel_version(&release).is_some_and(is_dangerous)
+}
+
+fn is_dangerous(version: (u32, u32)) -> bool {
+    ((6, 11)..(6, 14)).contains(&version)
 }
 
 fn effective_capabilities(status: &str) -> Option<u64> {
@@ -76,5 +101,12 @@ mod tests {
         assert_eq!(kernel_version("5.15.0"), Some((5, 15)));
         assert!(kernel_version("5.15.0") < Some(OLDEST_KERNEL));
         assert_eq!(kernel_version("odd"), None);
+    }
+
+    #[test]
+    fn return_probes_are_left_out_where_they_kill() {
+        for (version, expected) in [((6, 10), false), ((6, 11), true), ((6, 13), true), ((6, 14), false)] {
+            assert_eq!(is_dangerous(version), expected, "{version:?}");
+        }
     }
 }

@@ -12,11 +12,15 @@ use aya::{
 };
 use thiserror::Error;
 
-use super::object::{LoadError, Settings, TRACEPOINTS, program};
+use super::{
+    object::{LoadError, PROCESS_TRACEPOINTS, SOCKET_TRACEPOINTS, Settings, program},
+    privilege,
+};
 
 /// Attaches probes and owns their links: dropping it detaches them all.
 pub struct Prober {
     ebpf: Ebpf,
+    tls: bool,
     targets: Option<HashMap<MapData, u32, u32>>,
 }
 
@@ -59,16 +63,30 @@ impl Prober {
         } else {
             None
         };
-        Ok(Self { ebpf, targets })
+        Ok(Self { ebpf, tls: !privilege::return_probes_are_dangerous(), targets })
     }
 
-    /// Attaches the tracepoint programs: from here on processes and sockets are followed.
-    pub fn start(&mut self) -> Result<(), LoadError> {
-        for name in TRACEPOINTS {
+    /// Attaches the programs that follow processes, so that the list of targets is kept from here on.
+    pub fn follow_processes(&mut self) -> Result<(), LoadError> {
+        self.attach_once(&PROCESS_TRACEPOINTS)
+    }
+
+    /// Attaches the programs that follow sockets. To be called when somebody is about to read the rings.
+    pub fn follow_sockets(&mut self) -> Result<(), LoadError> {
+        self.attach_once(&SOCKET_TRACEPOINTS)
+    }
+
+    fn attach_once(&mut self, names: &[&'static str]) -> Result<(), LoadError> {
+        for &name in names {
             let program: &mut BtfTracePoint = program(&mut self.ebpf, name)?;
             program.attach().map_err(|error| LoadError::Attach(name, error))?;
         }
         Ok(())
+    }
+
+    /// Whether TLS libraries may be probed on this kernel.
+    pub fn can_probe_tls(&self) -> bool {
+        self.tls
     }
 
     /// Attaches a function's probes in the file at `path`, for every process that maps it.

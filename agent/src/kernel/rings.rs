@@ -30,6 +30,9 @@ const BATCH: usize = 8192;
 /// program never pays for a wake-up.
 const NAP: Duration = Duration::from_millis(2);
 
+/// How long a program may take from its stamp to its place in the ring.
+const STAMP_TO_RESERVE_NS: u64 = 1_000_000;
+
 /// Longest sleep when nothing comes: the bound on what a lost wake-up could cost.
 const SLEEP: Duration = Duration::from_millis(250);
 
@@ -130,9 +133,11 @@ impl Rings {
         let began = now();
         let Self { data, events, waiting, .. } = self;
         let mut taken = 0;
+        let mut last = None;
         while let Some(item) = data.next() {
             take_events(events, waiting);
-            release(waiting, record::time_of(&item), &mut sink);
+            last = record::time_of(&item);
+            release(waiting, last, &mut sink);
             sink(&item);
             taken += 1;
             if taken == BATCH {
@@ -142,9 +147,18 @@ impl Rings {
         }
         take_events(events, waiting);
         let before = waiting.len();
-        // Every payload record stamped before `began` has been handed out by now.
-        release(waiting, Some(began), &mut sink);
-        let idle = taken == 0 && before == waiting.len() && waiting.is_empty();
+        // The ring also reads as empty at a record that is reserved and not yet written, by a program that was
+        // preempted; a poll tells the two apart. If it is really empty, every payload record stamped before `began` has
+        // been handed out, but for those that were stamped and not yet reserved.
+        let until = if poll(&[data.as_raw_fd()], Duration::ZERO) {
+            last
+        } else {
+            Some(Mono(began.0.saturating_sub(STAMP_TO_RESERVE_NS)))
+        };
+        if until.is_some() {
+            release(waiting, until, &mut sink);
+        }
+        let idle = taken == 0 && before == 0 && waiting.is_empty();
         self.idle_rounds = if idle { self.idle_rounds.saturating_add(1) } else { 0 };
         false
     }

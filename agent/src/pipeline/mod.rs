@@ -33,6 +33,9 @@ mod tcp {
     pub const CLOSE_WAIT: u8 = 8;
 }
 
+/// A connection without a call on which nothing came for this long may be forgotten when the table fills up.
+const QUIET_NS: u64 = 60_000_000_000;
+
 /// What the pipeline is told once.
 #[derive(Clone, Copy, Debug)]
 pub struct PipelineOptions {
@@ -113,7 +116,8 @@ impl Pipeline {
             Record::Exec { origin } => self.close_tls_of(origin.tgid, out),
             Record::Exit { origin, .. } => {
                 self.close_tls_of(origin.tgid, out);
-                self.tables.processes.forget(origin.tgid);
+                // Not now: the kernel closes its sockets after this, and they are its calls' ends.
+                self.tables.processes.ended(origin.tgid);
             }
             Record::Process(origin, identity) => {
                 let known = self.tables.processes.learn(origin.tgid, identity);
@@ -124,6 +128,7 @@ impl Pipeline {
 
     /// Gives up what has been idle for too long. `now` is on the records' clock.
     pub fn on_tick(&mut self, now: Mono, out: &mut dyn FnMut(Output)) {
+        self.tables.make_room(Mono(now.0.saturating_sub(QUIET_NS)));
         for key in self.tables.idle_since(Mono(now.0.saturating_sub(self.options.idle_ns))) {
             self.with_connection(key, out, |connection, steps| connection.give_up(Ended::Idle, steps));
         }
@@ -169,7 +174,7 @@ impl Pipeline {
         let piece = entry.connection.place(data.direction, data.offset, data.skipped, data.payload);
         self.stats.repeated += piece.repeated;
         self.stats.delivered += piece.bytes.len() as u64;
-        self.stats.lost += piece.lost;
+        self.stats.lost = self.stats.lost.saturating_add(piece.lost);
         self.with_connection(key, out, |connection, steps| {
             connection.push(origin.time, data.direction, &piece, steps);
         });
@@ -235,11 +240,8 @@ impl Pipeline {
                 }
             }
             Step::Over(exchange, ended) => self.report(key, entry, *exchange, ended, out),
-            Step::Answer(verdict) => {
-                let object = key.object();
-                let verdict = Verdict { generation: object.generation, turn: entry.turn, verdict };
-                out(Output::Answer { address: object.address, verdict });
-            }
+            Step::Answer(verdict) => out(answer(key, entry.turn, verdict)),
+            Step::AnswerResponse(verdict) => out(answer(key, entry.turn.wrapping_sub(1), verdict)),
             Step::Unparsed(bytes) => self.stats.unparsed += bytes,
             Step::Malformed(_) => self.stats.malformed += 1,
             Step::Overflow => self.stats.overflowed += 1,
@@ -249,7 +251,7 @@ impl Pipeline {
     fn report(&mut self, key: StreamKey, entry: &Entry, exchange: Exchange, ended: Ended, out: &mut dyn FnMut(Output)) {
         let Some(side) = entry.connection.side() else { return };
         let mut ids = self.ids(key, exchange.number, exchange.start, side);
-        let other = self.tuple(key, entry).map(|tuple| self.links.finish(side, tuple)).unwrap_or_default();
+        let other = self.tuple(key, entry).map(|tuple| self.links.finish(side, tuple, ids.span)).unwrap_or_default();
         if let Some(parent) = other.parent {
             (ids.trace, ids.parent) = (parent.trace, Some(parent.span));
         }
@@ -296,6 +298,11 @@ impl Pipeline {
         let socket = self.tables.addresses(key)?;
         Some(Tuple::new(entry.connection.side()?, socket.local, socket.peer))
     }
+}
+
+fn answer(key: StreamKey, turn: u32, verdict: u32) -> Output {
+    let object = key.object();
+    Output::Answer { address: object.address, verdict: Verdict { generation: object.generation, turn, verdict } }
 }
 
 /// What a stream's socket is: itself, or the one that its TLS connection was seen to use.

@@ -1,6 +1,6 @@
 //! The pipeline's tables, each with its cap.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use super::object_of;
 use crate::{
@@ -19,6 +19,9 @@ const MAX_SOCKETS: usize = 2 * MAX_CONNECTIONS;
 
 /// Processes whose identity is kept.
 const MAX_PROCESSES: usize = 65_536;
+
+/// Processes remembered after their end.
+const MAX_ENDED: usize = 1024;
 
 /// A connection and whose it is.
 pub struct Entry {
@@ -75,6 +78,9 @@ impl Tables {
         if let Some(socket) = self.socket_of.remove(&key) {
             self.tls_on.remove(&socket);
         }
+        if let Some(socket) = object_of(key) {
+            self.sockets.remove(&socket);
+        }
     }
 
     pub fn keys(&self) -> Vec<StreamKey> {
@@ -91,6 +97,18 @@ impl Tables {
             self.connections.iter().filter(|(_, entry)| idle(entry)).map(|(key, _)| *key).collect();
         keys.sort_unstable();
         keys
+    }
+
+    /// When the table is nearly full, forgets connections that carry no call and were quiet since `since`: their ends
+    /// were missed. One that speaks again is taken up again, without its addresses.
+    pub fn make_room(&mut self, since: Mono) {
+        if self.connections.len() < MAX_CONNECTIONS / 4 * 3 {
+            return;
+        }
+        let quiet = |entry: &Entry| !entry.connection.is_busy() && entry.connection.last_seen() < since;
+        let keys: Vec<StreamKey> =
+            self.connections.iter().filter(|(_, entry)| quiet(entry)).map(|(key, _)| *key).collect();
+        keys.into_iter().for_each(|key| self.remove(key));
     }
 
     pub fn tls_streams_of(&self, tgid: u32) -> Vec<StreamKey> {
@@ -158,6 +176,8 @@ fn address_of(key: StreamKey) -> (u32, u64) {
 #[derive(Default)]
 pub struct Processes {
     by_tgid: HashMap<u32, ProcessIdentity>,
+    /// Those that have ended, oldest first.
+    ended: VecDeque<u32>,
 }
 
 impl Processes {
@@ -170,8 +190,15 @@ impl Processes {
         room
     }
 
-    pub fn forget(&mut self, tgid: u32) {
-        self.by_tgid.remove(&tgid);
+    /// A process has ended. It is remembered for some time, because its sockets close after it.
+    pub fn ended(&mut self, tgid: u32) {
+        self.ended.push_back(tgid);
+        if self.ended.len() > MAX_ENDED
+            && let Some(oldest) = self.ended.pop_front()
+        {
+            // A new process may have its pid by now; it will be read again.
+            self.by_tgid.remove(&oldest);
+        }
     }
 
     /// The identity that belongs to this start of the pid, or what the record itself says.

@@ -15,10 +15,15 @@ const CLIENT: &str = "127.0.0.1:40000";
 const BODY: &str = r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
 
 fn request() -> Vec<u8> {
+    request_for("m")
+}
+
+fn request_for(model: &str) -> Vec<u8> {
+    let body = BODY.replace("\"m\"", &format!("\"{model}\""));
     format!(
         "POST /v1/chat/completions HTTP/1.1\r\nhost: api.example\r\nauthorization: Bearer sk-canary\r\n\
-         content-type: application/json\r\ncontent-length: {}\r\n\r\n{BODY}",
-        BODY.len()
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
     )
     .into_bytes()
 }
@@ -96,6 +101,10 @@ impl Bench {
     }
 
     fn data(&mut self, end: &mut End, direction: Direction, payload: &[u8]) {
+        self.data_after_skip(end, direction, payload, 0);
+    }
+
+    fn data_after_skip(&mut self, end: &mut End, direction: Direction, payload: &[u8], skipped: u64) {
         let origin = self.origin(end.tgid);
         if end.last != Some(direction) {
             end.last = Some(direction);
@@ -107,7 +116,7 @@ impl Bench {
         let data = Data {
             stream: end.stream,
             offset,
-            skipped: 0,
+            skipped,
             total: payload.len() as u32,
             turn: end.turn,
             direction,
@@ -340,6 +349,89 @@ fn other_traffic_is_dropped_and_no_call() {
     let call = bench.one_call();
     assert_eq!((call.http.path.as_deref(), call.http.status), (Some("/page"), Some(204)));
     assert_eq!(call.facts, None);
+}
+
+/// The kernel side leaves out the answer to an exchange that was dropped.
+fn skip(end: &mut End, direction: Direction, bytes: u64, skipped: &mut u64) {
+    let position = if direction == Direction::Read { &mut end.read } else { &mut end.write };
+    *position += bytes;
+    *skipped += bytes;
+    if end.last != Some(direction) {
+        end.last = Some(direction);
+        end.turn += 1;
+    }
+}
+
+#[test]
+fn an_answer_that_was_left_out_does_not_shift_those_that_follow() {
+    let mut bench = Bench::new(false);
+    let mut end = End::socket(0xa, 42);
+    let mut skipped = 0;
+    let chat = |n: usize| request_for(&format!("m{n}"));
+    let answer =
+        |n: usize| String::from_utf8(response().concat()).unwrap().replace("m-1", &format!("m-{n}")).into_bytes();
+    bench.data(&mut end, Direction::Read, &chat(0));
+    bench.data(&mut end, Direction::Write, &answer(0));
+    bench.data(&mut end, Direction::Read, b"POST /v1/embeddings HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n{}");
+    skip(&mut end, Direction::Write, 700, &mut skipped);
+    for n in 1..4 {
+        bench.data(&mut end, Direction::Read, &chat(n));
+        bench.data_after_skip(&mut end, Direction::Write, &answer(n), skipped);
+    }
+    let seen: Vec<_> = bench
+        .calls
+        .iter()
+        .map(|call| {
+            let facts = call.facts.clone().unwrap();
+            (facts.request.model.unwrap(), facts.response.model.unwrap(), call.completion, call.capture)
+        })
+        .collect();
+    let expected: Vec<_> =
+        (0..4).map(|n| (format!("m{n}"), format!("m-{n}"), Some(Completion::Done), Capture::Complete)).collect();
+    assert_eq!(seen, expected);
+    bench.balanced();
+}
+
+#[test]
+fn an_answer_without_its_request_does_not_drop_the_next_one() {
+    let mut bench = Bench::new(false);
+    let mut end = End::socket(0xa, 42);
+    bench.data(&mut end, Direction::Write, b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+    let verdict = bench.answers[0];
+    bench.data(&mut end, Direction::Read, &request());
+    // What flow.rs checks: an answer holds for its turn and the next.
+    assert!(end.turn.wrapping_sub(verdict.turn) > 1, "the drop would reach the request");
+}
+
+#[test]
+fn who_a_killed_process_was_is_known_when_its_sockets_close() {
+    let mut bench = Bench::new(false);
+    let mut end = End::socket(0xa, 42);
+    let identity =
+        ProcessIdentity { pid: 42, start_boottime_ns: 7, executable: Some("vllm".into()), ..Default::default() };
+    let origin = bench.origin(42);
+    bench.take(Record::Process(origin, identity.clone()));
+    bench.data(&mut end, Direction::Read, &request());
+    let origin = bench.origin(42);
+    bench.take(Record::Exit { origin, status: 9 });
+    bench.state(end.stream, tcp::ESTABLISHED, tcp::CLOSE, 0);
+    let call = bench.one_call();
+    assert_eq!((call.process, call.completion), (identity, Some(Completion::ServerClosed)));
+}
+
+#[test]
+fn the_rest_of_a_lost_message_does_not_start_the_next_call() {
+    let mut bench = Bench::new(false);
+    let mut end = End::socket(0xa, 42);
+    bench.data(&mut end, Direction::Read, &request());
+    response().iter().for_each(|piece| bench.data(&mut end, Direction::Write, piece));
+    bench.data(&mut end, Direction::Read, b"\r\n");
+    bench.now += 60_000_000_000;
+    bench.data(&mut end, Direction::Read, &request());
+    let asked = bench.now;
+    response().iter().for_each(|piece| bench.data(&mut end, Direction::Write, piece));
+    assert_eq!(bench.calls[1].timing.start, Mono(asked));
+    assert_eq!(bench.calls[1].timing.end, Mono(bench.now), "the last byte is the framing's");
 }
 
 #[test]

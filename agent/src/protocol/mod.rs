@@ -6,8 +6,8 @@
 //! (invariant 2).
 //!
 //! To add a protocol: one file (or folder) with a `push(&mut self, bytes, sink)` that emits borrowed events, a
-//! `gap(len)` that says what a hole does to it, the split-invariance property test that the others have, and a
-//! fuzz target.
+//! `gap(len)` that says what a hole does to it, and the split-invariance property test that the
+//! others have.
 
 pub mod http1;
 pub mod json;

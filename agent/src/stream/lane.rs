@@ -17,18 +17,20 @@ pub struct Piece<'a> {
 /// stream's length.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lane {
-    position: u64,
+    /// `None` until the first payload, which sets where the lane begins.
+    position: Option<u64>,
     skipped: u64,
 }
 
 impl Lane {
     /// Takes the payload at `offset`. `skipped` is the kernel side's running count of bytes left out on purpose.
     pub fn accept<'a>(&mut self, offset: u64, skipped: u64, payload: &'a [u8]) -> Piece<'a> {
-        let missing = offset.saturating_sub(self.position);
+        let position = self.position.unwrap_or(offset);
+        let missing = offset.saturating_sub(position);
         let skipped_now = skipped.saturating_sub(self.skipped).min(missing);
-        let repeated = self.position.saturating_sub(offset).min(payload.len() as u64);
+        let repeated = position.saturating_sub(offset).min(payload.len() as u64);
         let bytes = &payload[repeated as usize..];
-        self.position = self.position.max(offset + payload.len() as u64);
+        self.position = Some(position.max(offset + payload.len() as u64));
         self.skipped = self.skipped.max(skipped);
         Piece { skipped: skipped_now, lost: missing - skipped_now, repeated, bytes }
     }
@@ -50,8 +52,15 @@ mod tests {
     #[test]
     fn a_gap_is_told_apart_by_who_made_it() {
         let mut lane = Lane::default();
+        lane.accept(0, 0, b"");
         assert_eq!(lane.accept(10, 4, b"ab"), Piece { skipped: 4, lost: 6, repeated: 0, bytes: b"ab" });
         assert_eq!(lane.accept(20, 12, b"c"), Piece { skipped: 8, lost: 0, repeated: 0, bytes: b"c" });
+    }
+
+    #[test]
+    fn a_lane_begins_where_it_is_first_seen() {
+        let mut lane = Lane::default();
+        assert_eq!(lane.accept(500, 90, b"ab"), Piece { skipped: 0, lost: 0, repeated: 0, bytes: b"ab" });
     }
 
     #[test]
@@ -67,6 +76,7 @@ mod tests {
         #[test]
         fn delivered_and_missing_add_up(pieces in prop::collection::vec((1usize..50, any::<bool>()), 1..60)) {
             let mut lane = Lane::default();
+            lane.accept(0, 0, b"");
             let (mut offset, mut delivered, mut missing) = (0u64, 0u64, 0u64);
             let mut last_kept = 0;
             for (len, kept) in pieces {

@@ -172,9 +172,14 @@ impl Sender {
             let (link, wait) = match classify(&status) {
                 Verdict::Retry { after } => (Link::Away, backoff.next(after, entropy())),
                 Verdict::Pause => (Link::Unauthorised, backoff.longest(entropy())),
+                // Also the answer of one that has no room or no quota at the moment, so never without a pause.
+                Verdict::Shrink if self.is_small(&piece) => (Link::Away, backoff.next(None, entropy())),
                 Verdict::Shrink => {
                     self.note(Link::Shrinking, &status);
                     self.shrink(piece, &mut pieces);
+                    if self.wait(backoff.next(None, entropy())).await {
+                        backoff.reset();
+                    }
                     continue;
                 }
                 Verdict::Refused => {
@@ -190,6 +195,11 @@ impl Sender {
                 backoff.reset();
             }
         }
+    }
+
+    /// Whether a piece is one span of a size that no receiver finds too large.
+    fn is_small(&self, piece: &[Item]) -> bool {
+        matches!(piece, [item] if item.span.len() <= self.tuning.small_span_bytes)
     }
 
     /// Two halves of `piece`, or its only span without content, or nothing.

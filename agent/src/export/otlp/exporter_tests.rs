@@ -206,7 +206,9 @@ async fn exhausted_without_retry_info_is_sent_in_halves() {
 async fn a_span_that_is_too_large_alone_loses_its_content_then_itself() {
     let refuse = || Answer::Fail(Status::resource_exhausted("too large"));
     let mut receiver = Receiver::start([refuse(), refuse()]).await;
-    let exporter = start(&settings(receiver.address));
+    let mut settings = settings(receiver.address);
+    settings.tuning.small_span_bytes = 0;
+    let exporter = start(&settings);
     let mut call = chat();
     let content = Content { input_messages: Some("x".repeat(5 << 20)), ..Content::default() };
     call.facts.as_mut().unwrap().content = Some(content);
@@ -224,6 +226,12 @@ async fn a_span_that_is_too_large_alone_loses_its_content_then_itself() {
         sent.push(has_content(&request));
     }
     assert_eq!(sent, [false, true, false]);
+}
+
+#[tokio::test]
+async fn a_receiver_without_room_gets_a_small_span_again() {
+    let (counts, sizes) = run([Answer::Fail(Status::resource_exhausted("quota"))], 1).await;
+    assert_eq!((counts.exported, counts.retries, sizes), (1, 1, vec![1, 1]));
 }
 
 #[tokio::test]

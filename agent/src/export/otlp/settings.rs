@@ -72,6 +72,9 @@ pub struct Tuning {
     pub request_max_bytes: usize,
     /// Most spans of a request, so that one of tiny spans does not take long to store.
     pub request_max_spans: usize,
+    /// A span up to this size, alone in its request, is never taken for too large: the receiver that says so has no
+    /// room or no quota at the moment, and is asked again.
+    pub small_span_bytes: usize,
     /// How long a span waits for others to share its request.
     pub linger: Duration,
     /// First wait before another attempt.
@@ -85,6 +88,7 @@ impl Default for Tuning {
         Self {
             request_max_bytes: (4 << 20) - (64 << 10),
             request_max_spans: 512,
+            small_span_bytes: 64 << 10,
             linger: Duration::from_secs(1),
             backoff_first: Duration::from_secs(1),
             backoff_longest: Duration::from_secs(30),

@@ -66,6 +66,9 @@ pub struct ResponseHead {
     pub headers: Headers,
     /// Whether the connection persists, as far as this message goes.
     pub keep_alive: bool,
+    /// Bytes were missing or not understood before this head: responses to earlier requests may have been among
+    /// them, so this one answers the latest.
+    pub after_loss: bool,
 }
 
 impl ResponseHead {

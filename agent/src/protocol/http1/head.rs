@@ -71,7 +71,7 @@ pub(super) fn response(bytes: &[u8], method: Method) -> Result<(ResponseHead, Fo
     let fields = Fields::gather(parsed.headers);
     let status = parsed.code.unwrap_or_default();
     let keep_alive = fields.connection.persists(parsed.version);
-    let head = ResponseHead { status, headers: fields.headers, keep_alive };
+    let head = ResponseHead { status, headers: fields.headers, keep_alive, after_loss: false };
     // The order is that of RFC 9112 section 6.3.
     let follows = match (status, method) {
         (101, _) | (200..300, Method::Connect) => Follows::Tunnel,

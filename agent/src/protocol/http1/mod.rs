@@ -27,3 +27,30 @@ mod tests;
 
 pub use event::{End, Event, Headers, RequestHead, ResponseHead};
 pub use parser::Parser;
+
+/// What the first bytes of a stream's direction look like, as far as they go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beginning {
+    /// A request, or the preface of HTTP/2.
+    Request,
+    /// A response.
+    Response,
+    /// Neither.
+    Other,
+}
+
+/// Says which kind of message `bytes` begins. A few bytes that could become one are taken for one.
+pub fn beginning(bytes: &[u8]) -> Beginning {
+    use start::Look;
+    let probe = &bytes[..bytes.len().min(start::PROBE)];
+    if probe.is_empty() {
+        Beginning::Other
+    } else if start::response(probe) != Look::Other {
+        // `H` alone may also become HEAD; a response is the likelier beginning of a direction joined anywhere.
+        Beginning::Response
+    } else if start::request(probe) != Look::Other {
+        Beginning::Request
+    } else {
+        Beginning::Other
+    }
+}

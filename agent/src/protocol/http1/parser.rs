@@ -78,6 +78,11 @@ impl Parser {
         });
     }
 
+    /// Whether the last bytes may be the beginning of a message whose head is still to come.
+    pub fn holds_beginning(&self) -> bool {
+        matches!(self.state, State::Head) || !self.held.bytes().is_empty()
+    }
+
     /// Takes the next bytes.
     pub fn push(&mut self, bytes: &[u8], sink: &mut dyn FnMut(Event<'_>)) {
         let mut rest = bytes;
@@ -253,7 +258,10 @@ impl Parser {
                     self.expected.pop_front();
                 }
                 let method = self.expected.front().copied().unwrap_or(Method::Other);
-                head::response(bytes, method).map(|(head, follows)| (Event::Response(head), follows))
+                head::response(bytes, method).map(|(mut head, follows)| {
+                    head.after_loss = self.lost;
+                    (Event::Response(head), follows)
+                })
             }
         };
         let follows = match parsed {
