@@ -6,10 +6,8 @@
 //! To count something new: a field here, a line in [`Ledger::entries`], and, if it is a place where bytes can go,
 //! a term in [`Ledger::balance`].
 
-use inferscope_common::counters::Counter;
+use inferscope_common::counters::{COUNT, Counter};
 use serde_json::{Map, Value, json};
-
-use crate::kernel::KernelCounts;
 
 /// Counters of the pipeline. All in bytes unless the name says otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,6 +42,22 @@ pub struct PipelineStats {
     pub overflowed: u64,
     /// Exchanges given up because nothing came for too long.
     pub idle: u64,
+}
+
+/// One reading of the kernel side's counters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelCounts([u64; COUNT as usize]);
+
+impl KernelCounts {
+    /// Values in the order of [`Counter`].
+    pub fn new(counts: [u64; COUNT as usize]) -> Self {
+        Self(counts)
+    }
+
+    /// One counter's value.
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.0.get(counter as usize).copied().unwrap_or(0)
+    }
 }
 
 /// The ledger at one moment. Balanced only when the rings are empty.

@@ -4,24 +4,14 @@ use aya::{
     Ebpf,
     maps::{MapData, PerCpuArray},
 };
-use inferscope_common::counters::{COUNT, Counter};
+use inferscope_common::counters::COUNT;
 
-use super::object::LoadError;
+use super::error::LoadError;
+use crate::selfstat::KernelCounts;
 
 /// Reads the counters.
 pub struct KernelCounters {
     map: PerCpuArray<MapData, u64>,
-}
-
-/// One reading.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KernelCounts([u64; COUNT as usize]);
-
-impl KernelCounts {
-    /// One counter's value.
-    pub fn get(&self, counter: Counter) -> u64 {
-        self.0.get(counter as usize).copied().unwrap_or(0)
-    }
 }
 
 impl KernelCounters {
@@ -39,6 +29,6 @@ impl KernelCounters {
                 *sum = per_cpu.iter().sum();
             }
         }
-        KernelCounts(counts)
+        KernelCounts::new(counts)
     }
 }

@@ -6,13 +6,14 @@
 //! Leaves to others what the records mean and which files are worth probing.
 //!
 //! To add a probe: write the program in `agent-ebpf/src` (one file per hook family), run `cargo xtask build-ebpf`,
-//! name it in the lists of [`object`] if it is attached once, or in [`prober`] if it is attached per file, and say in
+//! name it in the lists of [`programs`] if it is attached once, or in [`prober`] if it is attached per file, and say in
 //! [`Degraded`] what is lost where it does not load.
 #![allow(unsafe_code, reason = "the perf ring and plain-old-data map values need it; each block says why it holds")]
 
 mod btf;
 pub mod clock;
 mod counters;
+mod error;
 #[cfg(feature = "bpf-log")]
 mod log;
 mod mappings;
@@ -20,11 +21,15 @@ mod object;
 mod offsets;
 mod privilege;
 mod prober;
+mod programs;
 mod rings;
+mod settings;
 
-pub use counters::{KernelCounters, KernelCounts};
+pub use counters::KernelCounters;
+pub use error::LoadError;
 pub use mappings::{Mapping, MappingEvent, MappingEvents};
-pub use object::{Degraded, LoadError, Loaded, Settings, load};
+pub use object::{Degraded, Loaded, load};
 pub use privilege::{Missing, check as check_privilege};
 pub use prober::{ProbeError, ProbeFunction, Prober};
 pub use rings::{Rings, Waker};
+pub use settings::Settings;

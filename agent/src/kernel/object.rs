@@ -1,48 +1,27 @@
 //! Loading the kernel object and attaching the programs that are attached once.
 
 use aya::{
-    Btf as AyaBtf, Ebpf, EbpfError, EbpfLoader, VerifierLogLevel,
-    maps::MapError,
+    Btf as AyaBtf, Ebpf, EbpfLoader, VerifierLogLevel,
     programs::{BtfTracePoint, ProgramError, UProbe},
 };
-use inferscope_common::config::{CONFIG_GLOBAL, Config, OFFSETS_GLOBAL, Offsets};
-use thiserror::Error;
+use inferscope_common::config::{CONFIG_GLOBAL, Config, OFFSETS_GLOBAL};
 
 use super::{
-    btf::{Btf, BtfError},
+    btf::Btf,
     counters::KernelCounters,
+    error::{LoadError, VMLINUX_BTF},
     offsets, privilege,
     prober::Prober,
+    programs::{PROCESS_TRACEPOINTS, Plain, SOCKET_TRACEPOINTS, program},
     rings::Rings,
+    settings::Settings,
 };
 
 /// The committed object, or the one that INFERSCOPE_BPF_OBJECT named when the agent was built.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("INFERSCOPE_BPF_OBJECT"));
 
-const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
-
 /// Lines of a verifier's log that an error shows: the reason stands at the end.
 const VERIFIER_LOG_LINES: usize = 40;
-
-/// What to load the programs with.
-#[derive(Clone, Debug, Default)]
-pub struct Settings {
-    /// Trace only these thread groups and their children; empty together with `comms`: every process.
-    pub pids: Vec<u32>,
-    /// Trace processes with these names (`comm`).
-    pub comms: Vec<String>,
-    /// Capture every HTTP exchange, not only POSTs.
-    pub all_http: bool,
-    /// Size of the bulk ring in bytes, a power of two; `None` takes the object's default.
-    pub ring_bytes: Option<u32>,
-}
-
-impl Settings {
-    /// Whether only listed processes are traced.
-    pub fn listed_only(&self) -> bool {
-        !self.pids.is_empty() || !self.comms.is_empty()
-    }
-}
 
 /// The kernel side, up and running. Dropping its parts detaches and unloads everything.
 pub struct Loaded {
@@ -64,54 +43,6 @@ pub struct Degraded {
     /// What is lost.
     pub consequence: &'static str,
 }
-
-/// Why the kernel side did not come up.
-#[derive(Debug, Error)]
-pub enum LoadError {
-    /// The kernel publishes no type information.
-    #[error(
-        "cannot read {VMLINUX_BTF}: the kernel must be built with CONFIG_DEBUG_INFO_BTF=y (every current distribution's is)"
-    )]
-    NoBtf(#[source] std::io::Error),
-    /// The type information cannot be read.
-    #[error("{VMLINUX_BTF} is not what was expected")]
-    BadBtf(#[from] BtfError),
-    /// Members without which no socket can be followed are missing.
-    #[error("the kernel's type information lacks {0}: sockets cannot be followed on this kernel")]
-    NoOffsets(String),
-    /// aya did not take the object.
-    #[error("the kernel did not accept the programs' maps or type information")]
-    Object(#[from] EbpfError),
-    /// A program did not load.
-    #[error("the kernel refused program {name}: {log}")]
-    Program {
-        /// Which.
-        name: &'static str,
-        /// Error and the end of the verifier's log.
-        log: String,
-    },
-    /// A program did not attach.
-    #[error("program {0} did not attach")]
-    Attach(&'static str, #[source] ProgramError),
-    /// The object lacks a program or map: it is from another version.
-    #[error("the kernel object has no {0}; it does not belong to this agent")]
-    Lacks(&'static str),
-    /// A map could not be used.
-    #[error("map {0}")]
-    Map(&'static str, #[source] MapError),
-}
-
-/// `Config` and `Offsets` as aya wants globals: plain old data.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-pub(super) struct Plain<T>(pub T);
-
-// SAFETY: the wrapped types are `repr(C)` structs of integers without padding (asserted in inferscope-common).
-unsafe impl aya::Pod for Plain<Config> {}
-// SAFETY: as above.
-unsafe impl aya::Pod for Plain<Offsets> {}
-// SAFETY: as above.
-unsafe impl aya::Pod for Plain<inferscope_common::verdict::Verdict> {}
 
 /// Loads every program and attaches none: capture begins with [`Prober::follow_sockets`].
 pub fn load(settings: &Settings) -> Result<Loaded, LoadError> {
@@ -163,27 +94,12 @@ pub fn load(settings: &Settings) -> Result<Loaded, LoadError> {
     Ok(Loaded { rings, prober, counters, degraded })
 }
 
-/// Programs on tracepoints that follow processes.
-pub(super) const PROCESS_TRACEPOINTS: [&str; 3] = ["sched_process_fork", "sched_process_exec", "sched_process_exit"];
-
-/// Programs on tracepoints that follow sockets: their ends first, so that none is missed.
-pub(super) const SOCKET_TRACEPOINTS: [&str; 2] = ["inet_sock_set_state", "sys_exit"];
-
 fn load_tracepoints(ebpf: &mut Ebpf, btf: &AyaBtf) -> Result<(), LoadError> {
     for name in PROCESS_TRACEPOINTS.into_iter().chain(SOCKET_TRACEPOINTS) {
         let program: &mut BtfTracePoint = program(ebpf, name)?;
         program.load(name, btf).map_err(|error| refused(name, &error))?;
     }
     Ok(())
-}
-
-/// A program of the object, by name and type.
-pub(super) fn program<'e, P>(ebpf: &'e mut Ebpf, name: &'static str) -> Result<&'e mut P, LoadError>
-where
-    &'e mut P: TryFrom<&'e mut aya::programs::Program, Error = ProgramError>,
-{
-    let program = ebpf.program_mut(name).ok_or(LoadError::Lacks(name))?;
-    program.try_into().map_err(|_| LoadError::Lacks(name))
 }
 
 fn refused(name: &'static str, error: &ProgramError) -> LoadError {

@@ -13,8 +13,10 @@ use aya::{
 use thiserror::Error;
 
 use super::{
-    object::{LoadError, PROCESS_TRACEPOINTS, SOCKET_TRACEPOINTS, Settings, program},
+    error::LoadError,
     privilege,
+    programs::{PROCESS_TRACEPOINTS, SOCKET_TRACEPOINTS, program},
+    settings::Settings,
 };
 
 /// Attaches probes and owns their links: dropping it detaches them all.

@@ -19,7 +19,7 @@ use aya::{
 };
 use inferscope_common::verdict::Verdict;
 
-use super::object::{LoadError, Plain};
+use super::{error::LoadError, programs::Plain};
 use crate::{record, time::Mono};
 
 /// Payload records that are handed out before a call of [`Rings::drain`] returns, so that its caller gets to do

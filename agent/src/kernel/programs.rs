@@ -1,0 +1,36 @@
+//! The object's programs and the shapes of its globals and map values: what loading, attaching and reading share.
+
+use aya::{Ebpf, programs::ProgramError};
+use inferscope_common::{
+    config::{Config, Offsets},
+    verdict::Verdict,
+};
+
+use super::error::LoadError;
+
+/// Programs on tracepoints that follow processes.
+pub(super) const PROCESS_TRACEPOINTS: [&str; 3] = ["sched_process_fork", "sched_process_exec", "sched_process_exit"];
+
+/// Programs on tracepoints that follow sockets: their ends first, so that none is missed.
+pub(super) const SOCKET_TRACEPOINTS: [&str; 2] = ["inet_sock_set_state", "sys_exit"];
+
+/// A program of the object, by name and type.
+pub(super) fn program<'e, P>(ebpf: &'e mut Ebpf, name: &'static str) -> Result<&'e mut P, LoadError>
+where
+    &'e mut P: TryFrom<&'e mut aya::programs::Program, Error = ProgramError>,
+{
+    let program = ebpf.program_mut(name).ok_or(LoadError::Lacks(name))?;
+    program.try_into().map_err(|_| LoadError::Lacks(name))
+}
+
+/// `Config` and `Offsets` as aya wants globals: plain old data.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(super) struct Plain<T>(pub T);
+
+// SAFETY: the wrapped types are `repr(C)` structs of integers without padding (asserted in inferscope-common).
+unsafe impl aya::Pod for Plain<Config> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<Offsets> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<Verdict> {}
