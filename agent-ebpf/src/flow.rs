@@ -107,8 +107,8 @@ impl Flow {
             }
             // Joined between request and response: worth nothing now, but the next request is.
             Sniffed::Response if self.state == UNKNOWN => self.state = DROPPED,
-            // Also behind a CONNECT, which is HTTP at first.
-            Sniffed::Tls => self.state = TLS,
+            // Also behind a CONNECT, which is HTTP at first; but a piece of a download may begin with the same bytes.
+            Sniffed::Tls if self.state == UNKNOWN || turned => self.state = TLS,
             Sniffed::Nothing if self.state == UNKNOWN && turned => {
                 self.misses += 1;
                 if self.misses >= MAX_MISSES {

@@ -86,8 +86,7 @@ impl Capture {
         prober.follow_processes()?;
         // Set once: a capture is started once per `Stop`.
         let _ = stop.waker.set(loaded.rings.waker());
-        let discovery = Discovery::start(prober, settings, Arc::clone(&stop.flag))
-            .context("the discovery of TLS libraries did not start")?;
+        let discovery = Discovery::start(prober, settings, Arc::clone(&stop.flag))?;
         Ok(Self { rings: loaded.rings, counters: loaded.counters, discovery, watch: ProcessWatch::default(), stop })
     }
 

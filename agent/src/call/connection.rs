@@ -112,7 +112,9 @@ impl Connection {
     pub fn push(&mut self, at: Mono, direction: Direction, piece: &Piece<'_>, steps: &mut dyn FnMut(Step)) {
         self.last_seen = self.last_seen.max(at);
         let Some(part) = self.part_of(direction, piece.bytes) else {
+            // Looked like HTTP to the kernel side and is not.
             steps(Step::Unparsed(piece.bytes.len() as u64));
+            steps(Step::Answer(DROP));
             return;
         };
         let missing = piece.skipped + piece.lost;
@@ -243,7 +245,9 @@ impl Pairing {
                 if let Some(exchange) = self.uploading() {
                     exchange.malformed(at, Part::Request, reason);
                 }
-                self.on_malformed(reason, steps);
+                // Whatever this is, it is not followed any further than to the next request.
+                steps(Step::Answer(if reason == http1::reason::HTTP2 { REJECT } else { DROP }));
+                steps(Step::Malformed(reason));
             }
             Event::Skipped(n) => steps(Step::Unparsed(n)),
             Event::Response(_) | Event::Tunnel => {}
@@ -317,7 +321,8 @@ impl Pairing {
                 if let Some(exchange) = self.exchanges.front_mut() {
                     exchange.malformed(at, Part::Response, reason);
                 }
-                self.on_malformed(reason, steps);
+                steps(Step::AnswerResponse(DROP));
+                steps(Step::Malformed(reason));
             }
             Event::Skipped(n) => steps(Step::Unparsed(n)),
             Event::Tunnel => {
@@ -350,13 +355,6 @@ impl Pairing {
         if head.headers.content_encoding.is_some() {
             exchange.set_undecoded(at, Part::Response);
         }
-    }
-
-    fn on_malformed(&mut self, reason: &'static str, steps: &mut dyn FnMut(Step)) {
-        if reason == crate::protocol::http1::reason::HTTP2 {
-            steps(Step::Answer(REJECT));
-        }
-        steps(Step::Malformed(reason));
     }
 
     fn uploading(&mut self) -> Option<&mut Exchange> {

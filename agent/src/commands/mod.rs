@@ -53,7 +53,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         return MISSING;
     }
     match error.downcast_ref::<LoadError>() {
-        Some(LoadError::Lacks(_)) | None => FAILED,
+        Some(LoadError::Lacks(_) | LoadError::Resources(_)) | None => FAILED,
         Some(_) => MISSING,
     }
 }

@@ -12,7 +12,6 @@ mod mapped;
 
 use std::{
     collections::HashSet,
-    io,
     os::fd::AsRawFd as _,
     path::PathBuf,
     sync::{
@@ -23,7 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::kernel::{Mapping, MappingEvent, MappingEvents, Prober, Settings, Waker};
+use crate::kernel::{LoadError, Mapping, MappingEvent, MappingEvents, Prober, Settings, Waker};
 
 /// Files that are remembered as looked at. Beyond it the memory starts over, which costs looking again.
 const MAX_SEEN: usize = 65_536;
@@ -52,7 +51,7 @@ pub struct Discovery {
 impl Discovery {
     /// Looks at what runs now, attaches, and goes on in a thread. When it returns, everything that was running is
     /// covered.
-    pub fn start(prober: Prober, settings: &Settings, stop: Arc<AtomicBool>) -> io::Result<Self> {
+    pub fn start(prober: Prober, settings: &Settings, stop: Arc<AtomicBool>) -> Result<Self, LoadError> {
         let waker = Waker::new()?;
         // Before the scan: what maps a file in between shows up in the stream.
         let mappings = match MappingEvents::open() {
@@ -70,7 +69,7 @@ impl Discovery {
             searcher.probe_system_libraries(&stop);
         }
         searcher.scan(&stop);
-        searcher.prober.follow_sockets().map_err(io::Error::other)?;
+        searcher.prober.follow_sockets()?;
         let thread = std::thread::Builder::new().name("discover".into()).spawn({
             let (stop, waker) = (Arc::clone(&stop), waker.clone());
             move || searcher.watch(mappings, &stop, &waker)

@@ -36,6 +36,9 @@ pub enum LoadError {
     /// A program did not attach.
     #[error("program {0} did not attach")]
     Attach(&'static str, #[source] ProgramError),
+    /// The system is out of threads or descriptors.
+    #[error("a thread or a descriptor cannot be had")]
+    Resources(#[from] std::io::Error),
     /// The object lacks a program or map: it is from another version.
     #[error("the kernel object has no {0}; it does not belong to this agent")]
     Lacks(&'static str),

@@ -98,7 +98,7 @@ impl Rings {
         let verdicts = HashMap::try_from(verdicts).map_err(|error| LoadError::Map("VERDICTS", error))?;
         let paused = ebpf.take_map("PAUSED").ok_or(LoadError::Lacks("map PAUSED"))?;
         let paused = Array::try_from(paused).map_err(|error| LoadError::Map("PAUSED", error))?;
-        let waker = Waker::new().map_err(|error| LoadError::Object(aya::EbpfError::from(map_error(error))))?;
+        let waker = Waker::new()?;
         Ok(Self { data, events, wake, verdicts, paused, waiting: VecDeque::new(), idle_rounds: 0, waker })
     }
 
@@ -192,10 +192,6 @@ pub(super) fn poll(fds: &[RawFd], timeout: Duration) -> bool {
 fn ring(ebpf: &mut Ebpf, name: &'static str) -> Result<RingBuf<MapData>, LoadError> {
     let map = ebpf.take_map(name).ok_or(LoadError::Lacks(name))?;
     RingBuf::try_from(map).map_err(|error| LoadError::Map(name, error))
-}
-
-fn map_error(error: io::Error) -> aya::maps::MapError {
-    aya::maps::MapError::IoError(error)
 }
 
 fn take_events(events: &mut RingBuf<MapData>, waiting: &mut VecDeque<Vec<u8>>) {
