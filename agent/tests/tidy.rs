@@ -28,12 +28,12 @@ const IMPURE: [&str; 14] = [
     "crate::kernel",
 ];
 
-/// Where `unsafe` may stand in the agent.
-const UNSAFE: [&str; 1] = ["kernel"];
-
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
+
+/// Folders with our code.
+const CODE: [&str; 6] = ["agent/src", "agent-common/src", "agent-ebpf/src", "proto/src", "xtask/src", "tests/src"];
 
 /// Every Rust file below a folder (or the file itself), with its content.
 fn sources(at: &Path) -> Vec<(PathBuf, String)> {
@@ -78,17 +78,7 @@ fn complain(rule: &str, found: &[String]) {
 
 #[test]
 fn pure_modules_name_nothing_of_the_outside() {
-    let mut found = Vec::new();
-    for (path, content) in PURE.iter().flat_map(|part| sources(&agent(part))) {
-        if is_test_file(&path) {
-            continue;
-        }
-        for (n, line) in code(&content) {
-            if let Some(word) = IMPURE.iter().find(|word| names(line, word)) {
-                found.push(format!("{}:{n}: {word}", path.display()));
-            }
-        }
-    }
+    let found: Vec<String> = PURE.iter().flat_map(|part| naming(&agent(part), &IMPURE, is_test_file)).collect();
     complain("invariant 1: a pure module names the outside world", &found);
 }
 
@@ -102,59 +92,45 @@ fn names(line: &str, word: &str) -> bool {
     })
 }
 
-#[test]
-fn only_the_kernel_module_names_aya() {
+/// Where a word is named in the files of a folder, but for those that may.
+fn naming(folder: &Path, words: &[&str], may: impl Fn(&Path) -> bool) -> Vec<String> {
     let mut found = Vec::new();
-    for (path, content) in sources(&agent("")) {
-        if path.starts_with(agent("kernel")) {
+    for (path, content) in sources(folder) {
+        if may(&path) {
             continue;
         }
         for (n, line) in code(&content) {
-            if names(line, "aya") || names(line, "aya_log") {
-                found.push(format!("{}:{n}", path.display()));
+            if let Some(word) = words.iter().find(|word| names(line, word)) {
+                found.push(format!("{}:{n}: {word}", path.display()));
             }
         }
     }
+    found
+}
+
+#[test]
+fn only_the_kernel_module_names_aya() {
+    let found = naming(&agent(""), &["aya", "aya_log"], |path| path.starts_with(agent("kernel")));
     complain("invariant 1: aya is named outside kernel/", &found);
 }
 
 #[test]
 fn unsafe_stands_where_it_is_allowed() {
-    let mut found = Vec::new();
-    for (path, content) in sources(&agent("")) {
-        if UNSAFE.iter().any(|part| path.starts_with(agent(part))) {
-            continue;
-        }
-        for (n, line) in code(&content) {
-            if names(line, "unsafe") {
-                found.push(format!("{}:{n}", path.display()));
-            }
-        }
-    }
+    let found = naming(&agent(""), &["unsafe"], |path| path.starts_with(agent("kernel")));
     complain("invariant 1: unsafe outside kernel/", &found);
 }
 
 #[test]
 fn only_emit_writes_to_the_rings() {
-    let mut found = Vec::new();
-    for (path, content) in sources(&root().join("agent-ebpf/src")) {
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        if name == "emit.rs" || name == "maps.rs" {
-            continue;
-        }
-        for (n, line) in code(&content) {
-            if names(line, "DATA") || names(line, "EVENTS") {
-                found.push(format!("{}:{n}", path.display()));
-            }
-        }
-    }
+    let may = |path: &Path| path.ends_with("emit.rs") || path.ends_with("maps.rs");
+    let found = naming(&root().join("agent-ebpf/src"), &["DATA", "EVENTS"], may);
     complain("a kernel program writes to a ring by itself", &found);
 }
 
 #[test]
 fn files_have_a_size_that_can_be_read() {
     let mut found = Vec::new();
-    for part in ["agent/src", "agent-common/src", "agent-ebpf/src", "proto/src", "xtask/src", "tests/src"] {
+    for part in CODE {
         for (path, content) in sources(&root().join(part)) {
             let lines = content.lines().take_while(|line| !line.starts_with("#[cfg(test)]")).count();
             let limit = if path.ends_with("main.rs") { 80 } else { 500 };
@@ -169,7 +145,7 @@ fn files_have_a_size_that_can_be_read() {
 #[test]
 fn every_module_says_what_it_owns() {
     let mut found = Vec::new();
-    for part in ["agent/src", "agent-common/src", "agent-ebpf/src", "proto/src", "xtask/src", "tests/src"] {
+    for part in CODE {
         for (path, content) in sources(&root().join(part)) {
             if !content.starts_with("//!") && !is_test_file(&path) {
                 found.push(path.display().to_string());

@@ -15,7 +15,10 @@ use super::{
     attributes as names,
     span::{Span, SpanEvent, SpanStatus, Value},
 };
-use crate::call::{FinishedCall, Side};
+use crate::{
+    call::{FinishedCall, Side},
+    privacy::printable,
+};
 
 /// Title and width of each column; a negative width is flush right. The last column is as wide as it needs.
 const COLUMNS: [(&str, i8); 11] = [
@@ -236,26 +239,6 @@ fn duration(seconds: f64) -> String {
         s if s < 99.95 => format!("{s:.2}s"),
         s => format!("{s:.0}s"),
     }
-}
-
-/// `text` with whatever could move a cursor, change a colour or turn the reading direction written as an escape:
-/// model names, tool names and messages come from the wire.
-pub(super) fn printable(text: &str) -> Cow<'_, str> {
-    let hidden = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
-    if !text.contains(hidden) {
-        return text.into();
-    }
-    let mut out = String::with_capacity(text.len() + 8);
-    for c in text.chars() {
-        match hidden(c) {
-            true => out.extend(c.escape_default()),
-            false => out.push(c),
-        }
-    }
-    out.into()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-use super::{Pretty, duration, fit, printable, time_of_day};
+use super::{Pretty, duration, fit, time_of_day};
 use crate::{
     call::{Capture, Completion, FinishedCall, Side},
     export::{
@@ -107,10 +107,4 @@ fn durations_times_and_cuts() {
     }
     assert_eq!(time_of_day(86_399_999_999_999), "23:59:59.999");
     assert_eq!((fit("añb", 3), fit("añbc", 3), fit("abc", 0)), ("añb".into(), "añ…".into(), "".into()));
-}
-
-#[test]
-fn printable_escapes_what_moves_or_turns() {
-    assert_eq!(printable("plain ünïcode ✓"), "plain ünïcode ✓");
-    assert_eq!(printable("a\nb\x1b[31m\u{9b}\u{202e}\u{7f}"), r"a\nb\u{1b}[31m\u{9b}\u{202e}\u{7f}");
 }

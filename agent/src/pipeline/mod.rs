@@ -18,7 +18,7 @@ use crate::{
         ids::{self, Epoch},
         link::{Links, Tuple},
     },
-    record::{Data, ObjectId, Origin, Record, SocketState, Source},
+    record::{Data, Origin, Record, SocketState, Source},
     selfstat::PipelineStats,
     stream::StreamKey,
     time::Mono,
@@ -303,12 +303,4 @@ impl Pipeline {
 fn answer(key: StreamKey, turn: u32, verdict: u32) -> Output {
     let object = key.object();
     Output::Answer { address: object.address, verdict: Verdict { generation: object.generation, turn, verdict } }
-}
-
-/// What a stream's socket is: itself, or the one that its TLS connection was seen to use.
-fn object_of(key: StreamKey) -> Option<ObjectId> {
-    match key {
-        StreamKey::Socket(object) => Some(object),
-        StreamKey::Tls { .. } => None,
-    }
 }

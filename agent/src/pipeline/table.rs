@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::object_of;
 use crate::{
     call::connection::Connection,
     host::ProcessIdentity,
@@ -78,7 +77,7 @@ impl Tables {
         if let Some(socket) = self.socket_of.remove(&key) {
             self.tls_on.remove(&socket);
         }
-        if let Some(socket) = object_of(key) {
+        if let Some(socket) = key.socket() {
             self.sockets.remove(&socket);
         }
     }
@@ -159,7 +158,7 @@ impl Tables {
 
     /// Addresses of a stream's socket, if it is known.
     pub fn addresses(&self, key: StreamKey) -> Option<&Socket> {
-        let socket = object_of(key).or_else(|| self.socket_of.get(&key).copied())?;
+        let socket = key.socket().or_else(|| self.socket_of.get(&key).copied())?;
         self.sockets.get(&socket)
     }
 }

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     call::{Capture, Completion},
     host::ProcessIdentity,
-    record::{Direction, Socket},
+    record::{Direction, ObjectId, Socket},
 };
 
 const SERVER: &str = "127.0.0.1:8000";

@@ -26,6 +26,14 @@ pub enum StreamKey {
 }
 
 impl StreamKey {
+    /// The socket, for a stream that is one.
+    pub fn socket(&self) -> Option<ObjectId> {
+        match *self {
+            Self::Socket(object) => Some(object),
+            Self::Tls { .. } => None,
+        }
+    }
+
     /// The kernel side's name of the stream.
     pub fn object(&self) -> ObjectId {
         match *self {

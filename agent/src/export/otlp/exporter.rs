@@ -25,7 +25,7 @@ use super::{
     settings::{OtlpSettings, Tuning},
     transport::{Transport, TransportError},
 };
-use crate::{config::Headers, export::pretty::printable};
+use crate::{config::Headers, privacy::printable};
 
 /// Longest piece of a receiver's message that goes to the log.
 const MAX_MESSAGE: usize = 200;
