@@ -64,7 +64,6 @@ pub struct Capture {
     rings: Rings,
     counters: KernelCounters,
     discovery: Discovery,
-    watch: ProcessWatch,
     stop: Stop,
 }
 
@@ -87,121 +86,127 @@ impl Capture {
         // Set once: a capture is started once per `Stop`.
         let _ = stop.waker.set(loaded.rings.waker());
         let discovery = Discovery::start(prober, settings, Arc::clone(&stop.flag))?;
-        Ok(Self { rings: loaded.rings, counters: loaded.counters, discovery, watch: ProcessWatch::default(), stop })
+        Ok(Self { rings: loaded.rings, counters: loaded.counters, discovery, stop })
     }
 
     /// Reads until it is asked to stop, then closes the books. Detaching comes last, because it is slow and nothing
     /// depends on it.
     pub fn run(
-        mut self,
+        self,
         options: PipelineOptions,
         calls: &SyncSender<Box<FinishedCall>>,
-        mut recorder: Option<Recorder>,
+        recorder: Option<Recorder>,
     ) -> (Ledger, Finish) {
-        let mut pipeline = Pipeline::new(options);
-        let mut out = Outlet { calls, undelivered: 0, answers: Vec::new() };
-        let mut finish = Finish { recording: Ok(()), discovery: None };
+        let Self { mut rings, counters, discovery, stop } = self;
+        let mut intake = Intake {
+            pipeline: Pipeline::new(options),
+            watch: ProcessWatch::default(),
+            recorder,
+            recording: Ok(()),
+            outlet: Outlet { calls, undelivered: 0, answers: Vec::new() },
+        };
         let mut next_tick = Instant::now() + TICK;
-        while !self.stop.is_requested() {
-            self.rings.wait();
+        while !stop.is_requested() {
+            rings.wait();
             let mut more = true;
             // A flood must keep neither the clock nor a request to stop from being seen.
-            while more && !self.stop.is_requested() {
-                more = self.drain(&mut pipeline, &mut out, &mut recorder, &mut finish);
+            while more && !stop.is_requested() {
+                more = intake.drain(&mut rings);
                 if Instant::now() >= next_tick {
                     next_tick = Instant::now() + TICK;
-                    pipeline.on_tick(clock::now(), &mut |output| out.take(output));
+                    intake.tick();
                 }
             }
         }
-        self.rings.pause();
-        self.settle(&mut pipeline, &mut out, &mut recorder, &mut finish);
-        pipeline.finish(&mut |output| out.take(output));
-        if let Some(recorder) = recorder
-            && let Err(error) = recorder.finish()
-        {
-            finish.recording = Err(error);
-        }
-        let ledger = Ledger {
-            kernel: Some(self.counters.read()),
-            pipeline: pipeline.stats().clone(),
-            undelivered: vec![("queue_full".into(), out.undelivered)],
-        };
-        finish.discovery = Some(self.discovery);
-        (ledger, finish)
+        rings.pause();
+        settle(&mut rings, &counters, &mut intake);
+        let recording = intake.finish();
+        let ledger = intake.ledger(&counters);
+        (ledger, Finish { recording, discovery: Some(discovery) })
     }
+}
 
+/// Empties the rings until what the kernel side says it wrote has arrived.
+fn settle(rings: &mut Rings, counters: &KernelCounters, intake: &mut Intake<'_>) {
+    let deadline = Instant::now() + SETTLE;
+    let mut agreed = 0;
+    loop {
+        while intake.drain(rings) {}
+        // Between two pieces of one copy everything agrees for a moment: only twice in a row is it over.
+        agreed = if intake.ledger(counters).balance().is_ok() { agreed + 1 } else { 0 };
+        if agreed == 2 || Instant::now() >= deadline {
+            break;
+        }
+        rings.wait();
+    }
+    rings.flush(|bytes| intake.take(bytes));
+}
+
+/// What becomes of a record: the recording has it, the pipeline reads it, and what comes out goes its way.
+struct Intake<'a> {
+    pipeline: Pipeline,
+    watch: ProcessWatch,
+    recorder: Option<Recorder>,
+    /// How the recording went so far.
+    recording: io::Result<()>,
+    outlet: Outlet<'a>,
+}
+
+impl Intake<'_> {
     /// One round; true if there may be more at once.
-    fn drain(
-        &mut self,
-        pipeline: &mut Pipeline,
-        out: &mut Outlet<'_>,
-        recorder: &mut Option<Recorder>,
-        finish: &mut Finish,
-    ) -> bool {
-        let Self { rings, watch, .. } = self;
-        let more = rings.drain(clock::now, |bytes| {
-            let parsed = record::parse(bytes);
-            let Ok(parsed) = parsed else {
-                pipeline.on_bad_record();
-                return;
-            };
-            if let Some(process) = watch.before(&parsed) {
-                keep(recorder, &process, finish);
-                if let Ok(process) = record::parse(&process) {
-                    pipeline.on_record(process, &mut |output| out.take(output));
-                }
-            }
-            keep(recorder, bytes, finish);
-            pipeline.on_record(parsed, &mut |output| out.take(output));
-        });
-        for (address, verdict) in out.answers.drain(..) {
+    fn drain(&mut self, rings: &mut Rings) -> bool {
+        let more = rings.drain(clock::now, |bytes| self.take(bytes));
+        for (address, verdict) in self.outlet.answers.drain(..) {
             rings.answer(address, verdict);
         }
         more
     }
 
-    /// Empties the rings until what the kernel side says it wrote has arrived.
-    fn settle(
-        &mut self,
-        pipeline: &mut Pipeline,
-        out: &mut Outlet<'_>,
-        recorder: &mut Option<Recorder>,
-        finish: &mut Finish,
-    ) {
-        let deadline = Instant::now() + SETTLE;
-        let mut agreed = 0;
-        loop {
-            while self.drain(pipeline, out, recorder, finish) {}
-            // Between two pieces of one copy everything agrees for a moment: only twice in a row is it over.
-            let ledger = Ledger {
-                kernel: Some(self.counters.read()),
-                pipeline: pipeline.stats().clone(),
-                undelivered: Vec::new(),
-            };
-            agreed = if ledger.balance().is_ok() { agreed + 1 } else { 0 };
-            if agreed == 2 || Instant::now() >= deadline {
-                break;
+    fn take(&mut self, bytes: &[u8]) {
+        let Ok(record) = record::parse(bytes) else {
+            self.pipeline.on_bad_record();
+            return;
+        };
+        if let Some(process) = self.watch.before(&record) {
+            self.keep(&process);
+            if let Ok(process) = record::parse(&process) {
+                self.pipeline.on_record(process, &mut |output| self.outlet.take(output));
             }
-            self.rings.wait();
         }
-        self.rings.flush(|bytes| {
-            if let Ok(parsed) = record::parse(bytes) {
-                keep(recorder, bytes, finish);
-                pipeline.on_record(parsed, &mut |output| out.take(output));
-            }
-        });
+        self.keep(bytes);
+        self.pipeline.on_record(record, &mut |output| self.outlet.take(output));
     }
-}
 
-/// Writes to the recording. The first failure ends the recording, not the capture.
-fn keep(recorder: &mut Option<Recorder>, bytes: &[u8], finish: &mut Finish) {
-    if let Some(open) = recorder
-        && let Err(error) = open.write(bytes)
-    {
-        tracing::error!(%error, "the recording ends here");
-        finish.recording = Err(error);
-        *recorder = None;
+    fn tick(&mut self) {
+        self.pipeline.on_tick(clock::now(), &mut |output| self.outlet.take(output));
+    }
+
+    /// Writes to the recording. The first failure ends the recording, not the capture.
+    fn keep(&mut self, bytes: &[u8]) {
+        if let Some(open) = &mut self.recorder
+            && let Err(error) = open.write(bytes)
+        {
+            tracing::error!(%error, "the recording ends here");
+            self.recording = Err(error);
+            self.recorder = None;
+        }
+    }
+
+    /// Reports what is still under way and ends the recording; says how the latter went.
+    fn finish(&mut self) -> io::Result<()> {
+        self.pipeline.finish(&mut |output| self.outlet.take(output));
+        match self.recorder.take() {
+            Some(recorder) => recorder.finish(),
+            None => std::mem::replace(&mut self.recording, Ok(())),
+        }
+    }
+
+    fn ledger(&self, counters: &KernelCounters) -> Ledger {
+        Ledger {
+            kernel: Some(counters.read()),
+            pipeline: self.pipeline.stats().clone(),
+            undelivered: vec![("queue_full".into(), self.outlet.undelivered)],
+        }
     }
 }
 
