@@ -37,8 +37,16 @@ pub const WRITE: u8 = 1;
 
 /// [`Data::source`]: a socket system call.
 pub const SOURCE_SYSCALL: u8 = 0;
-/// [`Data::source`]: OpenSSL's `SSL_read` and `SSL_write` families.
+/// [`Data::source`]: OpenSSL's `SSL_read` and `SSL_write` families, and what has its shape (LibreSSL).
 pub const SOURCE_OPENSSL: u8 = 1;
+/// [`Data::source`]: BoringSSL's `SSL_read` and `SSL_write`.
+pub const SOURCE_BORINGSSL: u8 = 2;
+/// [`Data::source`]: GnuTLS' `gnutls_record_*` functions.
+pub const SOURCE_GNUTLS: u8 = 3;
+/// [`Data::source`]: Go's `crypto/tls`.
+pub const SOURCE_GO: u8 = 4;
+/// [`Data::source`]: rustls, at the AEAD functions below it.
+pub const SOURCE_RUSTLS: u8 = 5;
 
 /// Common beginning of all records.
 #[repr(C)]

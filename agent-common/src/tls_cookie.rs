@@ -1,15 +1,30 @@
-//! The attach cookie of a TLS function's probes: what the one pair of programs must know about the function.
+//! The attach cookie of a TLS function's probes: what the programs must know about the function.
+//!
+//! | bits | holds |
+//! |---|---|
+//! | 0 to 7 | direction |
+//! | 8 to 15 | where the count of bytes is |
+//! | 16 to 23 | library |
+//! | 24 to 31 | zero |
+//! | 32 to 63 | slot of the file in [`crate::probe_stats`] |
 
-/// The function returns the count itself (`SSL_read`, `SSL_write`).
+/// The function returns the count itself as an `int` (`SSL_read`, `SSL_write`).
 pub const COUNT_RETURNED: u8 = 0;
 /// The fourth argument points to the count (`SSL_read_ex`, `SSL_write_ex`).
 pub const COUNT_FOURTH: u8 = 1;
 /// The fifth argument points to the count (`SSL_write_ex2`, OpenSSL 3.3).
 pub const COUNT_FIFTH: u8 = 2;
+/// The function returns the count itself as an `ssize_t` (`gnutls_record_recv`).
+pub const COUNT_RETURNED_LONG: u8 = 3;
 
-/// Packs a cookie: direction in bits 0 to 7, place of the count in 8 to 15, library in 16 to 23.
-pub const fn pack(direction: u8, count_argument: u8, library: u8) -> u64 {
-    direction as u64 | (count_argument as u64) << 8 | (library as u64) << 16
+/// Packs a cookie; the file's slot is added by [`with_file`] when the file has one.
+pub const fn pack(direction: u8, count: u8, library: u8) -> u64 {
+    direction as u64 | (count as u64) << 8 | (library as u64) << 16
+}
+
+/// The cookie with the slot of its file.
+pub const fn with_file(cookie: u64, slot: u32) -> u64 {
+    cookie & 0xffff_ffff | (slot as u64) << 32
 }
 
 /// [`READ`](crate::record::READ) or [`WRITE`](crate::record::WRITE).
@@ -20,7 +35,7 @@ pub const fn direction(cookie: u64) -> u8 {
 
 /// One of the `COUNT_*` constants.
 #[inline(always)]
-pub const fn count_argument(cookie: u64) -> u8 {
+pub const fn count(cookie: u64) -> u8 {
     (cookie >> 8) as u8
 }
 
@@ -28,4 +43,10 @@ pub const fn count_argument(cookie: u64) -> u8 {
 #[inline(always)]
 pub const fn library(cookie: u64) -> u8 {
     (cookie >> 16) as u8
+}
+
+/// Slot of the file in [`crate::probe_stats`].
+#[inline(always)]
+pub const fn file(cookie: u64) -> u32 {
+    (cookie >> 32) as u32
 }

@@ -4,7 +4,12 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
-use inferscope_common::{counters, record::MAX_RECORD, verdict::Verdict};
+use inferscope_common::{
+    counters,
+    probe_stats::{FileStats, MAX_FILES},
+    record::MAX_RECORD,
+    verdict::Verdict,
+};
 
 use crate::{
     flow::Flow,
@@ -32,6 +37,10 @@ pub static PAUSED: Array<u32> = Array::with_max_entries(1, 0);
 /// [`counters::Counter`] slots.
 #[map]
 pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(counters::COUNT, 0);
+
+/// What the probes of each file have seen, by the slot that the attach cookie names.
+#[map]
+pub static PROBE_STATS: PerCpuArray<FileStats> = PerCpuArray::with_max_entries(MAX_FILES, 0);
 
 /// A record under construction. User probes run preemptible, so a program can find the processor's buffer taken
 /// by a preempted one; four of them cover every depth of preemption that was seen, and the fifth is counted.

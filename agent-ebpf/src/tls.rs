@@ -12,6 +12,7 @@ use aya_ebpf::{
 };
 use inferscope_common::{
     counters::Counter,
+    probe_stats::FileStats,
     record::{Data, Kind, TlsBind, TlsClose},
     tls_cookie,
 };
@@ -19,7 +20,7 @@ use inferscope_common::{
 use crate::{
     count,
     emit::{self, Job, Source},
-    flow::Flow,
+    flow::{Flow, REJECTED, TLS, UNKNOWN},
     log::log,
     maps::{SOCKS, TLS_CALLS, TLS_STREAMS},
     sock::TcpSock,
@@ -109,13 +110,14 @@ pub fn tls_entry(ctx: ProbeContext) -> u32 {
     }
     let cookie = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
     let arguments = Arguments::of(&ctx);
-    let count_at = match tls_cookie::count_argument(cookie) {
+    let count_at = match tls_cookie::count(cookie) {
         tls_cookie::COUNT_FOURTH => arguments.fourth,
         tls_cookie::COUNT_FIFTH => arguments.fifth,
         _ => 0,
     };
     // SSL_read and SSL_write take an int, whose upper half is undefined in the register.
-    let size = if count_at == 0 { arguments.third & 0xffff_ffff } else { arguments.third };
+    let is_int = tls_cookie::count(cookie) == tls_cookie::COUNT_RETURNED;
+    let size = if is_int { arguments.third & 0xffff_ffff } else { arguments.third };
     let call =
         TlsCall { object: arguments.first, buffer: arguments.second, size, count_at, socket: 0, socket_generation: 0 };
     if TLS_CALLS.insert(call_key(current, tls_cookie::direction(cookie)), call, 0).is_err() {
@@ -139,9 +141,10 @@ pub fn tls_return(ctx: RetProbeContext) -> u32 {
     };
     let call = unsafe { *call };
     let _ = TLS_CALLS.remove(key);
-    // The functions return a 32-bit int; the upper half of the register is undefined.
     let ret: u64 = ctx.ret();
-    let ret = ret as u32 as i32;
+    let is_long = tls_cookie::count(cookie) == tls_cookie::COUNT_RETURNED_LONG;
+    // The others return a 32-bit int; the upper half of the register is undefined.
+    let ret = if is_long { ret as i64 } else { i64::from(ret as u32 as i32) };
     if ret <= 0 {
         return 0;
     }
@@ -155,20 +158,38 @@ pub fn tls_return(ctx: RetProbeContext) -> u32 {
     };
     // A count that exceeds the buffer is none: whatever exports these names need not be OpenSSL.
     if n > 0 && n <= call.size {
-        transfer(current, &call, direction, tls_cookie::library(cookie), n);
+        transfer(current, &call, cookie, n);
+    } else if n > call.size {
+        count::add_to_file(tls_cookie::file(cookie), &FileStats { overruns: 1, ..NOTHING });
     }
     0
 }
 
+/// `FileStats::default`, as a constant: nothing is called to make one.
+const NOTHING: FileStats = FileStats { calls: 0, bytes: 0, overruns: 0, recognised: 0, unrecognised: 0 };
+
 #[inline(always)]
-fn transfer(current: Current, call: &TlsCall, direction: u8, library: u8, n: u64) {
+fn transfer(current: Current, call: &TlsCall, cookie: u64, n: u64) {
+    let direction = tls_cookie::direction(cookie);
     let key = TlsKey { object: call.object, tgid: current.tgid, pad: 0 };
     let Some(stream) = stream_of(key) else {
         count::add(Counter::TlsTableFull, 1);
         return;
     };
     let stream = unsafe { &mut *stream };
+    let before = stream.flow.state;
     let copy = stream.flow.admit(call.object, stream.generation, direction, call.buffer, n);
+    let after = stream.flow.state;
+    let decided = before == UNKNOWN && after != UNKNOWN;
+    let refused = after == REJECTED || after == TLS;
+    let seen = FileStats {
+        calls: 1,
+        bytes: n,
+        overruns: 0,
+        recognised: u64::from(decided && !refused),
+        unrecognised: u64::from(decided && refused),
+    };
+    count::add_to_file(tls_cookie::file(cookie), &seen);
     let position = stream.flow.advance(direction, n, None, false, copy);
     if !copy {
         count::add(Counter::BytesSkipped, n);
@@ -188,7 +209,7 @@ fn transfer(current: Current, call: &TlsCall, direction: u8, library: u8, n: u64
         total: n as u32,
         turn: stream.flow.turn,
         direction,
-        library,
+        library: tls_cookie::library(cookie),
     });
 }
 

@@ -24,13 +24,53 @@ pub enum Direction {
     Write,
 }
 
-/// Where plaintext was read.
+/// Where plaintext was read (`inferscope.capture.source`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Source {
     /// Socket system calls.
     Syscall,
-    /// OpenSSL's functions.
+    /// OpenSSL's `SSL_read` and `SSL_write` families, and what has its shape (LibreSSL).
     OpenSsl,
+    /// BoringSSL's `SSL_read` and `SSL_write`.
+    BoringSsl,
+    /// GnuTLS' `gnutls_record_*` functions.
+    GnuTls,
+    /// Go's `crypto/tls`.
+    Go,
+    /// rustls, at the AEAD functions below it.
+    Rustls,
+}
+
+impl Source {
+    /// The contract's spelling.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Syscall => "syscall",
+            Self::OpenSsl => "openssl",
+            Self::BoringSsl => "boringssl",
+            Self::GnuTls => "gnutls",
+            Self::Go => "go",
+            Self::Rustls => "rustls",
+        }
+    }
+
+    /// Whether the bytes are the inside of TLS.
+    pub fn is_tls(self) -> bool {
+        self != Self::Syscall
+    }
+
+    /// The kernel side's `SOURCE_*` value.
+    fn of_abi(value: u8) -> Result<Self, RecordError> {
+        Ok(match value {
+            abi::SOURCE_SYSCALL => Self::Syscall,
+            abi::SOURCE_OPENSSL => Self::OpenSsl,
+            abi::SOURCE_BORINGSSL => Self::BoringSsl,
+            abi::SOURCE_GNUTLS => Self::GnuTls,
+            abi::SOURCE_GO => Self::Go,
+            abi::SOURCE_RUSTLS => Self::Rustls,
+            _ => return Err(RecordError::BadMember("source")),
+        })
+    }
 }
 
 /// A kernel object's identity: its address, and what tells it from later users of the same address.
@@ -242,11 +282,7 @@ fn data<'a>(r: &mut Reader<'a>) -> Result<Data<'a>, RecordError> {
         abi::WRITE => Direction::Write,
         _ => return Err(RecordError::BadMember("direction")),
     };
-    let source = match source {
-        abi::SOURCE_SYSCALL => Source::Syscall,
-        abi::SOURCE_OPENSSL => Source::OpenSsl,
-        _ => return Err(RecordError::BadMember("source")),
-    };
+    let source = Source::of_abi(source)?;
     let payload = r.rest();
     if payload.len() != captured {
         return Err(RecordError::BadMember("captured"));

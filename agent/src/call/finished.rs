@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 
-use crate::{call::gaps::GapSketch, host::ProcessIdentity, llm::Facts, time::Mono};
+use crate::{call::gaps::GapSketch, host::ProcessIdentity, llm::Facts, record::Source, time::Mono};
 
 /// Trace and span ids of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,25 +79,6 @@ impl Capture {
             Self::Truncated => "truncated",
             Self::Gap => "gap",
             Self::PartialStart => "partial_start",
-        }
-    }
-}
-
-/// Where the plaintext was read (`inferscope.capture.source`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum CaptureSource {
-    /// Socket system calls.
-    Syscall,
-    /// OpenSSL's `SSL_read` and `SSL_write` families.
-    OpenSsl,
-}
-
-impl CaptureSource {
-    /// The contract's spelling.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Syscall => "syscall",
-            Self::OpenSsl => "openssl",
         }
     }
 }
@@ -183,7 +164,7 @@ pub struct FinishedCall {
     /// Whether the bytes were inside TLS.
     pub tls: bool,
     /// Where the plaintext was read.
-    pub source: CaptureSource,
+    pub source: Source,
     /// Times.
     pub timing: Timing,
     /// Events that carried content, reasoning or a tool call.

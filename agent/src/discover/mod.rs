@@ -1,17 +1,22 @@
 //! Which files to probe: every file that a process maps executable and that has the functions of a TLS library.
 //!
-//! Owns the thread that watches executable mappings, scans `/proc` once, and attaches. A file is judged by its
-//! symbols, never by its name, and opened through the process that maps it, so that containers, deleted and
-//! upgraded libraries work. A probe belongs to the inode: later processes are covered without any work. Knows
-//! nothing of what the probes deliver.
+//! Owns the thread that watches executable mappings, scans `/proc` once, attaches, and detaches what nobody uses any
+//! more. A file is judged by what is in it, never by its name, and opened through the process that maps it, so that
+//! containers, deleted and upgraded libraries work. A probe belongs to the inode: later processes are covered without
+//! any work. Knows nothing of what the probes deliver, but for whether it looks like what it should be.
 //!
-//! To add a TLS library: its functions in [`elf`], with the cookie that tells the programs about each.
+//! To add a TLS library: see [`finders`].
 
-mod elf;
+mod detach;
+mod finders;
+mod image;
+mod library;
 mod mapped;
+mod openssl;
+mod registry;
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     os::fd::AsRawFd as _,
     path::PathBuf,
     sync::{
@@ -22,19 +27,26 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::kernel::{LoadError, Mapping, MappingEvent, MappingEvents, Prober, Settings, Waker};
+use inferscope_common::probe_stats::MAX_FILES;
+
+use self::{
+    detach::Detacher,
+    library::{Evidence, Library},
+    registry::{Identity, Registry},
+};
+use crate::kernel::{Links, LoadError, Mapping, MappingEvent, MappingEvents, Prober, Settings, Waker};
 
 /// Files that are remembered as looked at. Beyond it the memory starts over, which costs looking again.
 const MAX_SEEN: usize = 65_536;
-
-/// Files with probes at most. Each takes a dozen descriptors, and its inode cannot go while it is probed.
-const MAX_PROBED: usize = 64;
 
 /// Without the stream of mappings `/proc` is scanned this often instead.
 const RESCAN: Duration = Duration::from_secs(2);
 
 /// With it, this is only how long a missed wake-up could last.
 const WAIT: Duration = Duration::from_secs(5);
+
+/// How often it is looked for probes that nobody uses any more, or that have proved wrong.
+const SWEEP: Duration = Duration::from_secs(10);
 
 /// Where distributions keep libraries. Libraries found here are probed before anybody maps them, so that the
 /// first call of a short-lived program is not missed; correctness does not rest on it.
@@ -61,8 +73,14 @@ impl Discovery {
                 None
             }
         };
-        let mut searcher =
-            Searcher { prober, settings: settings.clone(), seen: HashSet::new(), probed: HashSet::new() };
+        let mut searcher = Searcher {
+            prober,
+            settings: settings.clone(),
+            seen: HashMap::new(),
+            registry: Registry::new(),
+            detacher: Detacher::start()?,
+            refused: HashSet::new(),
+        };
         // Processes that run already and have a wanted name become targets now; later ones do at their exec.
         searcher.add_running_targets();
         if settings.pids.is_empty() {
@@ -92,15 +110,20 @@ impl Drop for Discovery {
 struct Searcher {
     prober: Prober,
     settings: Settings,
-    /// Device, inode and path, as the mapping said, of every file that was looked at. The path too, because an inode
-    /// number is used again.
-    seen: HashSet<((u32, u32), u64, String)>,
-    /// Device and inode, as the file itself says, of every file with probes.
-    probed: HashSet<(u64, u64)>,
+    /// Every mapped file that was looked at, with its identity if it has probes.
+    seen: HashMap<MappedFile, Option<Identity>>,
+    registry: Registry,
+    detacher: Detacher,
+    /// Files whose functions were guessed wrong: not to be tried again. At most as many as were probed.
+    refused: HashSet<Identity>,
 }
+
+/// Device, inode and path, as the mapping says. The path too, because an inode number is used again.
+type MappedFile = ((u32, u32), u64, String);
 
 impl Searcher {
     fn watch(mut self, mut mappings: Option<MappingEvents>, stop: &AtomicBool, waker: &Waker) {
+        let mut next_sweep = Instant::now() + SWEEP;
         while !stop.load(Ordering::Relaxed) {
             let mut rescan = false;
             match &mut mappings {
@@ -118,6 +141,10 @@ impl Searcher {
             }
             if rescan {
                 self.scan(stop);
+            }
+            if Instant::now() >= next_sweep {
+                next_sweep = Instant::now() + SWEEP;
+                self.sweep(stop);
             }
         }
     }
@@ -172,7 +199,9 @@ impl Searcher {
                 let name = entry.file_name();
                 if name.to_string_lossy().starts_with("libssl.so") && !stop.load(Ordering::Relaxed) {
                     match std::fs::File::open(entry.path()) {
-                        Ok(file) => self.probe(&file, &entry.path().display().to_string()),
+                        Ok(file) => {
+                            self.probe(&file, &entry.path().display().to_string(), true);
+                        }
                         Err(error) => tracing::debug!(path = %entry.path().display(), %error, "library not readable"),
                     }
                 }
@@ -185,55 +214,118 @@ impl Searcher {
         if mapping.inode == 0 || !self.is_wanted(mapping.pid) {
             return;
         }
-        if self.seen.len() >= MAX_SEEN {
-            self.seen.clear();
-        }
         let key = (mapping.device, mapping.inode, mapping.path.clone());
-        if !self.seen.insert(key.clone()) {
+        let known = match self.seen.get(&key) {
+            Some(known) => *known,
+            None => match mapped::open(mapping) {
+                Ok(file) => {
+                    if self.seen.len() >= MAX_SEEN {
+                        self.seen.clear();
+                    }
+                    let probed = self.probe(&file, &mapping.path, false);
+                    self.seen.insert(key, probed);
+                    probed
+                }
+                Err(error) => {
+                    // The process may be gone already. If another one maps the file, it must be looked at then.
+                    tracing::debug!(pid = mapping.pid, path = mapping.path, %error, "mapped file not readable");
+                    None
+                }
+            },
+        };
+        if let Some(identity) = known {
+            self.registry.used_by(identity, mapping.pid);
+        }
+    }
+
+    /// Sets probes in a file, if it has functions to probe; gives its identity if it has probes now.
+    fn probe(&mut self, file: &std::fs::File, name: &str, pinned: bool) -> Option<Identity> {
+        let identity = mapped::identity(file).ok()?;
+        if self.registry.contains(identity) {
+            return Some(identity);
+        }
+        if !self.prober.can_probe_tls() || self.refused.contains(&identity) {
+            return None;
+        }
+        let began = Instant::now();
+        let mut libraries = match finders::libraries(file) {
+            Ok(libraries) => libraries,
+            Err(error) => {
+                tracing::debug!(path = name, %error, "not an ELF file that can be read");
+                return None;
+            }
+        };
+        if libraries.is_empty() {
+            return None;
+        }
+        self.free_slots();
+        let Some(slot) = self.registry.reserve() else {
+            tracing::warn!(path = name, "TLS library not probed: {MAX_FILES} files are already");
+            return None;
+        };
+        self.prober.clear_stats(slot);
+        libraries.iter_mut().for_each(|library| library.assign(slot));
+        let (links, wanted) = self.attach(file, name, &libraries);
+        tracing::info!(path = name, attached = links.len(), of = wanted, took = ?began.elapsed(), "TLS library probed");
+        if links.is_empty() {
+            self.registry.release(slot);
+            return None;
+        }
+        let by_shape = libraries.iter().any(|library| library.evidence == Evidence::Shape);
+        let evidence = if by_shape { Evidence::Shape } else { Evidence::Symbols };
+        let sources = libraries.iter().map(|library| library.source).collect();
+        self.registry.insert(identity, name.to_owned(), sources, evidence, slot, links, pinned);
+        Some(identity)
+    }
+
+    fn attach(&mut self, file: &std::fs::File, name: &str, libraries: &[Library]) -> (Links, usize) {
+        // The kernel follows the link to the inode, whatever the path means in this mount namespace.
+        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        let probes: Vec<_> = libraries.iter().flat_map(|library| library.probes.iter().cloned()).collect();
+        let links = self.prober.attach(&path, &probes, |error| {
+            tracing::warn!(path = name, error = %Chain(error), "probe not attached");
+        });
+        (links, probes.len())
+    }
+
+    /// Takes the probes off files that nobody maps any more, and off those that were guessed wrong.
+    fn sweep(&mut self, stop: &AtomicBool) {
+        self.free_slots();
+        let refuted = self.registry.refuted(|slot| self.prober.stats(slot));
+        for (identity, why) in refuted {
+            self.refused.insert(identity);
+            if let Some(path) = self.detach(identity) {
+                tracing::warn!(
+                    path,
+                    ?why,
+                    "what looked like TLS functions is something else; this file is not captured"
+                );
+            }
+        }
+        let exists = |pid: u32| std::path::Path::new("/proc").join(pid.to_string()).exists();
+        if self.registry.unused(Instant::now(), exists).is_empty() {
             return;
         }
-        match mapped::open(mapping) {
-            Ok(file) => self.probe(&file, &mapping.path),
-            Err(error) => {
-                // The process may be gone already. If another one maps the file, it must be looked at then.
-                self.seen.remove(&key);
-                tracing::debug!(pid = mapping.pid, path = mapping.path, %error, "mapped file not readable");
+        // Children that inherited the mapping have never shown up: they do now.
+        self.scan(stop);
+        for identity in self.registry.unused(Instant::now(), exists) {
+            if let Some(path) = self.detach(identity) {
+                tracing::info!(path, "nobody maps this TLS library any more; its probes are detached");
             }
         }
     }
 
-    fn probe(&mut self, file: &std::fs::File, name: &str) {
-        let Ok(identity) = mapped::identity(file) else { return };
-        if !self.prober.can_probe_tls() || self.probed.contains(&identity) {
-            return;
+    fn detach(&mut self, identity: Identity) -> Option<String> {
+        let probed = self.registry.remove(identity)?;
+        self.seen.retain(|_, known| *known != Some(identity));
+        self.detacher.detach(probed.slot, probed.links);
+        Some(probed.path)
+    }
+
+    fn free_slots(&mut self) {
+        for slot in self.detacher.finished() {
+            self.registry.release(slot);
         }
-        let began = Instant::now();
-        let functions = match elf::tls_functions(file) {
-            Ok(functions) if functions.is_empty() => return,
-            Ok(functions) => functions,
-            Err(error) => {
-                tracing::debug!(path = name, %error, "not an ELF file that can be read");
-                return;
-            }
-        };
-        if self.probed.len() >= MAX_PROBED {
-            tracing::warn!(path = name, "TLS library not probed: {MAX_PROBED} are already");
-            return;
-        }
-        // The kernel follows the link to the inode, whatever the path means in this mount namespace.
-        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-        let mut attached = 0;
-        for function in &functions {
-            match self.prober.attach(&path, function) {
-                Ok(()) => attached += 1,
-                // One function less is not no function.
-                Err(error) => tracing::warn!(path = name, error = %Chain(&error), "probe not attached"),
-            }
-        }
-        if attached > 0 {
-            self.probed.insert(identity);
-        }
-        tracing::info!(path = name, attached, of = functions.len(), took = ?began.elapsed(), "TLS library probed");
     }
 }
 

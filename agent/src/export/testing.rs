@@ -4,12 +4,10 @@ use std::time::Duration;
 
 use super::span::Span;
 use crate::{
-    call::{
-        Capture, CaptureSource, Completion, FinishedCall, HttpFacts, Note, NoteKind, Side, SpanIds, Timing,
-        gaps::GapSketch,
-    },
+    call::{Capture, Completion, FinishedCall, HttpFacts, Note, NoteKind, Side, SpanIds, Timing, gaps::GapSketch},
     host::ProcessIdentity,
     llm::{Facts, RequestFacts, ResponseFacts, Usage},
+    record::Source,
     time::{Mono, WallAnchor},
 };
 
@@ -38,7 +36,7 @@ pub(crate) fn chat() -> FinishedCall {
         local: Some("10.0.0.5:50000".parse().unwrap()),
         peer: Some("[::ffff:104.18.7.1]:443".parse().unwrap()),
         tls: true,
-        source: CaptureSource::OpenSsl,
+        source: Source::OpenSsl,
         timing: Timing {
             start: Mono(0),
             request_end: Some(Mono(MS)),

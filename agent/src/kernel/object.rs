@@ -11,7 +11,7 @@ use super::{
     counters::KernelCounters,
     error::{LoadError, VMLINUX_BTF},
     offsets, privilege,
-    prober::Prober,
+    prober::{Prober, Program},
     programs::{PROCESS_TRACEPOINTS, Plain, SOCKET_TRACEPOINTS, program},
     rings::Rings,
     settings::Settings,
@@ -84,7 +84,7 @@ pub fn load(settings: &Settings) -> Result<Loaded, LoadError> {
         });
     }
     load_tracepoints(&mut ebpf, &aya_btf)?;
-    for name in ["tls_entry", "tls_return", "tls_free"] {
+    for name in Program::ALL.map(Program::name) {
         let program: &mut UProbe = program(&mut ebpf, name)?;
         program.load().map_err(|error| refused(name, &error))?;
     }

@@ -7,34 +7,64 @@ use aya::{
     maps::{HashMap, MapData},
     programs::{
         BtfTracePoint, ProgramError, UProbe,
-        uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope},
+        uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
     },
 };
+use inferscope_common::probe_stats::FileStats;
 use thiserror::Error;
 
 use super::{
     error::LoadError,
     privilege,
+    probe_stats::ProbeStats,
     programs::{PROCESS_TRACEPOINTS, SOCKET_TRACEPOINTS, program},
     settings::Settings,
 };
 
-/// Attaches probes and owns their links: dropping it detaches them all.
+/// Attaches probes. Owns the links of what is attached once; those of a file's probes are handed out.
 pub struct Prober {
     ebpf: Ebpf,
     tls: bool,
     targets: Option<HashMap<MapData, u32, u32>>,
+    stats: ProbeStats,
 }
 
-/// A function to probe in a file.
+/// A program that is attached to instructions of files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Program {
+    /// Entry of a read or write function.
+    TlsEntry,
+    /// Its return.
+    TlsReturn,
+    /// Entry of the function that frees a connection object.
+    TlsFree,
+}
+
+impl Program {
+    /// All of them.
+    pub(super) const ALL: [Self; 3] = [Self::TlsEntry, Self::TlsReturn, Self::TlsFree];
+
+    /// Its name in the object.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::TlsEntry => "tls_entry",
+            Self::TlsReturn => "tls_return",
+            Self::TlsFree => "tls_free",
+        }
+    }
+}
+
+/// A probe to set in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProbeFunction {
-    /// Symbol, for messages.
-    pub name: &'static str,
-    /// Place of its first instruction in the file.
+pub struct Probe {
+    /// Name of the function, for messages.
+    pub function: &'static str,
+    /// What runs there.
+    pub program: Program,
+    /// Place of the instruction in the file.
     pub file_offset: u64,
-    /// What the programs are told about it; `None` for the function that frees a connection.
-    pub cookie: Option<u64>,
+    /// What the program is told (`inferscope_common::tls_cookie`).
+    pub cookie: u64,
 }
 
 /// Why a probe was not attached.
@@ -45,6 +75,22 @@ pub struct ProbeError {
     offset: u64,
     #[source]
     source: ProgramError,
+}
+
+/// Attached probes. Dropping them detaches, which takes the kernel about a tenth of a second each.
+#[derive(Debug, Default)]
+pub struct Links(Vec<UProbeLink>);
+
+impl Links {
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 impl Prober {
@@ -65,7 +111,8 @@ impl Prober {
         } else {
             None
         };
-        Ok(Self { ebpf, tls: !privilege::return_probes_are_dangerous(), targets })
+        let stats = ProbeStats::take(&mut ebpf)?;
+        Ok(Self { ebpf, tls: !privilege::return_probes_are_dangerous(), targets, stats })
     }
 
     /// Attaches the programs that follow processes, so that the list of targets is kept from here on.
@@ -91,23 +138,39 @@ impl Prober {
         self.tls
     }
 
-    /// Attaches a function's probes in the file at `path`, for every process that maps it.
+    /// Attaches probes in the file at `path`, for every process that maps it. What could not be attached is told to
+    /// `failed`: one function less is not no function.
     ///
     /// The kernel resolves the path when it is called and keeps the inode; it may be a `/proc/self/fd` link.
-    pub fn attach(&mut self, path: &Path, function: &ProbeFunction) -> Result<(), ProbeError> {
-        let programs: &[&'static str] =
-            if function.cookie.is_some() { &["tls_return", "tls_entry"] } else { &["tls_free"] };
-        // The return probe first: an entry without it would be remembered for nothing.
-        for name in programs {
-            let location = UProbeAttachLocation::AbsoluteOffset(function.file_offset);
-            let point = UProbeAttachPoint { location, cookie: function.cookie };
-            let attached = match program::<UProbe>(&mut self.ebpf, name) {
-                Ok(program) => program.attach(point, path, UProbeScope::AllProcesses),
+    pub fn attach(&mut self, path: &Path, probes: &[Probe], mut failed: impl FnMut(&ProbeError)) -> Links {
+        let mut links = Links::default();
+        for probe in probes {
+            let location = UProbeAttachLocation::AbsoluteOffset(probe.file_offset);
+            let point = UProbeAttachPoint { location, cookie: Some(probe.cookie) };
+            let attached = match program::<UProbe>(&mut self.ebpf, probe.program.name()) {
+                Ok(program) => {
+                    program.attach(point, path, UProbeScope::AllProcesses).and_then(|id| program.take_link(id))
+                }
                 Err(_) => Err(ProgramError::NotLoaded),
             };
-            attached.map_err(|source| ProbeError { function: function.name, offset: function.file_offset, source })?;
+            match attached {
+                Ok(link) => links.0.push(link),
+                Err(source) => {
+                    failed(&ProbeError { function: probe.function, offset: probe.file_offset, source });
+                }
+            }
         }
-        Ok(())
+        links
+    }
+
+    /// What the probes of the file in a slot have seen.
+    pub fn stats(&self, slot: u32) -> FileStats {
+        self.stats.read(slot)
+    }
+
+    /// Starts a slot's statistics over, for its next file.
+    pub fn clear_stats(&mut self, slot: u32) {
+        self.stats.clear(slot);
     }
 
     /// Adds a running process to the targets. Without a list of targets every process is one.

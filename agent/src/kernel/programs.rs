@@ -3,6 +3,7 @@
 use aya::{Ebpf, programs::ProgramError};
 use inferscope_common::{
     config::{Config, Offsets},
+    probe_stats::FileStats,
     verdict::Verdict,
 };
 
@@ -34,3 +35,5 @@ unsafe impl aya::Pod for Plain<Config> {}
 unsafe impl aya::Pod for Plain<Offsets> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Plain<Verdict> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<FileStats> {}

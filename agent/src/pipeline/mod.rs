@@ -12,13 +12,13 @@ use inferscope_common::verdict::Verdict;
 
 use crate::{
     call::{
-        CaptureSource, FinishedCall, Side, SpanIds,
+        FinishedCall, Side, SpanIds,
         connection::{Connection, ConnectionOptions, Step},
         exchange::{ClosedBy, Ended, Exchange},
         ids::{self, Epoch},
         link::{Links, Tuple},
     },
-    record::{Data, Origin, Record, SocketState, Source},
+    record::{Data, Origin, Record, SocketState},
     selfstat::PipelineStats,
     stream::StreamKey,
     time::Mono,
@@ -148,9 +148,10 @@ impl Pipeline {
 
     fn on_data(&mut self, origin: &Origin, data: &Data<'_>, out: &mut dyn FnMut(Output)) {
         self.stats.received += data.payload.len() as u64;
-        let key = match data.source {
-            Source::Syscall => StreamKey::Socket(data.stream),
-            Source::OpenSsl => StreamKey::Tls { tgid: origin.tgid, object: data.stream },
+        let key = if data.source.is_tls() {
+            StreamKey::Tls { tgid: origin.tgid, object: data.stream }
+        } else {
+            StreamKey::Socket(data.stream)
         };
         if let Some(earlier) = self.tables.replaced_by(key) {
             self.close(earlier, ClosedBy::Unknown, out);
@@ -274,10 +275,7 @@ impl Pipeline {
             local: addresses.map(|socket| socket.local),
             peer: addresses.map(|socket| socket.peer),
             tls: matches!(key, StreamKey::Tls { .. }),
-            source: match entry.source {
-                Source::Syscall => CaptureSource::Syscall,
-                Source::OpenSsl => CaptureSource::OpenSsl,
-            },
+            source: entry.source,
             timing,
             chunk_count: outcome.chunk_count,
             gaps: outcome.gaps,

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     call::{Capture, Completion},
     host::ProcessIdentity,
-    record::{Direction, ObjectId, Socket},
+    record::{Direction, ObjectId, Socket, Source},
 };
 
 const SERVER: &str = "127.0.0.1:8000";
@@ -240,7 +240,7 @@ fn a_tls_stream_ends_with_its_object_and_knows_its_socket() {
     bench.take(Record::TlsClose { origin, tls: end.stream });
     let call = bench.one_call();
     assert_eq!((call.completion, call.tls), (Some(Completion::ClientClosed), true));
-    assert_eq!((call.source, call.peer), (CaptureSource::OpenSsl, Some(SERVER.parse().unwrap())));
+    assert_eq!((call.source, call.peer), (Source::OpenSsl, Some(SERVER.parse().unwrap())));
     assert_eq!(bench.pipeline.connection_count(), 0);
 }
 

@@ -1,0 +1,147 @@
+//! An ELF file as the finders of TLS functions look at it.
+//!
+//! Owns reading: the headers, the symbol tables, code bytes by virtual address, and the way from a virtual address to
+//! the place in the file where a probe is set. Bounds what it reads, because the file's author chose every length in
+//! it. Knows nothing of TLS.
+
+use std::fs::File;
+
+use object::{
+    Endianness,
+    elf::{
+        EM_X86_64, ET_DYN, ET_EXEC, FileHeader64, PF_X, PT_LOAD, ProgramHeader64, SHN_UNDEF, SHT_DYNSYM, SHT_GNU_HASH,
+        SHT_STRTAB, SHT_SYMTAB, STT_FUNC, SectionHeader64, gnu_hash,
+    },
+    read::{
+        ReadCache, ReadRef as _,
+        elf::{
+            FileHeader as _, ProgramHeader as _, SectionHeader as _, SectionTable, Sym as _, SymbolTable, VersionTable,
+        },
+    },
+};
+
+/// Longest section that is read whole. The largest string table that was seen, of a browser with its symbols, has 90 MB.
+const MAX_SECTION: u64 = 256 << 20;
+
+/// Longest piece of code that is read at once; the longest TLS function that was seen has 4 KB.
+const MAX_CODE: u64 = 64 << 10;
+
+/// What a file is read through: positioned reads, kept. Not a mapping, because a file that shrinks while it is mapped
+/// kills its reader.
+pub type Cache<'f> = ReadCache<&'f File>;
+
+type Header = FileHeader64<Endianness>;
+
+/// A parsed file.
+pub struct Image<'d, 'f> {
+    data: &'d Cache<'f>,
+    endian: Endianness,
+    sections: SectionTable<'d, Header, &'d Cache<'f>>,
+    segments: &'d [ProgramHeader64<Endianness>],
+    dynamic: SymbolTable<'d, Header, &'d Cache<'f>>,
+}
+
+/// Where a section is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Section {
+    /// Virtual address; 0 if it is not loaded.
+    pub address: u64,
+    /// Place in the file.
+    pub file_offset: u64,
+    /// Length in the file.
+    pub len: u64,
+}
+
+impl<'d, 'f> Image<'d, 'f> {
+    /// Reads the headers; `None` for a file that holds no code of this machine, or claims sections that nobody has.
+    pub fn parse(data: &'d Cache<'f>) -> Result<Option<Self>, object::Error> {
+        let header = Header::parse(data)?;
+        let endian = header.endian()?;
+        if header.e_machine(endian) != EM_X86_64 || !matches!(header.e_type(endian), ET_DYN | ET_EXEC) {
+            return Ok(None);
+        }
+        let sections = header.sections(endian, data)?;
+        let segments = header.program_headers(endian, data)?;
+        // What is read whole, and whose length the file's author chose: a sparse file can claim any.
+        let read_whole = [SHT_DYNSYM, SHT_SYMTAB, SHT_STRTAB, SHT_GNU_HASH];
+        let too_large = |section: &SectionHeader64<Endianness>| {
+            read_whole.contains(&section.sh_type(endian)) && section.sh_size(endian) > MAX_SECTION
+        };
+        if sections.iter().any(too_large) {
+            return Ok(None);
+        }
+        let dynamic = sections.symbols(endian, data, SHT_DYNSYM)?;
+        Ok(Some(Self { data, endian, sections, segments, dynamic }))
+    }
+
+    /// Virtual address of an exported function. Looked up in the file's own hash table: a short-lived program must
+    /// have its probes before it makes its first call, and a browser or Node exports tens of thousands of symbols.
+    pub fn exported(&self, name: &str) -> Result<Option<u64>, object::Error> {
+        let Self { data, endian, sections, dynamic, .. } = self;
+        let name = name.as_bytes();
+        let symbol = match sections.gnu_hash(*endian, *data)? {
+            Some((table, _)) => table
+                .find(*endian, name, gnu_hash(name), None, dynamic, &VersionTable::default())
+                .map(|(_, symbol)| symbol),
+            // Old linkers, and some that are not GNU's, write no such table.
+            None => dynamic.iter().find(|symbol| symbol.name(*endian, dynamic.strings()) == Ok(name)),
+        };
+        Ok(symbol
+            .filter(|symbol| symbol.st_type() == STT_FUNC && symbol.st_shndx(*endian) != SHN_UNDEF)
+            .map(|symbol| symbol.st_value(*endian)))
+    }
+
+    /// Virtual addresses of functions in the full symbol table, local ones included, in one pass over it; all `None`
+    /// for a stripped file.
+    pub fn local<const N: usize>(&self, names: [&str; N]) -> Result<[Option<u64>; N], object::Error> {
+        let mut found = [None; N];
+        let symbols = self.sections.symbols(self.endian, self.data, SHT_SYMTAB)?;
+        for symbol in symbols.iter() {
+            if symbol.st_type() != STT_FUNC || symbol.st_shndx(self.endian) == SHN_UNDEF {
+                continue;
+            }
+            let Ok(name) = symbol.name(self.endian, symbols.strings()) else { continue };
+            for (wanted, slot) in names.iter().zip(&mut found) {
+                if name == wanted.as_bytes() {
+                    *slot = Some(symbol.st_value(self.endian));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Where in the file the instruction at a virtual address is: probes are set by file offset.
+    pub fn file_offset(&self, address: u64) -> Option<u64> {
+        self.segments.iter().find_map(|segment| {
+            if segment.p_type(self.endian) != PT_LOAD || !segment.p_flags(self.endian).contains(PF_X) {
+                return None;
+            }
+            let within = address.checked_sub(segment.p_vaddr(self.endian))?;
+            (within < segment.p_filesz(self.endian)).then(|| segment.p_offset(self.endian).checked_add(within))?
+        })
+    }
+
+    /// The code at a virtual address, `len` bytes or as many as its segment has.
+    pub fn code(&self, address: u64, len: u64) -> Option<&'d [u8]> {
+        let segment = self.segments.iter().find(|segment| {
+            segment.p_type(self.endian) == PT_LOAD
+                && segment.p_flags(self.endian).contains(PF_X)
+                && address
+                    .checked_sub(segment.p_vaddr(self.endian))
+                    .is_some_and(|within| within < segment.p_filesz(self.endian))
+        })?;
+        let within = address - segment.p_vaddr(self.endian);
+        let len = len.min(MAX_CODE).min(segment.p_filesz(self.endian) - within);
+        self.data.read_bytes_at(segment.p_offset(self.endian).checked_add(within)?, len).ok()
+    }
+
+    /// A section by name.
+    pub fn section(&self, name: &str) -> Option<Section> {
+        let (_, section) = self.sections.section_by_name(self.endian, name.as_bytes())?;
+        Some(Section {
+            address: section.sh_addr(self.endian),
+            file_offset: section.sh_offset(self.endian),
+            len: section.sh_size(self.endian),
+        })
+    }
+}
