@@ -28,6 +28,10 @@ pub enum Kind {
     Exec = 7,
     /// [`Exit`]: a process ended.
     Exit = 8,
+    /// [`TlsRecords`]: a socket call transferred TLS records.
+    TlsRecords = 9,
+    /// [`TlsPlain`]: a TLS stream that is not copied transferred plaintext.
+    TlsPlain = 10,
 }
 
 /// Data flowed into the process ([`Data::direction`]).
@@ -161,6 +165,52 @@ pub struct TlsBind {
     pub socket_generation: u64,
 }
 
+/// TLS records that one socket call carries at most in [`TlsRecords::lens`].
+pub const MAX_TLS_RECORDS: usize = 8;
+
+/// A socket call transferred TLS records, outside any TLS call of its thread, while the process had a TLS stream whose
+/// socket was not known. What the lengths say about it is for userspace to find out.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct TlsRecords {
+    /// See [`Header`].
+    pub header: Header,
+    /// As in [`Socket`].
+    pub id: u64,
+    /// As in [`Socket`].
+    pub generation: u64,
+    /// Bytes that the call transferred.
+    pub total: u32,
+    /// [`READ`] or [`WRITE`].
+    pub direction: u8,
+    /// Records that begin in the call, from its first byte on, up to [`MAX_TLS_RECORDS`]. None if the call begins
+    /// inside a record.
+    pub count: u8,
+    /// Zero.
+    pub pad: u16,
+    /// Lengths of their fragments as their headers say (RFC 8446 5.1); the last record may end in a later call.
+    pub lens: [u16; MAX_TLS_RECORDS],
+}
+
+/// A TLS stream whose socket is not known transferred plaintext that is not copied. With it the lengths of a thread's
+/// records can be told apart from those of streams that nobody is interested in.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct TlsPlain {
+    /// See [`Header`].
+    pub header: Header,
+    /// The TLS library's connection object.
+    pub id: u64,
+    /// As in [`Data`].
+    pub generation: u64,
+    /// Bytes.
+    pub total: u32,
+    /// [`READ`] or [`WRITE`].
+    pub direction: u8,
+    /// Zero.
+    pub pad: [u8; 3],
+}
+
 /// A TLS stream's object was freed.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -219,6 +269,8 @@ const _: () = {
     assert!(size_of::<SocketState>() == 56);
     assert!(size_of::<TlsBind>() == 64);
     assert!(size_of::<TlsClose>() == 48);
+    assert!(size_of::<TlsRecords>() == 72);
+    assert!(size_of::<TlsPlain>() == 56);
     assert!(size_of::<Fork>() == 48);
     assert!(size_of::<Exec>() == 48);
     assert!(size_of::<Exit>() == 40);

@@ -28,6 +28,7 @@ mod globals;
 mod log;
 mod maps;
 mod process;
+mod records;
 mod sock;
 mod sock_state;
 mod syscall;

@@ -83,6 +83,11 @@ pub static TLS_STREAMS: LruHashMap<TlsKey, TlsStream> = LruHashMap::with_max_ent
 #[map]
 pub static TLS_CALLS: LruHashMap<TlsCallKey, TlsCall> = LruHashMap::with_max_entries(16_384, 0);
 
+/// Processes that have a TLS stream whose socket is not known, and until when their records are told. LRU: an entry is
+/// of use for a second.
+#[map]
+pub static UNBOUND: LruHashMap<u32, u64> = LruHashMap::with_max_entries(4096, 0);
+
 /// Thread groups to trace, when `listed_only` is set.
 #[map]
 pub static TARGETS: HashMap<u32, u32> = HashMap::with_max_entries(32_768, 0);

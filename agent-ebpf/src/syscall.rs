@@ -20,6 +20,7 @@ use crate::{
     emit::{self, Job, Source},
     flow::{Flow, REJECTED, TLS},
     maps::{SOCKS, Sock},
+    records,
     sock::{self, TcpSock},
     task::{Current, is_traced},
     tls,
@@ -149,14 +150,15 @@ fn transfer(current: Current, socket: &TcpSock, call: &Call, n: u64) {
     let position = flow.advance(call.direction, n, end_seq, closing, copy);
     if !copy {
         if flow.state == TLS || flow.state == REJECTED {
-            tls::note_socket(current, call.direction, socket);
+            if !tls::note_socket(current, call.direction, socket) && records::is_asked(current) {
+                announce(current, socket, flow);
+                records::tell(current, socket, call.direction, head, head_len, n);
+            }
         }
         count::add(Counter::BytesSkipped, n);
         return;
     }
-    if flow.announced == 0 && emit::socket(socket.id, socket.generation, current) {
-        flow.announced = 1;
-    }
+    announce(current, socket, flow);
     emit::data(&mut Job {
         source: call.source,
         remaining: n,
@@ -170,6 +172,14 @@ fn transfer(current: Current, socket: &TcpSock, call: &Call, n: u64) {
         direction: call.direction,
         library: SOURCE_SYSCALL,
     });
+}
+
+/// Tells userspace of the socket, once.
+#[inline(always)]
+fn announce(current: Current, socket: &TcpSock, flow: &mut Flow) {
+    if flow.announced == 0 && emit::socket(socket.id, socket.generation, current) {
+        flow.announced = 1;
+    }
 }
 
 /// The socket's entry, new if there is none or if it belongs to an earlier user of the address.

@@ -23,6 +23,7 @@ use crate::{
     flow::{Flow, REJECTED, TLS, UNKNOWN},
     log::log,
     maps::{SOCKS, TLS_CALLS, TLS_STREAMS},
+    records,
     sock::TcpSock,
     task::{Current, is_traced},
 };
@@ -43,6 +44,8 @@ pub struct TlsStream {
     pub generation: u64,
     /// Socket it was last seen to use, 0 if none.
     pub socket: u64,
+    /// How often its process's records were asked for, to find its socket.
+    pub asked: u64,
     pub flow: Flow,
 }
 
@@ -193,7 +196,14 @@ fn transfer(current: Current, call: &TlsCall, cookie: u64, n: u64) {
     let position = stream.flow.advance(direction, n, None, false, copy);
     if !copy {
         count::add(Counter::BytesSkipped, n);
+        if stream.socket == 0 && call.socket == 0 {
+            records::tell_plain(current, call.object, stream.generation, direction, n);
+        }
         return;
+    }
+    if stream.socket == 0 && call.socket == 0 && stream.asked < records::MAX_ASKED {
+        stream.asked += 1;
+        records::ask(current);
     }
     if call.socket != 0 && call.socket != stream.socket && bind(current, call, stream) {
         stream.socket = call.socket;
@@ -218,7 +228,7 @@ fn stream_of(key: TlsKey) -> Option<*mut TlsStream> {
     if let Some(stream) = TLS_STREAMS.get_ptr_mut(key) {
         return Some(stream);
     }
-    let fresh = TlsStream { generation: unsafe { bpf_ktime_get_ns() }, socket: 0, flow: Flow::new() };
+    let fresh = TlsStream { generation: unsafe { bpf_ktime_get_ns() }, socket: 0, asked: 0, flow: Flow::new() };
     if TLS_STREAMS.insert(key, fresh, 0).is_err() {
         return None;
     }
@@ -245,15 +255,15 @@ fn bind(current: Current, call: &TlsCall, stream: &TlsStream) -> bool {
 }
 
 /// A socket call happened. If the thread is inside a TLS call of the same direction, that is the stream's socket:
-/// a handshake inside a read writes, which is why the direction must agree.
+/// a handshake inside a read writes, which is why the direction must agree. False if it is inside none.
 #[inline(always)]
-pub fn note_socket(current: Current, direction: u8, socket: &TcpSock) {
-    if let Some(call) = TLS_CALLS.get_ptr_mut(call_key(current, direction)) {
-        unsafe {
-            (*call).socket = socket.id;
-            (*call).socket_generation = socket.generation;
-        }
+pub fn note_socket(current: Current, direction: u8, socket: &TcpSock) -> bool {
+    let Some(call) = TLS_CALLS.get_ptr_mut(call_key(current, direction)) else { return false };
+    unsafe {
+        (*call).socket = socket.id;
+        (*call).socket_generation = socket.generation;
     }
+    true
 }
 
 /// Entry of the function that frees a connection object.

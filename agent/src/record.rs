@@ -24,6 +24,16 @@ pub enum Direction {
     Write,
 }
 
+impl Direction {
+    fn of_abi(value: u8) -> Result<Self, RecordError> {
+        match value {
+            abi::READ => Ok(Self::Read),
+            abi::WRITE => Ok(Self::Write),
+            _ => Err(RecordError::BadMember("direction")),
+        }
+    }
+}
+
 /// Where plaintext was read (`inferscope.capture.source`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Source {
@@ -74,7 +84,7 @@ impl Source {
 }
 
 /// A kernel object's identity: its address, and what tells it from later users of the same address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectId {
     /// Address.
     pub address: u64,
@@ -112,6 +122,19 @@ pub enum Record<'a> {
         tls: ObjectId,
         /// The socket.
         socket: ObjectId,
+    },
+    /// A socket call transferred TLS records.
+    TlsRecords(Origin, TlsRecords),
+    /// A TLS stream transferred plaintext that is not copied.
+    TlsPlain {
+        /// Common part.
+        origin: Origin,
+        /// The TLS stream.
+        tls: ObjectId,
+        /// Direction.
+        direction: Direction,
+        /// Bytes.
+        total: u32,
     },
     /// A TLS stream is gone.
     TlsClose {
@@ -177,6 +200,26 @@ pub struct Socket {
     pub peer: std::net::SocketAddr,
 }
 
+/// The TLS records of one socket call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TlsRecords {
+    /// The socket.
+    pub socket: ObjectId,
+    /// Direction.
+    pub direction: Direction,
+    /// Bytes of the call.
+    pub total: u32,
+    count: u8,
+    lens: [u16; abi::MAX_TLS_RECORDS],
+}
+
+impl TlsRecords {
+    /// Fragment lengths of the records that begin in the call, as far as they were read.
+    pub fn fragments(&self) -> &[u16] {
+        self.lens.get(..usize::from(self.count)).unwrap_or(&self.lens)
+    }
+}
+
 /// A TCP state change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SocketState {
@@ -229,6 +272,24 @@ pub fn parse(bytes: &[u8]) -> Result<Record<'_>, RecordError> {
             Record::SocketState(origin, SocketState { id, old, new, error: r.u32()? })
         }
         k if k == abi::Kind::TlsBind as u16 => Record::TlsBind { origin, tls: r.object()?, socket: r.object()? },
+        k if k == abi::Kind::TlsRecords as u16 => {
+            let socket = r.object()?;
+            let total = r.u32()?;
+            let [direction, count] = r.array()?;
+            r.u16()?;
+            let mut lens = [0; abi::MAX_TLS_RECORDS];
+            for len in &mut lens {
+                *len = r.u16()?;
+            }
+            let direction = Direction::of_abi(direction)?;
+            Record::TlsRecords(origin, TlsRecords { socket, direction, total, count, lens })
+        }
+        k if k == abi::Kind::TlsPlain as u16 => {
+            let tls = r.object()?;
+            let total = r.u32()?;
+            let [direction] = r.array()?;
+            Record::TlsPlain { origin, tls, direction: Direction::of_abi(direction)?, total }
+        }
         k if k == abi::Kind::TlsClose as u16 => Record::TlsClose { origin, tls: r.object()? },
         k if k == abi::Kind::Fork as u16 => {
             let child = r.u32()?;
@@ -277,11 +338,7 @@ fn data<'a>(r: &mut Reader<'a>) -> Result<Data<'a>, RecordError> {
     let (offset, skipped) = (r.u64()?, r.u64()?);
     let (total, captured, turn) = (r.u32()?, r.u32()? as usize, r.u32()?);
     let [direction, source, _, _] = r.array()?;
-    let direction = match direction {
-        abi::READ => Direction::Read,
-        abi::WRITE => Direction::Write,
-        _ => return Err(RecordError::BadMember("direction")),
-    };
+    let direction = Direction::of_abi(direction)?;
     let source = Source::of_abi(source)?;
     let payload = r.rest();
     if payload.len() != captured {

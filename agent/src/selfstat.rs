@@ -32,6 +32,12 @@ pub struct PipelineStats {
     pub connections_refused: u64,
     /// Addresses, bindings and process identities not kept because their table was full.
     pub names_refused: u64,
+    /// TLS streams whose socket was used inside a TLS call.
+    pub bound_nested: u64,
+    /// TLS streams whose socket was found by the lengths of records.
+    pub bound_by_records: u64,
+    /// Bindings by lengths that proved wrong.
+    pub bindings_withdrawn: u64,
     /// Messages that could not be understood.
     pub malformed: u64,
     /// Calls reported.
@@ -127,6 +133,9 @@ impl Ledger {
             ("bytes_refused", p.refused),
             ("connections_refused", p.connections_refused),
             ("names_refused", p.names_refused),
+            ("bound_nested", p.bound_nested),
+            ("bound_by_records", p.bound_by_records),
+            ("bindings_withdrawn", p.bindings_withdrawn),
             ("malformed", p.malformed),
             ("calls", p.calls),
             ("unrecognised", p.unrecognised),

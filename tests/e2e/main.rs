@@ -7,6 +7,7 @@
 //! To add a scenario: a function in the file of its topic, that returns an error which says what was expected, and a
 //! line in that file's `add`.
 
+mod binding;
 mod clients;
 mod expect;
 mod failures;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
     let mut all = scenario::Scenarios::default();
     clients::add(&mut all);
     servers::add(&mut all);
+    binding::add(&mut all);
     load::add(&mut all);
     privacy::add(&mut all);
     otlp::add(&mut all);

@@ -100,6 +100,12 @@ impl Connection {
         !self.pairing.exchanges.is_empty()
     }
 
+    /// Number and start of the exchange that began last, if it is under way and wanted.
+    pub fn newest(&self) -> Option<(u64, Mono)> {
+        let last = self.pairing.exchanges.back()?;
+        last.is_wanted(self.pairing.options.all_http).then_some((last.number, last.start))
+    }
+
     /// Puts a payload into its direction's order.
     pub fn place<'a>(&mut self, direction: Direction, offset: u64, skipped: u64, payload: &'a [u8]) -> Piece<'a> {
         match direction {

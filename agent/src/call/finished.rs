@@ -83,6 +83,25 @@ impl Capture {
     }
 }
 
+/// How the socket of a TLS stream was found (`inferscope.capture.binding`), surest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Binding {
+    /// A socket call of the same direction happened inside a call of the TLS library, or the library's object named it.
+    Nested,
+    /// The lengths of plaintext and records agree, on one thread and in order.
+    Records,
+}
+
+impl Binding {
+    /// As exported.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Nested => "nested",
+            Self::Records => "records",
+        }
+    }
+}
+
 /// The points in time that were seen. All are kernel stamps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
@@ -163,6 +182,8 @@ pub struct FinishedCall {
     pub peer: Option<SocketAddr>,
     /// Whether the bytes were inside TLS.
     pub tls: bool,
+    /// How the socket was found, for a TLS stream whose socket is known.
+    pub binding: Option<Binding>,
     /// Where the plaintext was read.
     pub source: Source,
     /// Times.

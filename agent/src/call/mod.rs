@@ -12,4 +12,4 @@ pub mod gaps;
 pub mod ids;
 pub mod link;
 
-pub use finished::{Capture, Completion, FinishedCall, HttpFacts, Note, NoteKind, Side, SpanIds, Timing};
+pub use finished::{Binding, Capture, Completion, FinishedCall, HttpFacts, Note, NoteKind, Side, SpanIds, Timing};

@@ -115,6 +115,8 @@ names! {
     INFERSCOPE_CAPTURE = "inferscope.capture";
     /// Where the plaintext was read.
     INFERSCOPE_CAPTURE_SOURCE = "inferscope.capture.source";
+    /// How the socket of a TLS stream was found: `nested` in a call of the library, or by the lengths of `records`.
+    INFERSCOPE_CAPTURE_BINDING = "inferscope.capture.binding";
     /// Whether token counts were reported or estimated.
     INFERSCOPE_USAGE_SOURCE = "inferscope.usage.source";
     /// Names of the tools that the model called.

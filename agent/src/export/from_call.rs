@@ -13,7 +13,7 @@ use super::{
     span::{Span, SpanEvent, SpanKind, SpanStatus, Value},
 };
 use crate::{
-    call::{Capture, Completion, FinishedCall, HttpFacts, Note, NoteKind, Side, Timing},
+    call::{Binding, Capture, Completion, FinishedCall, HttpFacts, Note, NoteKind, Side, Timing},
     host::ProcessIdentity,
     llm::{Content, Facts, RequestFacts, ResponseFacts, Usage},
     time::{Mono, WallAnchor},
@@ -48,6 +48,7 @@ impl Span {
         out.text(names::INFERSCOPE_COMPLETION, call.completion.map(Completion::as_str));
         out.text(names::INFERSCOPE_CAPTURE, Some(call.capture.as_str()));
         out.text(names::INFERSCOPE_CAPTURE_SOURCE, Some(call.source.as_str()));
+        out.text(names::INFERSCOPE_CAPTURE_BINDING, call.binding.map(Binding::as_str));
         if let Some(content) = call.facts.as_ref().and_then(|facts| facts.content.as_ref()) {
             messages(&mut out, content);
         }

@@ -37,6 +37,7 @@ pub(crate) fn chat() -> FinishedCall {
         peer: Some("[::ffff:104.18.7.1]:443".parse().unwrap()),
         tls: true,
         source: Source::OpenSsl,
+        binding: None,
         timing: Timing {
             start: Mono(0),
             request_end: Some(Mono(MS)),

@@ -12,15 +12,15 @@ use inferscope_common::verdict::Verdict;
 
 use crate::{
     call::{
-        FinishedCall, Side, SpanIds,
+        Binding, FinishedCall, Side, SpanIds,
         connection::{Connection, ConnectionOptions, Step},
         exchange::{ClosedBy, Ended, Exchange},
         ids::{self, Epoch},
         link::{Links, Tuple},
     },
-    record::{Data, Origin, Record, SocketState},
+    record::{Data, Direction, ObjectId, Origin, Record, SocketState, TlsRecords},
     selfstat::PipelineStats,
-    stream::StreamKey,
+    stream::{Binder, Finding, StreamKey},
     time::Mono,
 };
 use table::{Entry, Tables};
@@ -66,13 +66,20 @@ pub struct Pipeline {
     options: PipelineOptions,
     tables: Tables,
     links: Links,
+    binder: Binder,
     stats: PipelineStats,
 }
 
 impl Pipeline {
     /// An empty one.
     pub fn new(options: PipelineOptions) -> Self {
-        Self { options, tables: Tables::default(), links: Links::default(), stats: PipelineStats::default() }
+        Self {
+            options,
+            tables: Tables::default(),
+            links: Links::default(),
+            binder: Binder::default(),
+            stats: PipelineStats::default(),
+        }
     }
 
     /// Counters so far.
@@ -102,8 +109,18 @@ impl Pipeline {
             }
             Record::SocketState(_, state) => self.on_socket_state(&state, out),
             Record::TlsBind { origin, tls, socket } => {
-                let known = self.tables.bind(StreamKey::Tls { tgid: origin.tgid, object: tls }, socket);
-                self.count_unnamed(known);
+                let key = StreamKey::Tls { tgid: origin.tgid, object: tls };
+                self.binder.forget_stream(key);
+                self.bind(key, socket, Binding::Nested);
+            }
+            Record::TlsRecords(origin, records) => {
+                let TlsRecords { socket, direction, total, .. } = records;
+                let findings =
+                    self.binder.records(origin.time, origin.tid, socket, direction, records.fragments(), total);
+                findings.into_iter().for_each(|finding| self.on_finding(finding));
+            }
+            Record::TlsPlain { origin, tls, direction, total } => {
+                self.on_plain(&origin, StreamKey::Tls { tgid: origin.tgid, object: tls }, direction, total);
             }
             Record::TlsClose { origin, tls } => {
                 let key = StreamKey::Tls { tgid: origin.tgid, object: tls };
@@ -156,6 +173,9 @@ impl Pipeline {
         if let Some(earlier) = self.tables.replaced_by(key) {
             self.close(earlier, ClosedBy::Unknown, out);
         }
+        if data.source.is_tls() {
+            self.on_plain(origin, key, data.direction, data.total);
+        }
         let options = self.options.connection;
         let fresh = || Entry {
             connection: Connection::new(options),
@@ -181,6 +201,42 @@ impl Pipeline {
         });
     }
 
+    /// Plaintext of a TLS stream: a hint at its socket, as long as that is not known.
+    fn on_plain(&mut self, origin: &Origin, key: StreamKey, direction: Direction, total: u32) {
+        if !self.tables.is_bound(key)
+            && let Some(finding) = self.binder.plain(origin.time, origin.tid, key, direction, total)
+        {
+            self.on_finding(finding);
+        }
+    }
+
+    fn on_finding(&mut self, finding: Finding) {
+        match finding {
+            Finding::Bound { tls, socket } => self.bind(tls, socket, Binding::Records),
+            Finding::Withdrawn { tls, socket } => {
+                self.stats.bindings_withdrawn += 1;
+                self.tables.unbind(tls, socket);
+            }
+        }
+    }
+
+    fn bind(&mut self, key: StreamKey, socket: ObjectId, binding: Binding) {
+        let known = self.tables.bind(key, socket, binding);
+        self.count_unnamed(known);
+        match binding {
+            Binding::Nested => self.stats.bound_nested += 1,
+            Binding::Records => self.stats.bound_by_records += 1,
+        }
+        // A call that began before its socket was known has its other end to find yet.
+        let Some(entry) = self.tables.connections.get(&key) else { return };
+        if let (Some((number, start)), Some(side)) = (entry.connection.newest(), entry.connection.side())
+            && let Some(tuple) = self.tuple(key, entry)
+        {
+            let ids = self.ids(key, number, start, side);
+            self.links.start(side, tuple, ids, start);
+        }
+    }
+
     fn on_socket_state(&mut self, state: &SocketState, out: &mut dyn FnMut(Output)) {
         let by = match (state.old, state.new) {
             (_, tcp::CLOSE_WAIT) => Some(ClosedBy::Peer),
@@ -201,6 +257,7 @@ impl Pipeline {
         }
         if state.new == tcp::CLOSE {
             self.tables.forget_socket(state.id);
+            self.binder.forget_socket(state.id);
         }
     }
 
@@ -214,6 +271,7 @@ impl Pipeline {
     fn close(&mut self, key: StreamKey, by: ClosedBy, out: &mut dyn FnMut(Output)) {
         self.with_connection(key, out, |connection, steps| connection.close(by, steps));
         self.tables.remove(key);
+        self.binder.forget_stream(key);
     }
 
     /// Does something to a connection and carries out what it asks for.
@@ -275,6 +333,7 @@ impl Pipeline {
             local: addresses.map(|socket| socket.local),
             peer: addresses.map(|socket| socket.peer),
             tls: matches!(key, StreamKey::Tls { .. }),
+            binding: self.tables.binding(key),
             source: entry.source,
             timing,
             chunk_count: outcome.chunk_count,

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::{
-    call::connection::Connection,
+    call::{Binding, connection::Connection},
     host::ProcessIdentity,
     record::{ObjectId, Socket, Source},
     stream::StreamKey,
@@ -39,7 +39,7 @@ pub struct Tables {
     /// The stream that was last seen at an address: a later one there means that the earlier one's end was missed.
     at_address: HashMap<(u32, u64), StreamKey>,
     sockets: HashMap<ObjectId, Socket>,
-    socket_of: HashMap<StreamKey, ObjectId>,
+    socket_of: HashMap<StreamKey, (ObjectId, Binding)>,
     tls_on: HashMap<ObjectId, StreamKey>,
     pub processes: Processes,
 }
@@ -74,7 +74,7 @@ impl Tables {
         if self.at_address.get(&address_of(key)) == Some(&key) {
             self.at_address.remove(&address_of(key));
         }
-        if let Some(socket) = self.socket_of.remove(&key) {
+        if let Some((socket, _)) = self.socket_of.remove(&key) {
             self.tls_on.remove(&socket);
         }
         if let Some(socket) = key.socket() {
@@ -136,13 +136,26 @@ impl Tables {
     }
 
     /// False if the table is full.
-    pub fn bind(&mut self, tls: StreamKey, socket: ObjectId) -> bool {
+    pub fn bind(&mut self, tls: StreamKey, socket: ObjectId, binding: Binding) -> bool {
         let room = self.socket_of.len() < MAX_SOCKETS;
         if room {
-            self.socket_of.insert(tls, socket);
+            self.socket_of.insert(tls, (socket, binding));
             self.tls_on.insert(socket, tls);
         }
         room
+    }
+
+    /// Takes back what [`Self::bind`] did, unless another binding has come since.
+    pub fn unbind(&mut self, tls: StreamKey, socket: ObjectId) {
+        if self.socket_of.get(&tls) == Some(&(socket, Binding::Records)) {
+            self.socket_of.remove(&tls);
+            self.tls_on.remove(&socket);
+        }
+    }
+
+    /// How a TLS stream's socket was found, if it was.
+    pub fn binding(&self, tls: StreamKey) -> Option<Binding> {
+        self.socket_of.get(&tls).map(|(_, binding)| *binding)
     }
 
     pub fn is_bound(&self, tls: StreamKey) -> bool {
@@ -158,7 +171,7 @@ impl Tables {
 
     /// Addresses of a stream's socket, if it is known.
     pub fn addresses(&self, key: StreamKey) -> Option<&Socket> {
-        let socket = key.socket().or_else(|| self.socket_of.get(&key).copied())?;
+        let socket = key.socket().or_else(|| self.socket_of.get(&key).map(|(socket, _)| *socket))?;
         self.sockets.get(&socket)
     }
 }

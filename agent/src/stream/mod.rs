@@ -1,11 +1,13 @@
 //! Streams: which bytes belong together, and which are missing.
 //!
-//! Owns stream identity ([`StreamKey`]) and reassembly by position ([`Lane`]). Knows nothing of what the bytes
-//! mean. The kernel side gives every piece its true position, so nothing is sorted or held back here: a step
+//! Owns stream identity ([`StreamKey`]), reassembly by position ([`Lane`]) and the search for the socket of a TLS stream
+//! ([`Binder`]). Knows nothing of what the bytes mean. The kernel side gives every piece its true position, so nothing is sorted or held back here: a step
 //! forward is a gap and said so, a step back is a repetition and left out.
 
+mod binder;
 mod lane;
 
+pub use binder::{Binder, Finding};
 pub use lane::{Lane, Piece};
 
 use crate::record::ObjectId;
