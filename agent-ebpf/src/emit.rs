@@ -12,6 +12,7 @@ use inferscope_common::{
 };
 
 use crate::{
+    account::{Account, Outcome},
     count,
     globals::config,
     maps::{DATA, EVENTS, SCRATCH, SCRATCH_SLOTS, WAKE},
@@ -108,6 +109,8 @@ pub struct Job {
     pub turn: u32,
     pub direction: u8,
     pub library: u8,
+    /// Of the process. Filled in by [`data`].
+    pub account: Option<Account>,
 }
 
 /// Segments of one call at most (`UIO_MAXIOV` is 1,024; what was seen in practice is below 20).
@@ -117,6 +120,10 @@ const MAX_IOVECS: u64 = 64;
 #[inline(always)]
 pub fn data(job: &mut Job) {
     count::add(Counter::BytesOffered, job.remaining);
+    job.account = Account::of(job.header.tgid);
+    if let Some(account) = job.account {
+        account.on_offer(job.remaining);
+    }
     if job.source.iovecs_left > MAX_IOVECS {
         job.source.iovecs_left = MAX_IOVECS;
     }
@@ -125,7 +132,23 @@ pub fn data(job: &mut Job) {
         bpf_loop(rounds, copy_piece as *mut c_void, (job as *mut Job).cast(), 0);
     }
     if job.remaining > 0 {
-        count::add(Counter::BytesTruncated, job.remaining);
+        outcome(job, Outcome::Truncated, job.remaining);
+    }
+}
+
+/// Counts what became of bytes, in the ledger and for the process.
+#[inline(always)]
+fn outcome(job: &Job, what: Outcome, n: u64) {
+    let counter = match what {
+        Outcome::Emitted => Counter::BytesEmitted,
+        Outcome::LostRing => Counter::BytesLostRing,
+        Outcome::LostScratch => Counter::BytesLostScratch,
+        Outcome::Unreadable => Counter::BytesUnreadable,
+        Outcome::Truncated => Counter::BytesTruncated,
+    };
+    count::add(counter, n);
+    if let Some(account) = job.account {
+        account.on_outcome(what, n);
     }
 }
 
@@ -185,7 +208,7 @@ fn emit_piece(job: &Job, n: u64) {
         }
         slot += 1;
     }
-    count::add(Counter::BytesLostScratch, n);
+    outcome(job, Outcome::LostScratch, n);
 }
 
 #[inline(always)]
@@ -197,8 +220,15 @@ fn write_piece(record: *mut u8, job: &Job, n: u64) {
     let len = size_of::<Data>() as u64 + n;
     unsafe {
         let data = record.cast::<Data>();
-        (*data).header = job.header;
-        (*data).header.len = len as u32;
+        // One by one: as a whole it becomes a loop over bytes, which the verifier walks for every path that leads here.
+        let header = &raw mut (*data).header;
+        (*header).len = len as u32;
+        (*header).kind = job.header.kind;
+        (*header).flags = job.header.flags;
+        (*header).time_ns = job.header.time_ns;
+        (*header).tgid = job.header.tgid;
+        (*header).tid = job.header.tid;
+        (*header).start_ns = job.header.start_ns;
         (*data).id = job.id;
         (*data).generation = job.generation;
         (*data).offset = job.position;
@@ -210,15 +240,15 @@ fn write_piece(record: *mut u8, job: &Job, n: u64) {
         (*data).source = job.library;
         (*data).pad = [0; 2];
         if raw_read_user(record.add(size_of::<Data>()).cast(), n as u32, job.source.segment as *const c_void) != 0 {
-            count::add(Counter::BytesUnreadable, n);
+            outcome(job, Outcome::Unreadable, n);
             return;
         }
         let bytes = core::slice::from_raw_parts(record, len as usize);
         if DATA.output::<[u8]>(bytes, wake_flag()).is_ok() {
-            count::add(Counter::BytesEmitted, n);
+            outcome(job, Outcome::Emitted, n);
             count::add(Counter::DataRecords, 1);
         } else {
-            count::add(Counter::BytesLostRing, n);
+            outcome(job, Outcome::LostRing, n);
             count::add(Counter::DataRecordsLost, 1);
         }
     }

@@ -21,6 +21,7 @@
     reason = "every line here reads raw kernel or user memory; the verifier proves what a SAFETY comment would claim"
 )]
 
+mod account;
 mod count;
 mod emit;
 mod flow;

@@ -7,6 +7,7 @@ use aya_ebpf::{
 use inferscope_common::{
     counters,
     probe_stats::{FileStats, MAX_FILES},
+    process_stats::{MAX_PROCESSES, ProcessStats},
     record::MAX_RECORD,
     verdict::Verdict,
 };
@@ -41,6 +42,10 @@ pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(counters::
 /// What the probes of each file have seen, by the slot that the attach cookie names.
 #[map]
 pub static PROBE_STATS: PerCpuArray<FileStats> = PerCpuArray::with_max_entries(MAX_FILES, 0);
+
+/// What each process moved and what was captured of it.
+#[map]
+pub static PROCESSES: LruHashMap<u32, ProcessStats> = LruHashMap::with_max_entries(MAX_PROCESSES, 0);
 
 /// A record under construction. User probes run preemptible, so a program can find the processor's buffer taken
 /// by a preempted one; four of them cover every depth of preemption that was seen, and the fifth is counted.

@@ -8,7 +8,7 @@ use inferscope_common::{
 };
 
 use crate::{
-    count, emit,
+    account, count, emit,
     globals::{config, offset},
     log::log,
     maps::{TARGET_COMMS, TARGETS},
@@ -81,6 +81,7 @@ pub fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
         pad: 0,
     });
     let _ = TARGETS.remove(current.tgid);
+    account::close(current.tgid);
     0
 }
 

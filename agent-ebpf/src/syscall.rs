@@ -16,6 +16,7 @@ use inferscope_common::{
 };
 
 use crate::{
+    account::Account,
     count,
     emit::{self, Job, Source},
     flow::{Flow, REJECTED, TLS},
@@ -147,7 +148,17 @@ fn transfer(current: Current, socket: &TcpSock, call: &Call, n: u64) {
     let copy = flow.admit(socket.id, socket.generation, call.direction, head, head_len);
     let end_seq = sock::end_seq(socket.id, call.direction);
     let closing = sock::is_closing(socket.id);
+    let account = Account::of(current.tgid);
+    if let Some(account) = account {
+        account.on_socket(call.direction, n, flow.state == TLS);
+    }
+    let before = flow.lane(call.direction).offset;
     let position = flow.advance(call.direction, n, end_seq, closing, copy);
+    if copy && position > before {
+        if let Some(account) = account {
+            account.on_unseen(position - before);
+        }
+    }
     if !copy {
         if flow.state == TLS || flow.state == REJECTED {
             if !tls::note_socket(current, call.direction, socket) && records::is_asked(current) {
@@ -171,6 +182,7 @@ fn transfer(current: Current, socket: &TcpSock, call: &Call, n: u64) {
         turn: flow.turn,
         direction: call.direction,
         library: SOURCE_SYSCALL,
+        account: None,
     });
 }
 

@@ -18,6 +18,7 @@ use inferscope_common::{
 };
 
 use crate::{
+    account::Account,
     count,
     emit::{self, Job, Source},
     flow::{Flow, REJECTED, TLS, UNKNOWN},
@@ -180,6 +181,9 @@ fn transfer(current: Current, call: &TlsCall, cookie: u64, n: u64) {
         return;
     };
     let stream = unsafe { &mut *stream };
+    if let Some(account) = Account::of(current.tgid) {
+        account.on_plain(direction, n);
+    }
     let before = stream.flow.state;
     let copy = stream.flow.admit(call.object, stream.generation, direction, call.buffer, n);
     let after = stream.flow.state;
@@ -220,6 +224,7 @@ fn transfer(current: Current, call: &TlsCall, cookie: u64, n: u64) {
         turn: stream.flow.turn,
         direction,
         library: tls_cookie::library(cookie),
+        account: None,
     });
 }
 

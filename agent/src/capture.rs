@@ -17,9 +17,9 @@ use std::{
 
 use crate::{
     call::{FinishedCall, ids::Epoch},
-    discover::Discovery,
+    discover::{Asker, Discovery},
     host::ProcessWatch,
-    kernel::{self, KernelCounters, Rings, Settings, Waker, clock},
+    kernel::{self, Accounts, Degraded, KernelCounters, Rings, Settings, Waker, clock},
     pipeline::{Output, Pipeline, PipelineOptions},
     record,
     recording::Recorder,
@@ -63,6 +63,8 @@ impl Stop {
 pub struct Capture {
     rings: Rings,
     counters: KernelCounters,
+    accounts: Arc<Accounts>,
+    degraded: Vec<Degraded>,
     discovery: Discovery,
     stop: Stop,
 }
@@ -81,12 +83,22 @@ impl Capture {
         for lost in &loaded.degraded {
             tracing::warn!(missing = lost.mechanism, consequence = lost.consequence, "running with less");
         }
-        let mut prober = loaded.prober;
+        let kernel::Loaded { rings, mut prober, counters, accounts, degraded } = loaded;
         prober.follow_processes()?;
         // Set once: a capture is started once per `Stop`.
-        let _ = stop.waker.set(loaded.rings.waker());
-        let discovery = Discovery::start(prober, settings, Arc::clone(&stop.flag))?;
-        Ok(Self { rings: loaded.rings, counters: loaded.counters, discovery, stop })
+        let _ = stop.waker.set(rings.waker());
+        let discovery = Discovery::start(prober, Arc::clone(&accounts), settings, Arc::clone(&stop.flag))?;
+        Ok(Self { rings, counters, accounts, degraded, discovery, stop })
+    }
+
+    /// What does not work on this kernel.
+    pub fn degraded(&self) -> &[Degraded] {
+        &self.degraded
+    }
+
+    /// A way to ask which probes there are and what processes make of them.
+    pub fn asker(&self) -> Asker {
+        self.discovery.asker()
     }
 
     /// Reads until it is asked to stop, then closes the books. Detaching comes last, because it is slow and nothing
@@ -97,7 +109,7 @@ impl Capture {
         calls: &SyncSender<Box<FinishedCall>>,
         recorder: Option<Recorder>,
     ) -> (Ledger, Finish) {
-        let Self { mut rings, counters, discovery, stop } = self;
+        let Self { mut rings, counters, accounts, discovery, stop, .. } = self;
         let mut intake = Intake {
             pipeline: Pipeline::new(options),
             watch: ProcessWatch::default(),
@@ -121,7 +133,9 @@ impl Capture {
         rings.pause();
         settle(&mut rings, &counters, &mut intake);
         let recording = intake.finish();
-        let ledger = intake.ledger(&counters);
+        let mut ledger = intake.ledger(&counters);
+        ledger.discovery = discovery.counts().entries().to_vec();
+        ledger.processes = accounts.all();
         (ledger, Finish { recording, discovery: Some(discovery) })
     }
 }
@@ -206,6 +220,7 @@ impl Intake<'_> {
             kernel: Some(counters.read()),
             pipeline: self.pipeline.stats().clone(),
             undelivered: vec![("queue_full".into(), self.outlet.undelivered)],
+            ..Default::default()
         }
     }
 }

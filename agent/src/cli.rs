@@ -23,6 +23,8 @@ pub enum Command {
     Trace(TraceArgs),
     /// Run as the service: capture, and export as the configuration says
     Run(RunArgs),
+    /// Say what works here and, for each process, what is captured and why not
+    Doctor(DoctorArgs),
     /// Write raw kernel records to a file. It holds everything that passes, credentials and prompts included
     Record(RecordArgs),
     /// Put a recording through the same pipeline. Needs no privilege
@@ -87,6 +89,30 @@ pub struct RunArgs {
     /// Configuration file [default: /etc/inferscope/config.toml, if it is there]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+}
+
+/// Options of `doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Only this process and its children; may be repeated
+    #[arg(long, value_name = "N")]
+    pub pid: Vec<u32>,
+    /// How the report is shown
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub output: ReportFormat,
+    /// How long to watch: what moves no bytes in this time cannot be judged
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "3s")]
+    pub watch: Duration,
+}
+
+/// How a report is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// Lines for people
+    #[default]
+    Pretty,
+    /// One JSON object
+    Json,
 }
 
 /// Options of `record`.
@@ -158,5 +184,10 @@ mod tests {
         assert_eq!((args.targets.pid, args.targets.comm), (vec![1, 2], vec!["curl".to_owned()]));
         assert_eq!(args.show.output, Format::Jsonl);
         assert!(args.show.content && args.show.all_http);
+        let Command::Doctor(args) = Cli::parse_from("inferscope doctor --pid 7 --output json".split(' ')).command
+        else {
+            panic!("not doctor")
+        };
+        assert_eq!((args.pid, args.output), (vec![7], ReportFormat::Json));
     }
 }

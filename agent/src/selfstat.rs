@@ -6,7 +6,10 @@
 //! To count something new: a field here, a line in [`Ledger::entries`], and, if it is a place where bytes can go,
 //! a term in [`Ledger::balance`].
 
-use inferscope_common::counters::{COUNT, Counter};
+use inferscope_common::{
+    counters::{COUNT, Counter},
+    process_stats::ProcessStats,
+};
 use serde_json::{Map, Value, json};
 
 /// Counters of the pipeline. All in bytes unless the name says otherwise.
@@ -67,7 +70,7 @@ impl KernelCounts {
 }
 
 /// The ledger at one moment. Balanced only when the rings are empty.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Ledger {
     /// The kernel side's counters; absent in a replay.
     pub kernel: Option<KernelCounts>,
@@ -75,6 +78,28 @@ pub struct Ledger {
     pub pipeline: PipelineStats,
     /// Finished calls that an output did not take, by output and reason.
     pub undelivered: Vec<(String, u64)>,
+    /// Discovery's counters; none in a replay.
+    pub discovery: Vec<(&'static str, u64)>,
+    /// What each process moved; none in a replay.
+    pub processes: Vec<(u32, ProcessStats)>,
+}
+
+/// Processes that the ledger names at most: those that lost most.
+const MAX_NAMED: usize = 32;
+
+/// TLS bytes without any plaintext, beyond what handshakes have: what nobody could read.
+const UNREAD_FROM: u64 = 16 << 10;
+
+/// TLS bytes of a process that no probe could read; 0 if plaintext came at all, because then the difference is the
+/// records' overhead.
+pub fn unread_bytes(stats: &ProcessStats) -> u64 {
+    let (tls, plain) = (stats.tls[0] + stats.tls[1], stats.plain[0] + stats.plain[1]);
+    if plain == 0 && tls >= UNREAD_FROM { tls } else { 0 }
+}
+
+/// Bytes that were chosen for capture and lost, or passed unseen or unread.
+fn missed_bytes(stats: &ProcessStats) -> u64 {
+    stats.lost_ring + stats.lost_scratch + stats.unreadable + stats.truncated + stats.unseen + unread_bytes(stats)
 }
 
 impl Ledger {
@@ -144,6 +169,9 @@ impl Ledger {
         ] {
             entries.push((format!("pipeline.{name}"), value));
         }
+        for (name, value) in &self.discovery {
+            entries.push((format!("discover.{name}"), *value));
+        }
         for (name, value) in &self.undelivered {
             entries.push((format!("output.{name}"), *value));
         }
@@ -155,6 +183,7 @@ impl Ledger {
         let mut object: Map<String, Value> =
             self.entries().into_iter().map(|(name, value)| (name, json!(value))).collect();
         object.insert("lost_bytes".into(), json!(self.lost_bytes()));
+        object.insert("processes".into(), self.processes_to_json());
         match self.balance() {
             Ok(()) => object.insert("balanced".into(), json!(true)),
             Err(why) => {
@@ -163,6 +192,29 @@ impl Ledger {
             }
         };
         Value::Object(object)
+    }
+}
+
+impl Ledger {
+    /// The processes that something was missed of, most first, with what and why.
+    fn processes_to_json(&self) -> Value {
+        let mut missed: Vec<_> = self.processes.iter().filter(|(_, stats)| missed_bytes(stats) > 0).collect();
+        missed.sort_by_key(|(pid, stats)| (std::cmp::Reverse(missed_bytes(stats)), *pid));
+        let line = |(pid, stats): &&(u32, ProcessStats)| {
+            let reasons = [
+                ("lost_ring", stats.lost_ring),
+                ("lost_scratch", stats.lost_scratch),
+                ("unreadable", stats.unreadable),
+                ("truncated", stats.truncated),
+                ("unseen", stats.unseen),
+                ("tls_unread", unread_bytes(stats)),
+            ];
+            let named = reasons.into_iter().filter(|(_, n)| *n > 0).map(|(name, n)| (name.to_owned(), json!(n)));
+            let mut object: Map<String, Value> = named.collect();
+            object.insert("pid".into(), json!(pid));
+            Value::Object(object)
+        };
+        Value::Array(missed.iter().take(MAX_NAMED).map(line).collect())
     }
 }
 
@@ -192,10 +244,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn processes_are_named_with_what_was_missed_of_them() {
+        let processes = vec![
+            (1, ProcessStats { offered: 9, emitted: 9, ..Default::default() }),
+            (2, ProcessStats { lost_ring: 5, truncated: 2, ..Default::default() }),
+            (3, ProcessStats { tls: [20_000, 0], ..Default::default() }),
+            (4, ProcessStats { tls: [20_000, 0], plain: [10, 0], ..Default::default() }),
+            (5, ProcessStats { tls: [6_000, 0], ..Default::default() }),
+        ];
+        let ledger = Ledger { processes, ..Default::default() };
+        let expected = json!([{"pid": 3, "tls_unread": 20_000}, {"pid": 2, "lost_ring": 5, "truncated": 2}]);
+        assert_eq!(ledger.to_json()["processes"], expected);
+    }
+
+    #[test]
     fn a_byte_that_is_nowhere_unbalances_the_ledger() {
         let mut pipeline = PipelineStats { received: 10, delivered: 8, repeated: 2, ..Default::default() };
-        let ledger =
-            |pipeline: &PipelineStats| Ledger { kernel: None, pipeline: pipeline.clone(), undelivered: Vec::new() };
+        let ledger = |pipeline: &PipelineStats| Ledger { pipeline: pipeline.clone(), ..Default::default() };
         assert_eq!(ledger(&pipeline).balance(), Ok(()));
         pipeline.received += 1;
         assert!(ledger(&pipeline).balance().is_err());

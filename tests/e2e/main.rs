@@ -9,6 +9,7 @@
 
 mod binding;
 mod clients;
+mod doctor;
 mod expect;
 mod failures;
 mod load;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
     privacy::add(&mut all);
     otlp::add(&mut all);
     replay::add(&mut all);
+    doctor::add(&mut all);
     failures::add(&mut all);
     let trials = all.into_trials(!args.list);
     libtest_mimic::run(&args, trials).exit_code()

@@ -2,6 +2,7 @@
 //!
 //! Owns exit codes. To add a command: its arguments in `cli`, a file here, a branch in [`run`].
 
+mod doctor;
 mod live;
 mod record;
 mod replay;
@@ -30,6 +31,7 @@ pub fn run(cli: Cli) -> ExitCode {
     let result = match cli.command {
         Command::Trace(args) => trace::trace(args),
         Command::Run(args) => run::run(&args),
+        Command::Doctor(args) => doctor::doctor(&args),
         Command::Record(args) => record::record(args),
         Command::Replay(args) => replay::replay(&args),
     };

@@ -63,7 +63,7 @@ pub fn replay(args: &ReplayArgs) -> anyhow::Result<()> {
     pipeline.finish(&mut deliver);
     let report = outputs.finish();
     let undelivered = report.entries().to_vec();
-    say_ledger(&Ledger { kernel: None, pipeline: pipeline.stats().clone(), undelivered });
+    say_ledger(&Ledger { pipeline: pipeline.stats().clone(), undelivered, ..Default::default() });
     if let Some(error) = report.error {
         return Err(anyhow::Error::new(error).context("standard output cannot be written"));
     }

@@ -11,6 +11,11 @@ pub fn processes() -> impl Iterator<Item = Process> {
     procfs::process::all_processes().into_iter().flatten().flatten()
 }
 
+/// One process, if it is there.
+pub fn process(pid: u32) -> Option<Process> {
+    Process::new(i32::try_from(pid).ok()?).ok()
+}
+
 /// Executable mappings of files in a process. None if it is gone or not readable.
 pub fn executable(process: &Process) -> Vec<Mapping> {
     let Ok(maps) = process.maps() else { return Vec::new() };

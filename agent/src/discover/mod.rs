@@ -7,6 +7,8 @@
 //!
 //! To add a TLS library: see [`finders`].
 
+mod canary;
+mod counts;
 mod detach;
 mod finders;
 mod image;
@@ -14,6 +16,7 @@ mod library;
 mod mapped;
 mod openssl;
 mod registry;
+mod report;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -22,6 +25,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, Sender, channel},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -30,11 +34,17 @@ use std::{
 use inferscope_common::probe_stats::MAX_FILES;
 
 use self::{
+    canary::Canary,
     detach::Detacher,
-    library::{Evidence, Library},
+    library::Library,
     registry::{Identity, Registry},
 };
-use crate::kernel::{Links, LoadError, Mapping, MappingEvent, MappingEvents, Prober, Settings, Waker};
+pub use self::{
+    counts::Counts,
+    library::Evidence,
+    report::{FileReport, ProcessReport, Report},
+};
+use crate::kernel::{Accounts, Links, LoadError, Mapping, MappingEvent, MappingEvents, Prober, Settings, Waker};
 
 /// Files that are remembered as looked at. Beyond it the memory starts over, which costs looking again.
 const MAX_SEEN: usize = 65_536;
@@ -44,6 +54,9 @@ const RESCAN: Duration = Duration::from_secs(2);
 
 /// With it, this is only how long a missed wake-up could last.
 const WAIT: Duration = Duration::from_secs(5);
+
+/// How long an answer may take: attaching to a large file comes first.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// How often it is looked for probes that nobody uses any more, or that have proved wrong.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -58,12 +71,36 @@ pub struct Discovery {
     stop: Arc<AtomicBool>,
     waker: Waker,
     thread: Option<JoinHandle<()>>,
+    asker: Asker,
+    counts: Arc<Counts>,
+}
+
+/// Asks the discovery thread what it knows. May be used from any thread.
+#[derive(Clone)]
+pub struct Asker {
+    questions: Sender<Sender<Report>>,
+    waker: Waker,
+}
+
+impl Asker {
+    /// What is known now; nothing if the thread has ended. Waits until it gets round to answering.
+    pub fn report(&self) -> Option<Report> {
+        let (answer, answered) = channel();
+        self.questions.send(answer).ok()?;
+        self.waker.wake();
+        answered.recv_timeout(ANSWER).ok()
+    }
 }
 
 impl Discovery {
     /// Looks at what runs now, attaches, and goes on in a thread. When it returns, everything that was running is
     /// covered.
-    pub fn start(prober: Prober, settings: &Settings, stop: Arc<AtomicBool>) -> Result<Self, LoadError> {
+    pub fn start(
+        prober: Prober,
+        accounts: Arc<Accounts>,
+        settings: &Settings,
+        stop: Arc<AtomicBool>,
+    ) -> Result<Self, LoadError> {
         let waker = Waker::new()?;
         // Before the scan: what maps a file in between shows up in the stream.
         let mappings = match MappingEvents::open() {
@@ -80,7 +117,13 @@ impl Discovery {
             registry: Registry::new(),
             detacher: Detacher::start()?,
             refused: HashSet::new(),
+            accounts,
+            canary: Canary::default(),
+            counts: Arc::default(),
+            reattached: HashSet::new(),
         };
+        let (questions, asked) = channel();
+        let counts = Arc::clone(&searcher.counts);
         // Processes that run already and have a wanted name become targets now; later ones do at their exec.
         searcher.add_running_targets();
         if settings.pids.is_empty() {
@@ -90,9 +133,20 @@ impl Discovery {
         searcher.prober.follow_sockets()?;
         let thread = std::thread::Builder::new().name("discover".into()).spawn({
             let (stop, waker) = (Arc::clone(&stop), waker.clone());
-            move || searcher.watch(mappings, &stop, &waker)
+            move || searcher.watch(mappings, &asked, &stop, &waker)
         })?;
-        Ok(Self { stop, waker, thread: Some(thread) })
+        let asker = Asker { questions, waker: waker.clone() };
+        Ok(Self { stop, waker, thread: Some(thread), asker, counts })
+    }
+
+    /// A way to ask what is known.
+    pub fn asker(&self) -> Asker {
+        self.asker.clone()
+    }
+
+    /// Its counters.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
     }
 }
 
@@ -116,13 +170,24 @@ struct Searcher {
     detacher: Detacher,
     /// Files whose functions were guessed wrong: not to be tried again. At most as many as were probed.
     refused: HashSet<Identity>,
+    accounts: Arc<Accounts>,
+    canary: Canary,
+    counts: Arc<Counts>,
+    /// Files whose probes were set anew: once is enough to find out that it does not help.
+    reattached: HashSet<Identity>,
 }
 
 /// Device, inode and path, as the mapping says. The path too, because an inode number is used again.
 type MappedFile = ((u32, u32), u64, String);
 
 impl Searcher {
-    fn watch(mut self, mut mappings: Option<MappingEvents>, stop: &AtomicBool, waker: &Waker) {
+    fn watch(
+        mut self,
+        mut mappings: Option<MappingEvents>,
+        asked: &Receiver<Sender<Report>>,
+        stop: &AtomicBool,
+        waker: &Waker,
+    ) {
         let mut next_sweep = Instant::now() + SWEEP;
         while !stop.load(Ordering::Relaxed) {
             let mut rescan = false;
@@ -142,9 +207,14 @@ impl Searcher {
             if rescan {
                 self.scan(stop);
             }
+            for answer in asked.try_iter() {
+                // Nobody waits any more if it took too long.
+                let _ = answer.send(self.report());
+            }
             if Instant::now() >= next_sweep {
                 next_sweep = Instant::now() + SWEEP;
                 self.sweep(stop);
+                self.listen();
             }
         }
     }
@@ -260,6 +330,7 @@ impl Searcher {
         }
         self.free_slots();
         let Some(slot) = self.registry.reserve() else {
+            self.counts.refused.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(path = name, "TLS library not probed: {MAX_FILES} files are already");
             return None;
         };
@@ -274,6 +345,7 @@ impl Searcher {
         let by_shape = libraries.iter().any(|library| library.evidence == Evidence::Shape);
         let evidence = if by_shape { Evidence::Shape } else { Evidence::Symbols };
         let sources = libraries.iter().map(|library| library.source).collect();
+        self.counts.probed.fetch_add(1, Ordering::Relaxed);
         self.registry.insert(identity, name.to_owned(), sources, evidence, slot, links, pinned);
         Some(identity)
     }
@@ -283,6 +355,7 @@ impl Searcher {
         let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
         let probes: Vec<_> = libraries.iter().flat_map(|library| library.probes.iter().cloned()).collect();
         let links = self.prober.attach(&path, &probes, |error| {
+            self.counts.probes_failed.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(path = name, error = %Chain(error), "probe not attached");
         });
         (links, probes.len())
@@ -294,6 +367,7 @@ impl Searcher {
         let refuted = self.registry.refuted(|slot| self.prober.stats(slot));
         for (identity, why) in refuted {
             self.refused.insert(identity);
+            self.counts.refuted.fetch_add(1, Ordering::Relaxed);
             if let Some(path) = self.detach(identity) {
                 tracing::warn!(
                     path,
@@ -309,10 +383,74 @@ impl Searcher {
         // Children that inherited the mapping have never shown up: they do now.
         self.scan(stop);
         for identity in self.registry.unused(Instant::now(), exists) {
+            self.counts.unused.fetch_add(1, Ordering::Relaxed);
             if let Some(path) = self.detach(identity) {
                 tracing::info!(path, "nobody maps this TLS library any more; its probes are detached");
             }
         }
+    }
+
+    /// Looks for processes whose TLS passes the probes by: a mapping that was missed is found, and probes that are never
+    /// hit are set anew, once.
+    fn listen(&mut self) {
+        for (pid, bytes) in self.canary.suspects(&self.accounts.all()) {
+            self.counts.silent.fetch_add(1, Ordering::Relaxed);
+            let Some(process) = mapped::process(pid) else { continue };
+            let mappings = mapped::executable(&process);
+            mappings.iter().for_each(|mapping| self.consider(mapping));
+            let files: Vec<Identity> = mappings.iter().filter_map(|mapping| self.probed_in(mapping)).collect();
+            if files.is_empty() {
+                tracing::info!(pid, bytes, "TLS passes unread: nothing that the process maps has known TLS functions");
+                continue;
+            }
+            for identity in files {
+                if self.reattached.insert(identity)
+                    && let Some(path) = self.detach(identity)
+                {
+                    tracing::warn!(pid, bytes, path, "TLS passes the probes by; they are set anew");
+                    self.counts.reattached.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            mappings.iter().for_each(|mapping| self.consider(mapping));
+        }
+    }
+
+    /// The file of a mapping, if it has probes.
+    fn probed_in(&self, mapping: &Mapping) -> Option<Identity> {
+        let key = (mapping.device, mapping.inode, mapping.path.clone());
+        self.seen.get(&key).copied().flatten()
+    }
+
+    fn report(&self) -> Report {
+        let files: Vec<(Identity, FileReport)> = self
+            .registry
+            .iter()
+            .map(|(identity, probed)| {
+                let file = FileReport {
+                    path: probed.path.clone(),
+                    sources: probed.sources.clone(),
+                    evidence: probed.evidence,
+                    probes: probed.links.len(),
+                    stats: self.prober.stats(probed.slot),
+                };
+                (*identity, file)
+            })
+            .collect();
+        let accounts: HashMap<u32, _> = self.accounts.all().into_iter().filter(|(_, stats)| stats.ended == 0).collect();
+        let mut processes = Vec::new();
+        for process in mapped::processes() {
+            let pid = process.pid as u32;
+            let mapped: HashSet<Identity> =
+                mapped::executable(&process).iter().filter_map(|mapping| self.probed_in(mapping)).collect();
+            let used = files.iter().enumerate().filter(|(_, (identity, _))| mapped.contains(identity));
+            let used: Vec<usize> = used.map(|(place, _)| place).collect();
+            let stats = accounts.get(&pid).copied();
+            if self.is_wanted(pid) && (stats.is_some() || !used.is_empty() || self.settings.pids.contains(&pid)) {
+                let comm = process.stat().ok().map(|stat| stat.comm);
+                processes.push(ProcessReport { pid, comm, files: used, stats: stats.unwrap_or_default() });
+            }
+        }
+        Report { files: files.into_iter().map(|(_, file)| file).collect(), processes }
     }
 
     fn detach(&mut self, identity: Identity) -> Option<String> {

@@ -10,6 +10,7 @@
 //! [`Degraded`] what is lost where it does not load.
 #![allow(unsafe_code, reason = "the perf ring and plain-old-data map values need it; each block says why it holds")]
 
+mod accounts;
 mod btf;
 pub mod clock;
 mod counters;
@@ -26,6 +27,7 @@ mod programs;
 mod rings;
 mod settings;
 
+pub use accounts::Accounts;
 pub use counters::KernelCounters;
 pub use error::LoadError;
 pub use mappings::{Mapping, MappingEvent, MappingEvents};

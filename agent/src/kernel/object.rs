@@ -1,5 +1,7 @@
 //! Loading the kernel object and attaching the programs that are attached once.
 
+use std::sync::Arc;
+
 use aya::{
     Btf as AyaBtf, Ebpf, EbpfLoader, VerifierLogLevel,
     programs::{BtfTracePoint, ProgramError, UProbe},
@@ -7,6 +9,7 @@ use aya::{
 use inferscope_common::config::{CONFIG_GLOBAL, Config, OFFSETS_GLOBAL};
 
 use super::{
+    accounts::Accounts,
     btf::Btf,
     counters::KernelCounters,
     error::{LoadError, VMLINUX_BTF},
@@ -31,6 +34,8 @@ pub struct Loaded {
     pub prober: Prober,
     /// Reads the kernel's counters.
     pub counters: KernelCounters,
+    /// Reads what each process moved.
+    pub accounts: Arc<Accounts>,
     /// What does not work on this kernel, and what is lost with it.
     pub degraded: Vec<Degraded>,
 }
@@ -90,8 +95,9 @@ pub fn load(settings: &Settings) -> Result<Loaded, LoadError> {
     }
     let rings = Rings::take(&mut ebpf)?;
     let counters = KernelCounters::take(&mut ebpf)?;
+    let accounts = Arc::new(Accounts::take(&mut ebpf)?);
     let prober = Prober::new(ebpf, settings)?;
-    Ok(Loaded { rings, prober, counters, degraded })
+    Ok(Loaded { rings, prober, counters, accounts, degraded })
 }
 
 fn load_tracepoints(ebpf: &mut Ebpf, btf: &AyaBtf) -> Result<(), LoadError> {

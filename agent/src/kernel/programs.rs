@@ -4,6 +4,7 @@ use aya::{Ebpf, programs::ProgramError};
 use inferscope_common::{
     config::{Config, Offsets},
     probe_stats::FileStats,
+    process_stats::ProcessStats,
     verdict::Verdict,
 };
 
@@ -37,3 +38,5 @@ unsafe impl aya::Pod for Plain<Offsets> {}
 unsafe impl aya::Pod for Plain<Verdict> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Plain<FileStats> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<ProcessStats> {}

@@ -174,7 +174,7 @@ fn turns() -> impl Strategy<Value = Vec<Turn>> {
 fn fragments(plain: u32) -> Vec<u16> {
     let full = plain / 16_384;
     let mut all = vec![16_401; full as usize];
-    if plain % 16_384 > 0 {
+    if !plain.is_multiple_of(16_384) {
         all.push((plain % 16_384 + 17) as u16);
     }
     all

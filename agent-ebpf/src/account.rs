@@ -1,0 +1,109 @@
+//! The account of each process: what it moved against what was captured, and what was lost of it for which reason.
+//!
+//! The global counters are the ledger, which balances to the byte; these say whose bytes they were. An account that the
+//! map could not hold or has evicted is missing there and nowhere else.
+
+use core::ptr::NonNull;
+
+use aya_ebpf::bindings::BPF_NOEXIST;
+use inferscope_common::process_stats::ProcessStats;
+
+use crate::{count::bump, maps::PROCESSES};
+
+/// A new account. A static: on the stack it would take a quarter of it.
+static NEW: ProcessStats = ProcessStats {
+    socket: [0; 2],
+    tls: [0; 2],
+    plain: [0; 2],
+    offered: 0,
+    emitted: 0,
+    lost_ring: 0,
+    lost_scratch: 0,
+    unreadable: 0,
+    truncated: 0,
+    unseen: 0,
+    ended: 0,
+};
+
+/// A process's account, new if there is none or if it is an earlier process's.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct Account(NonNull<ProcessStats>);
+
+impl Account {
+    #[inline(always)]
+    pub fn of(tgid: u32) -> Option<Self> {
+        if let Some(stats) = PROCESSES.get_ptr_mut(tgid) {
+            if unsafe { (*stats).ended } == 0 {
+                return NonNull::new(stats).map(Self);
+            }
+            let _ = PROCESSES.remove(tgid);
+        }
+        let _ = PROCESSES.insert(tgid, &NEW, u64::from(BPF_NOEXIST));
+        PROCESSES.get_ptr_mut(tgid).and_then(NonNull::new).map(Self)
+    }
+
+    /// Bytes on a socket, and whether they are TLS records.
+    #[inline(always)]
+    pub fn on_socket(self, direction: u8, n: u64, is_tls: bool) {
+        let place = usize::from(direction & 1);
+        unsafe {
+            bump(&raw mut (*self.0.as_ptr()).socket[place], n);
+            if is_tls {
+                bump(&raw mut (*self.0.as_ptr()).tls[place], n);
+            }
+        }
+    }
+
+    /// Plaintext of a TLS library.
+    #[inline(always)]
+    pub fn on_plain(self, direction: u8, n: u64) {
+        unsafe { bump(&raw mut (*self.0.as_ptr()).plain[usize::from(direction & 1)], n) };
+    }
+
+    /// Bytes that were chosen for copying.
+    #[inline(always)]
+    pub fn on_offer(self, n: u64) {
+        unsafe { bump(&raw mut (*self.0.as_ptr()).offered, n) };
+    }
+
+    /// What became of bytes that were chosen.
+    #[inline(always)]
+    pub fn on_outcome(self, what: Outcome, n: u64) {
+        let stats = self.0.as_ptr();
+        unsafe {
+            let slot = match what {
+                Outcome::Emitted => &raw mut (*stats).emitted,
+                Outcome::LostRing => &raw mut (*stats).lost_ring,
+                Outcome::LostScratch => &raw mut (*stats).lost_scratch,
+                Outcome::Unreadable => &raw mut (*stats).unreadable,
+                Outcome::Truncated => &raw mut (*stats).truncated,
+            };
+            bump(slot, n);
+        }
+    }
+
+    /// Bytes that no program saw.
+    #[inline(always)]
+    pub fn on_unseen(self, n: u64) {
+        unsafe { bump(&raw mut (*self.0.as_ptr()).unseen, n) };
+    }
+}
+
+/// The process has ended: a later one with its number has an account of its own.
+#[inline(always)]
+pub fn close(tgid: u32) {
+    if let Some(stats) = PROCESSES.get_ptr_mut(tgid) {
+        unsafe { (*stats).ended = 1 };
+    }
+}
+
+/// What becomes of bytes that are chosen for copying.
+#[derive(Clone, Copy)]
+pub enum Outcome {
+    Emitted,
+    LostRing,
+    LostScratch,
+    Unreadable,
+    Truncated,
+}

@@ -1,0 +1,241 @@
+//! What `inferscope doctor` makes of what it found: which mechanisms work, and for each process whether its calls are
+//! captured, or why not and what to do.
+//!
+//! Pure: a report of discovery in, a verdict and words out. To add a verdict: a variant, its rule in [`judge`] and its
+//! words in [`Verdict::advice`].
+
+use inferscope_common::process_stats::ProcessStats;
+use serde_json::{Value, json};
+
+use crate::{
+    discover::{Evidence, FileReport, ProcessReport, Report},
+    privacy::printable,
+    selfstat::unread_bytes,
+};
+
+/// A mechanism of the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// What it is.
+    pub name: &'static str,
+    /// Whether it works.
+    pub works: bool,
+    /// What was found, and what is lost without it.
+    pub detail: String,
+}
+
+/// Whether a process's calls are captured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Plaintext of TLS was read.
+    TlsRead,
+    /// TLS passes, and nothing that the process maps has TLS functions that are known.
+    NoFunctions,
+    /// TLS passes, and the probes that are there are not hit.
+    NotHit,
+    /// Bytes without TLS, which are read from the system calls.
+    Plain,
+    /// Probes are there, and nothing moved.
+    Waiting,
+    /// Nothing moved and there is nothing to probe.
+    Quiet,
+}
+
+impl Verdict {
+    /// For machines.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TlsRead => "tls_read",
+            Self::NoFunctions => "tls_no_functions",
+            Self::NotHit => "tls_not_hit",
+            Self::Plain => "plain",
+            Self::Waiting => "waiting",
+            Self::Quiet => "quiet",
+        }
+    }
+
+    /// What it means and what to do.
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::TlsRead => "captured: the inside of TLS is read",
+            Self::NoFunctions => {
+                "NOT captured: its TLS functions were not found. See the other end of its calls, or let it speak plain HTTP \
+                 to a local proxy; please report the program and its version"
+            }
+            Self::NotHit => {
+                "NOT captured: it maps a TLS library that has probes, but its TLS does not go through it. The probes are set \
+                 anew once; if this stays, it has a second TLS library inside: please report the program and its version"
+            }
+            Self::Plain => "captured: no TLS, read from the system calls",
+            Self::Waiting => "ready: the probes are there, nothing moved while it was watched",
+            Self::Quiet => "nothing moved while it was watched, and it maps no TLS library",
+        }
+    }
+
+    /// Whether something passes unread.
+    pub fn is_blind(self) -> bool {
+        matches!(self, Self::NoFunctions | Self::NotHit)
+    }
+}
+
+/// Judges a process.
+pub fn judge(process: &ProcessReport) -> Verdict {
+    let ProcessStats { socket, plain, .. } = process.stats;
+    if plain[0] + plain[1] > 0 {
+        Verdict::TlsRead
+    } else if unread_bytes(&process.stats) > 0 {
+        if process.files.is_empty() { Verdict::NoFunctions } else { Verdict::NotHit }
+    } else if socket[0] + socket[1] > 0 {
+        Verdict::Plain
+    } else if !process.files.is_empty() {
+        Verdict::Waiting
+    } else {
+        Verdict::Quiet
+    }
+}
+
+/// The whole report as one JSON object.
+pub fn to_json(checks: &[Check], report: &Report) -> Value {
+    let check = |check: &Check| json!({"name": check.name, "works": check.works, "detail": check.detail});
+    json!({
+        "schema": 1,
+        "checks": checks.iter().map(check).collect::<Vec<_>>(),
+        "files": report.files.iter().map(file_to_json).collect::<Vec<_>>(),
+        "processes": report.processes.iter().map(|process| process_to_json(process, report)).collect::<Vec<_>>(),
+    })
+}
+
+fn file_to_json(file: &FileReport) -> Value {
+    json!({
+        "path": file.path,
+        "sources": sources(file),
+        "evidence": evidence(file),
+        "probes": file.probes,
+        "calls": file.stats.calls,
+        "bytes": file.stats.bytes,
+        "streams_recognised": file.stats.recognised,
+        "streams_unrecognised": file.stats.unrecognised,
+        "overruns": file.stats.overruns,
+    })
+}
+
+fn process_to_json(process: &ProcessReport, report: &Report) -> Value {
+    let verdict = judge(process);
+    let ProcessStats { socket, tls, plain, offered, emitted, .. } = process.stats;
+    let files = process.files.iter().filter_map(|&place| report.files.get(place));
+    json!({
+        "pid": process.pid,
+        "comm": process.comm,
+        "verdict": verdict.as_str(),
+        "advice": verdict.advice(),
+        "files": files.map(|file| file.path.as_str()).collect::<Vec<_>>(),
+        "socket_bytes": {"read": socket[0], "written": socket[1]},
+        "tls_bytes": {"read": tls[0], "written": tls[1]},
+        "plaintext_bytes": {"read": plain[0], "written": plain[1]},
+        "offered_bytes": offered,
+        "emitted_bytes": emitted,
+        "unread_bytes": unread_bytes(&process.stats),
+    })
+}
+
+/// The report for people, line by line.
+pub fn to_lines(checks: &[Check], report: &Report) -> Vec<String> {
+    let mut lines = vec!["This host".to_owned()];
+    for Check { name, works, detail } in checks {
+        lines.push(format!("  {} {name}: {detail}", if *works { "ok " } else { "-- " }));
+    }
+    lines.push(String::new());
+    lines.push(format!("Files with probes ({})", report.files.len()));
+    for file in &report.files {
+        let FileReport { path, probes, stats, .. } = file;
+        lines.push(format!(
+            "  {}: {} by {}, {probes} probes, {} calls with {} bytes",
+            printable(path),
+            sources(file).join(" + "),
+            evidence(file),
+            stats.calls,
+            stats.bytes,
+        ));
+    }
+    lines.push(String::new());
+    lines.push(format!("Processes ({})", report.processes.len()));
+    for process in &report.processes {
+        let verdict = judge(process);
+        let ProcessStats { socket, tls, plain, .. } = process.stats;
+        let name = process.comm.as_deref().unwrap_or("?");
+        lines.push(format!(
+            "  {} {}[{}] {}",
+            if verdict.is_blind() { "-- " } else { "ok " },
+            printable(name),
+            process.pid,
+            verdict.advice(),
+        ));
+        lines.push(format!(
+            "      bytes read/written: sockets {}/{}, of them TLS {}/{}, plaintext of TLS {}/{}",
+            socket[0], socket[1], tls[0], tls[1], plain[0], plain[1],
+        ));
+        for file in process.files.iter().filter_map(|&place| report.files.get(place)) {
+            lines.push(format!("      maps {}", printable(&file.path)));
+        }
+    }
+    lines
+}
+
+fn sources(file: &FileReport) -> Vec<&'static str> {
+    file.sources.iter().map(|source| source.as_str()).collect()
+}
+
+fn evidence(file: &FileReport) -> &'static str {
+    match file.evidence {
+        Evidence::Symbols => "symbols",
+        Evidence::Shape => "the shape of the code",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use inferscope_common::probe_stats::FileStats;
+
+    use super::*;
+    use crate::record::Source;
+
+    fn process(files: Vec<usize>, stats: ProcessStats) -> ProcessReport {
+        ProcessReport { pid: 7, comm: Some("x\u{1b}[31m".into()), files, stats }
+    }
+
+    #[test]
+    fn every_verdict_has_its_rule() {
+        let tls = ProcessStats { socket: [30_000, 0], tls: [30_000, 0], ..Default::default() };
+        let read = ProcessStats { plain: [0, 5], ..tls };
+        let plain = ProcessStats { socket: [5, 0], ..Default::default() };
+        for (files, stats, expected) in [
+            (vec![0], read, Verdict::TlsRead),
+            (vec![], tls, Verdict::NoFunctions),
+            (vec![0], tls, Verdict::NotHit),
+            (vec![0], plain, Verdict::Plain),
+            (vec![0], ProcessStats::default(), Verdict::Waiting),
+            (vec![], ProcessStats::default(), Verdict::Quiet),
+        ] {
+            assert_eq!(judge(&process(files, stats)), expected);
+        }
+    }
+
+    #[test]
+    fn a_hostile_name_does_not_reach_the_terminal() {
+        let file = FileReport {
+            path: "/lib/libssl.so.3".into(),
+            sources: vec![Source::OpenSsl],
+            evidence: Evidence::Symbols,
+            probes: 3,
+            stats: FileStats::default(),
+        };
+        let report = Report { files: vec![file], processes: vec![process(vec![0], ProcessStats::default())] };
+        let checks = [Check { name: "kernel", works: true, detail: "6.18".into() }];
+        let text = to_lines(&checks, &report).join("\n");
+        assert!(!text.contains('\u{1b}'), "{text}");
+        assert!(text.contains("maps /lib/libssl.so.3"), "{text}");
+        let json = to_json(&checks, &report);
+        assert_eq!(json["processes"][0]["verdict"], "waiting");
+        assert_eq!(json["files"][0]["sources"][0], "openssl");
+    }
+}

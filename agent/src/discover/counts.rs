@@ -1,0 +1,38 @@
+//! What discovery counts, for the ledger.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What discovery counts.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Files that got probes.
+    pub probed: AtomicU64,
+    /// Probes that could not be attached.
+    pub probes_failed: AtomicU64,
+    /// Files with TLS functions that got none, because too many have some.
+    pub refused: AtomicU64,
+    /// Files whose probes were taken off because nobody mapped them any more.
+    pub unused: AtomicU64,
+    /// Files whose probes were taken off because they were on other functions than was thought.
+    pub refuted: AtomicU64,
+    /// Times that a process moved TLS bytes and no probe was hit.
+    pub silent: AtomicU64,
+    /// Files whose probes were set anew because of that.
+    pub reattached: AtomicU64,
+}
+
+impl Counts {
+    /// Name and value of each.
+    pub fn entries(&self) -> [(&'static str, u64); 7] {
+        [
+            ("files_probed", &self.probed),
+            ("probes_failed", &self.probes_failed),
+            ("files_refused", &self.refused),
+            ("files_unused", &self.unused),
+            ("files_refuted", &self.refuted),
+            ("silent_processes", &self.silent),
+            ("files_reattached", &self.reattached),
+        ]
+        .map(|(name, counter)| (name, counter.load(Ordering::Relaxed)))
+    }
+}
