@@ -161,7 +161,8 @@ pub fn tls_return(ctx: RetProbeContext) -> u32 {
         }
     };
     // A count that exceeds the buffer is none: whatever exports these names need not be OpenSSL.
-    if n > 0 && n <= call.size {
+    if n > 0 && (n <= call.size || call.buffer == 0) {
+        // No buffer: GnuTLS sends what it kept from a call that would have blocked. That counts as unreadable.
         transfer(current, &call, cookie, n);
     } else if n > call.size {
         count::add_to_file(tls_cookie::file(cookie), &FileStats { overruns: 1, ..NOTHING });

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     discover::{Evidence, FileReport, ProcessReport, Report},
+    kernel::Probe,
     privacy::printable,
     selfstat::unread_bytes,
 };
@@ -110,13 +111,18 @@ fn file_to_json(file: &FileReport) -> Value {
         "path": file.path,
         "sources": sources(file),
         "evidence": evidence(file),
-        "probes": file.probes,
+        "attached": file.attached,
+        "probes": file.probes.iter().map(probe_to_json).collect::<Vec<_>>(),
         "calls": file.stats.calls,
         "bytes": file.stats.bytes,
         "streams_recognised": file.stats.recognised,
         "streams_unrecognised": file.stats.unrecognised,
         "overruns": file.stats.overruns,
     })
+}
+
+fn probe_to_json(probe: &Probe) -> Value {
+    json!({"function": probe.function, "offset": probe.file_offset, "site": probe.class.as_str()})
 }
 
 fn process_to_json(process: &ProcessReport, report: &Report) -> Value {
@@ -147,15 +153,21 @@ pub fn to_lines(checks: &[Check], report: &Report) -> Vec<String> {
     lines.push(String::new());
     lines.push(format!("Files with probes ({})", report.files.len()));
     for file in &report.files {
-        let FileReport { path, probes, stats, .. } = file;
+        let FileReport { path, probes, attached, stats, .. } = file;
         lines.push(format!(
-            "  {}: {} by {}, {probes} probes, {} calls with {} bytes",
+            "  {}: {} by {}, {attached} of {} probes, {} calls with {} bytes",
             printable(path),
             sources(file).join(" + "),
             evidence(file),
+            probes.len(),
             stats.calls,
             stats.bytes,
         ));
+        // The entry and the return of a function sit on one instruction.
+        let mut sites: Vec<String> =
+            probes.iter().map(|probe| format!("{} ({})", probe.function, probe.class.as_str())).collect();
+        sites.dedup();
+        lines.push(format!("      {}", sites.join(", ")));
     }
     lines.push(String::new());
     lines.push(format!("Processes ({})", report.processes.len()));
@@ -226,7 +238,8 @@ mod tests {
             path: "/lib/libssl.so.3".into(),
             sources: vec![Source::OpenSsl],
             evidence: Evidence::Symbols,
-            probes: 3,
+            probes: vec![],
+            attached: 3,
             stats: FileStats::default(),
         };
         let report = Report { files: vec![file], processes: vec![process(vec![0], ProcessStats::default())] };

@@ -28,6 +28,7 @@ pub fn add(all: &mut Scenarios) {
 pub fn needs(kind: Kind) -> &'static [Need] {
     match kind {
         Kind::Curl => &[Need::Curl],
+        Kind::Wget => &[Need::Wget],
         Kind::NodeHttp | Kind::NodeFetch => &[Need::Node],
         Kind::OpenAiSync | Kind::OpenAiAsync => &[],
     }

@@ -64,7 +64,13 @@ impl<'a> Ends<'a> {
         attr("inferscope.api", json!(self.api));
         attr("inferscope.completion", json!(completion));
         attr("inferscope.capture", json!("complete"));
-        attr("inferscope.capture.source", json!(if self.server.tls() { "openssl" } else { "syscall" }));
+        // Only wget has another library than the rest.
+        let source = match call.text("process.executable.name") {
+            _ if !self.server.tls() => "syscall",
+            Some("wget") => "gnutls",
+            _ => "openssl",
+        };
+        attr("inferscope.capture.source", json!(source));
         attr("process.pid", json!(pid));
         if report.input_tokens.is_some() {
             attr("inferscope.usage.source", json!("reported"));

@@ -27,6 +27,8 @@ pub enum Need {
     Node,
     /// curl.
     Curl,
+    /// wget.
+    Wget,
     /// setpriv, to run something without root.
     Setpriv,
     /// unshare, to hide something from one process.
@@ -38,6 +40,7 @@ impl Need {
         let program = match self {
             Self::Node => "node",
             Self::Curl => "curl",
+            Self::Wget => "wget",
             Self::Setpriv => "setpriv",
             Self::Unshare => "unshare",
         };

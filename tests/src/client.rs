@@ -30,6 +30,8 @@ pub enum Kind {
     OpenAiAsync,
     /// curl.
     Curl,
+    /// wget, whose TLS is GnuTLS.
+    Wget,
     /// Node's `http` and `https` modules.
     NodeHttp,
     /// Node's `fetch`.
@@ -38,7 +40,8 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::OpenAiSync, Self::OpenAiAsync, Self::Curl, Self::NodeHttp, Self::NodeFetch];
+    pub const ALL: [Self; 6] =
+        [Self::OpenAiSync, Self::OpenAiAsync, Self::Curl, Self::Wget, Self::NodeHttp, Self::NodeFetch];
 
     /// For names of tests.
     pub fn name(self) -> &'static str {
@@ -46,6 +49,7 @@ impl Kind {
             Self::OpenAiSync => "openai_sync",
             Self::OpenAiAsync => "openai_async",
             Self::Curl => "curl",
+            Self::Wget => "wget",
             Self::NodeHttp => "node_http",
             Self::NodeFetch => "node_fetch",
         }
@@ -108,6 +112,7 @@ impl Client {
     pub fn spawn(&self) -> Result<Running> {
         let mut command = match self.kind {
             Kind::Curl => self.curl(),
+            Kind::Wget => self.wget(),
             kind if kind.is_node() => self.node(),
             _ => self.openai()?,
         };
@@ -153,15 +158,33 @@ impl Client {
         command.args(&self.options);
     }
 
-    fn curl(&self) -> Command {
+    /// The request's body, for clients that take it as it is.
+    fn body(&self) -> String {
         let mut body = json!({"model": MODEL, "messages": [{"role": "user", "content": self.prompt}]});
         if self.stream {
             body["stream"] = json!(true);
             body["stream_options"] = json!({"include_usage": true});
         }
+        body.to_string()
+    }
+
+    fn wget(&self) -> Command {
+        let mut command = Command::new("wget");
+        command.args(["--quiet", "--output-document=-", "--tries=1", "--header", "content-type: application/json"]);
+        command.args(["--header", &format!("authorization: Bearer {}", self.key)]);
+        command.arg(format!("--post-data={}", self.body()));
+        if let Some(ca) = &self.ca {
+            command.arg(format!("--ca-certificate={}", ca.display()));
+        }
+        command.args(&self.options);
+        command.arg(format!("{}/chat/completions", self.base_url));
+        command
+    }
+
+    fn curl(&self) -> Command {
         let mut command = Command::new("curl");
         command.args(["--silent", "--show-error", "--no-buffer", "--header", "content-type: application/json"]);
-        command.args(["--header", &format!("authorization: Bearer {}", self.key), "--data", &body.to_string()]);
+        command.args(["--header", &format!("authorization: Bearer {}", self.key), "--data", &self.body()]);
         command.args(["--write-out", &format!("\n{CURL_STATUS}%{{http_code}}\n")]);
         if let Some(ca) = &self.ca {
             command.arg("--cacert").arg(ca);
@@ -215,6 +238,12 @@ impl Running {
     }
 
     fn reports(&self, state: &State) -> Vec<Report> {
+        if self.kind == Kind::Wget {
+            // It prints no status; any but 200 makes it fail, which is noticed before this is asked.
+            let mut lines = state.lines(Stream::Stdout).to_vec();
+            lines.push(format!("{CURL_STATUS}200"));
+            return Report::from_body(&lines, self.stream).into_iter().collect();
+        }
         if self.kind == Kind::Curl {
             return Report::from_body(state.lines(Stream::Stdout), self.stream).into_iter().collect();
         }

@@ -2,6 +2,10 @@
 
 use inferscope_common::tls_cookie::with_file;
 
+use super::{
+    image::Image,
+    site::{self, ENTRY_BYTES},
+};
 use crate::{
     kernel::{Probe, Program},
     record::Source,
@@ -33,17 +37,35 @@ impl Library {
         Self { source, evidence, probes: Vec::new() }
     }
 
-    /// Adds the entry and the return of a function. The return goes first: an entry without it would be remembered
-    /// for nothing.
-    pub fn add_call(&mut self, function: &'static str, file_offset: u64, cookie: u64) {
-        self.add(function, Program::TlsReturn, file_offset, cookie);
-        self.add(function, Program::TlsEntry, file_offset, cookie);
+    /// Adds the entry and the return of the function at a virtual address that takes `arguments` integer arguments; false
+    /// if there is no code. The return goes first: an entry without it would be remembered for nothing.
+    pub fn add_call(
+        &mut self,
+        image: &Image<'_, '_>,
+        function: &'static str,
+        address: u64,
+        arguments: usize,
+        cookie: u64,
+    ) -> bool {
+        let Some(mut probe) = place(image, address, arguments, true) else { return false };
+        (probe.function, probe.cookie) = (function, cookie);
+        self.add(Probe { program: Program::TlsReturn, ..probe.clone() });
+        self.add(Probe { program: Program::TlsEntry, ..probe });
+        true
+    }
+
+    /// Adds the entry of the function that frees the connection object, its first argument.
+    pub fn add_free(&mut self, image: &Image<'_, '_>, function: &'static str, address: u64) {
+        if let Some(probe) = place(image, address, 1, false) {
+            self.add(Probe { function, program: Program::TlsFree, ..probe });
+        }
     }
 
     /// Adds one probe, unless it is there already: two names may mean one function.
-    pub fn add(&mut self, function: &'static str, program: Program, file_offset: u64, cookie: u64) {
-        if !self.probes.iter().any(|probe| probe.program == program && probe.file_offset == file_offset) {
-            self.probes.push(Probe { function, program, file_offset, cookie });
+    pub fn add(&mut self, probe: Probe) {
+        let same = |known: &Probe| known.program == probe.program && known.file_offset == probe.file_offset;
+        if !self.probes.iter().any(same) {
+            self.probes.push(probe);
         }
     }
 
@@ -53,4 +75,11 @@ impl Library {
             probe.cookie = with_file(probe.cookie, slot);
         }
     }
+}
+
+/// The cheapest place in a function, without a name and a cookie yet.
+fn place(image: &Image<'_, '_>, address: u64, arguments: usize, wants_return: bool) -> Option<Probe> {
+    let site = site::choose(image.code(address, ENTRY_BYTES)?, arguments, wants_return);
+    let file_offset = image.file_offset(address.checked_add(site.offset)?)?;
+    Some(Probe { function: "", program: Program::TlsEntry, file_offset, class: site.class, cookie: 0 })
 }

@@ -8,15 +8,18 @@
 //! To add a TLS library: see [`finders`].
 
 mod canary;
+mod chase;
 mod counts;
 mod detach;
 mod finders;
+mod gnutls;
 mod image;
 mod library;
 mod mapped;
 mod openssl;
 mod registry;
 mod report;
+mod site;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -267,7 +270,7 @@ impl Searcher {
         for folder in LIBRARY_FOLDERS {
             for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
                 let name = entry.file_name();
-                if name.to_string_lossy().starts_with("libssl.so") && !stop.load(Ordering::Relaxed) {
+                if is_tls_library(&name.to_string_lossy()) && !stop.load(Ordering::Relaxed) {
                     match std::fs::File::open(entry.path()) {
                         Ok(file) => {
                             self.probe(&file, &entry.path().display().to_string(), true);
@@ -346,7 +349,8 @@ impl Searcher {
         let evidence = if by_shape { Evidence::Shape } else { Evidence::Symbols };
         let sources = libraries.iter().map(|library| library.source).collect();
         self.counts.probed.fetch_add(1, Ordering::Relaxed);
-        self.registry.insert(identity, name.to_owned(), sources, evidence, slot, links, pinned);
+        let probes = libraries.into_iter().flat_map(|library| library.probes).collect();
+        self.registry.insert(identity, name.to_owned(), sources, evidence, slot, probes, links, pinned);
         Some(identity)
     }
 
@@ -430,7 +434,8 @@ impl Searcher {
                     path: probed.path.clone(),
                     sources: probed.sources.clone(),
                     evidence: probed.evidence,
-                    probes: probed.links.len(),
+                    probes: probed.probes.clone(),
+                    attached: probed.links.len(),
                     stats: self.prober.stats(probed.slot),
                 };
                 (*identity, file)
@@ -465,6 +470,11 @@ impl Searcher {
             self.registry.release(slot);
         }
     }
+}
+
+/// Whether a file of a library folder may be mapped by the next short-lived program that speaks TLS.
+fn is_tls_library(name: &str) -> bool {
+    name.starts_with("libssl.so") || name.starts_with("libgnutls.so")
 }
 
 /// An error with its sources, on one line.

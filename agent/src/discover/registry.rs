@@ -11,7 +11,10 @@ use std::{
 use inferscope_common::probe_stats::{FileStats, MAX_FILES};
 
 use super::library::Evidence;
-use crate::{kernel::Links, record::Source};
+use crate::{
+    kernel::{Links, Probe},
+    record::Source,
+};
 
 /// Device and inode, as the file itself says.
 pub type Identity = (u64, u64);
@@ -36,7 +39,9 @@ pub struct Probed {
     pub evidence: Evidence,
     /// Its slot in the kernel's statistics.
     pub slot: u32,
-    /// The probes.
+    /// What was to be probed.
+    pub probes: Vec<Probe>,
+    /// The probes that are attached.
     pub links: Links,
     /// A library of the system's: it keeps its probes, because any short-lived program may map it.
     pub pinned: bool,
@@ -89,11 +94,12 @@ impl Registry {
         sources: Vec<Source>,
         evidence: Evidence,
         slot: u32,
+        probes: Vec<Probe>,
         links: Links,
         pinned: bool,
     ) {
         let users = HashSet::new();
-        let probed = Probed { path, sources, evidence, slot, links, pinned, users, unused_since: None };
+        let probed = Probed { path, sources, evidence, slot, probes, links, pinned, users, unused_since: None };
         self.files.insert(identity, probed);
     }
 
@@ -158,7 +164,7 @@ mod tests {
     fn with_one(pinned: bool, evidence: Evidence) -> Registry {
         let mut registry = Registry::new();
         let slot = registry.reserve().unwrap();
-        registry.insert(FILE, "lib".into(), vec![Source::OpenSsl], evidence, slot, Links::default(), pinned);
+        registry.insert(FILE, "lib".into(), vec![Source::OpenSsl], evidence, slot, vec![], Links::default(), pinned);
         registry
     }
 

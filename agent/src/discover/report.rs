@@ -3,7 +3,7 @@
 use inferscope_common::{probe_stats::FileStats, process_stats::ProcessStats};
 
 use super::library::Evidence;
-use crate::record::Source;
+use crate::{kernel::Probe, record::Source};
 
 /// One moment's knowledge.
 #[derive(Clone, Debug, Default)]
@@ -23,8 +23,10 @@ pub struct FileReport {
     pub sources: Vec<Source>,
     /// How they were found.
     pub evidence: Evidence,
-    /// Probes that are attached.
-    pub probes: usize,
+    /// What was to be probed, and what it costs there.
+    pub probes: Vec<Probe>,
+    /// How many of them are attached.
+    pub attached: usize,
     /// What they have seen, in all processes.
     pub stats: FileStats,
 }

@@ -33,6 +33,6 @@ pub use error::LoadError;
 pub use mappings::{Mapping, MappingEvent, MappingEvents};
 pub use object::{Degraded, Loaded, load};
 pub use privilege::{Missing, check as check_privilege};
-pub use prober::{Links, Probe, ProbeError, Prober, Program};
+pub use prober::{Links, Probe, ProbeError, Prober, Program, SiteClass};
 pub use rings::{Rings, Waker};
 pub use settings::Settings;

@@ -54,6 +54,28 @@ impl Program {
     }
 }
 
+/// What the kernel does at a site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SiteClass {
+    /// Executes the instruction itself: 0.5 to 1.5 us a hit.
+    Emulated,
+    /// Executes it out of line with a trap: 5 to 13 us a hit.
+    SingleStepped,
+    /// The instruction could not be told.
+    Undecoded,
+}
+
+impl SiteClass {
+    /// For reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Emulated => "emulated",
+            Self::SingleStepped => "single-stepped",
+            Self::Undecoded => "undecoded",
+        }
+    }
+}
+
 /// A probe to set in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
@@ -63,6 +85,8 @@ pub struct Probe {
     pub program: Program,
     /// Place of the instruction in the file.
     pub file_offset: u64,
+    /// What it costs there.
+    pub class: SiteClass,
     /// What the program is told (`inferscope_common::tls_cookie`).
     pub cookie: u64,
 }
