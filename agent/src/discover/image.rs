@@ -41,17 +41,6 @@ pub struct Image<'d, 'f> {
     dynamic: SymbolTable<'d, Header, &'d Cache<'f>>,
 }
 
-/// Where a section is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Section {
-    /// Virtual address; 0 if it is not loaded.
-    pub address: u64,
-    /// Place in the file.
-    pub file_offset: u64,
-    /// Length in the file.
-    pub len: u64,
-}
-
 impl<'d, 'f> Image<'d, 'f> {
     /// Reads the headers; `None` for a file that holds no code of this machine, or claims sections that nobody has.
     pub fn parse(data: &'d Cache<'f>) -> Result<Option<Self>, object::Error> {
@@ -133,15 +122,5 @@ impl<'d, 'f> Image<'d, 'f> {
         let within = address - segment.p_vaddr(self.endian);
         let len = len.min(MAX_CODE).min(segment.p_filesz(self.endian) - within);
         self.data.read_bytes_at(segment.p_offset(self.endian).checked_add(within)?, len).ok()
-    }
-
-    /// A section by name.
-    pub fn section(&self, name: &str) -> Option<Section> {
-        let (_, section) = self.sections.section_by_name(self.endian, name.as_bytes())?;
-        Some(Section {
-            address: section.sh_addr(self.endian),
-            file_offset: section.sh_offset(self.endian),
-            len: section.sh_size(self.endian),
-        })
     }
 }
