@@ -17,8 +17,12 @@ pub const OFFSETS_GLOBAL: &str = "OFFSETS";
 pub struct Config {
     /// The agent's own thread group, which is never traced; in the initial pid namespace.
     pub self_tgid: u32,
-    /// 0: every process; 1: only the thread groups in the `TARGETS` map.
-    pub listed_only: u32,
+    /// Which thread groups are traced: [`EVERYONE`](crate::targets::EVERYONE) or one of its neighbours.
+    pub target_mode: u32,
+    /// 1: userspace judges every process that runs another program; 0: its name alone decides.
+    pub judged: u32,
+    /// `PORT_*` flags of [`targets`](crate::targets) that some port has; 0: ports do not matter.
+    pub ports: u32,
     /// 1: an HTTP exchange is captured whatever its method; 0: after a drop verdict only a POST opens the gate again.
     pub all_http: u32,
     /// [`MAX_PAYLOAD`](crate::record::MAX_PAYLOAD)-sized pieces that one read or write is copied in at most.
@@ -94,6 +98,6 @@ pub struct Offsets {
 pub const OFFSETS_LEN: usize = size_of::<Offsets>() / size_of::<u32>();
 
 const _: () = {
-    assert!(size_of::<Config>() == 16);
+    assert!(size_of::<Config>() == 24);
     assert!(OFFSETS_LEN == 29);
 };

@@ -44,6 +44,8 @@ pub enum Counter {
     Peeked,
     /// Processes not added to the target list because it was full.
     TargetTableFull,
+    /// Requests left out because their path was known to be no model's.
+    DullPaths,
     /// Number of counters.
     Count,
 }

@@ -15,5 +15,6 @@ pub mod counters;
 pub mod probe_stats;
 pub mod process_stats;
 pub mod record;
+pub mod targets;
 pub mod tls_cookie;
 pub mod verdict;

@@ -3,7 +3,8 @@
 //! One [`Flow`] per stream, whatever carries it (a socket or a TLS connection). Two stages keep the cost of
 //! uninteresting traffic near zero: here the first bytes of a message decide whether it is HTTP at all, and
 //! userspace then decides whether the exchange is a model's. A drop verdict holds for one exchange: the next
-//! POST opens the gate again, because one connection carries health checks as well as model calls.
+//! POST opens the gate again, because one connection carries health checks as well as model calls. What userspace has
+//! learnt of a path holds for all of a process's connections ([`dull`]).
 
 use aya_ebpf::helpers::bpf_probe_read_user_buf;
 use inferscope_common::{
@@ -12,7 +13,7 @@ use inferscope_common::{
     verdict::{DROP, FOLLOW, REJECT},
 };
 
-use crate::{count, globals::config, maps::VERDICTS};
+use crate::{count, dull, globals::config, maps::VERDICTS};
 
 /// Nothing recognised yet.
 pub const UNKNOWN: u8 = 0;
@@ -82,10 +83,12 @@ impl Flow {
             TLS | REJECTED => return false,
             // Not only after a turn: what came in between may have passed unseen (sendfile, splice, io_uring).
             UNKNOWN | DROPPED => self.sniff_beginning(head, len, turned),
+            // A client that is faster than the answers: what they were about is over, but what was learnt of the path holds.
+            HTTP if turned && sniff(head, len) == Sniffed::Post => self.state = on_post(head, len),
             FOLLOWED if turned => {
                 // A new request asks for a new answer; so may the end of HTTP on this stream.
                 match sniff(head, len) {
-                    Sniffed::Post => self.state = HTTP,
+                    Sniffed::Post => self.state = on_post(head, len),
                     Sniffed::OtherMethod if unsafe { config!(all_http) } == 0 => self.state = DROPPED,
                     _ => self.apply_verdict(id, generation),
                 }
@@ -101,7 +104,7 @@ impl Flow {
     #[inline(always)]
     fn sniff_beginning(&mut self, head: u64, len: u64, turned: bool) {
         match sniff(head, len) {
-            Sniffed::Post => self.state = HTTP,
+            Sniffed::Post => self.state = on_post(head, len),
             Sniffed::OtherMethod => {
                 self.state = if unsafe { config!(all_http) } != 0 { HTTP } else { DROPPED };
             }
@@ -166,6 +169,16 @@ impl Flow {
         }
         start
     }
+}
+
+/// State of a stream on which a POST begins: its path may be known to be no model's.
+#[inline(always)]
+fn on_post(head: u64, len: u64) -> u8 {
+    if unsafe { config!(all_http) } == 0 && dull::is_known(head, len) {
+        count::add(Counter::DullPaths, 1);
+        return DROPPED;
+    }
+    HTTP
 }
 
 #[derive(PartialEq, Eq)]

@@ -23,6 +23,7 @@
 
 mod account;
 mod count;
+mod dull;
 mod emit;
 mod flow;
 mod globals;

@@ -9,6 +9,7 @@ use inferscope_common::{
     probe_stats::{FileStats, MAX_FILES},
     process_stats::{MAX_PROCESSES, ProcessStats},
     record::MAX_RECORD,
+    targets::{DullPath, MAX_PORTS},
     verdict::Verdict,
 };
 
@@ -93,10 +94,19 @@ pub static TLS_CALLS: LruHashMap<TlsCallKey, TlsCall> = LruHashMap::with_max_ent
 #[map]
 pub static UNBOUND: LruHashMap<u32, u64> = LruHashMap::with_max_entries(4096, 0);
 
-/// Thread groups to trace, when `listed_only` is set.
+/// Flags of thread groups (`targets::WANTED` and its neighbours), unless every process is traced.
 #[map]
 pub static TARGETS: HashMap<u32, u32> = HashMap::with_max_entries(32_768, 0);
 
 /// Names that make a process a target at its exec.
 #[map]
 pub static TARGET_COMMS: HashMap<[u8; 16], u32> = HashMap::with_max_entries(64, 0);
+
+/// Flags of TCP ports, when `config.ports` is not 0.
+#[map]
+pub static PORTS: HashMap<u16, u32> = HashMap::with_max_entries(MAX_PORTS, 0);
+
+/// Paths that userspace has found to be no model's. LRU: one that is forgotten is learnt again at its next request.
+/// Sized for the paths of some hundred services.
+#[map]
+pub static DULL_PATHS: LruHashMap<DullPath, u32> = LruHashMap::with_max_entries(8192, 0);

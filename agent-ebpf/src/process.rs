@@ -1,10 +1,14 @@
 //! The life of processes: fork, exec, exit. Also keeps the list of targets, so that a child of a target and a
 //! program of a wanted name are traced from their first instruction.
+//!
+//! Where more than a name decides, userspace does, a moment later. Until then the process is traced (`PENDING`): the
+//! first call of a short-lived program is made within milliseconds, and userspace leaves out what it did not want.
 
 use aya_ebpf::{helpers::bpf_get_current_comm, macros::btf_tracepoint, programs::BtfTracePointContext};
 use inferscope_common::{
     counters::Counter,
     record::{Exec, Exit, Fork, Kind},
+    targets::{EVERYONE, EXCLUDED, PENDING, WANTED},
 };
 
 use crate::{
@@ -12,7 +16,7 @@ use crate::{
     globals::{config, offset},
     log::log,
     maps::{TARGET_COMMS, TARGETS},
-    task::{Current, is_traced, read_at, start_ns},
+    task::{Current, is_traced, read_at, start_ns, target_flags},
 };
 
 /// `sched_process_fork(struct task_struct *parent, struct task_struct *child)`
@@ -20,7 +24,9 @@ use crate::{
 pub fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
     let child: u64 = ctx.arg(1);
     let current = Current::get();
-    if !is_traced(current.tgid) {
+    let flags = if unsafe { config!(target_mode) } == EVERYONE { 0 } else { target_flags(current.tgid) };
+    // An exclusion passes to the child too, until it runs another program.
+    if flags == 0 && !is_traced(current.tgid) {
         return 0;
     }
     let (Some(pid), Some(tgid)) =
@@ -31,8 +37,11 @@ pub fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
     if pid != tgid {
         return 0;
     }
-    if unsafe { config!(listed_only) } != 0 {
-        add_target(tgid);
+    if flags != 0 {
+        set_target(tgid, flags);
+    }
+    if !is_traced(current.tgid) {
+        return 0;
     }
     emit::event(&Fork {
         header: emit::header::<Fork>(Kind::Fork, current),
@@ -48,8 +57,18 @@ pub fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
 pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     let current = Current::get();
     let Ok(comm) = bpf_get_current_comm() else { return 0 };
-    if unsafe { config!(listed_only) } != 0 && TARGET_COMMS.get_ptr(comm).is_some() {
-        add_target(current.tgid);
+    if unsafe { config!(target_mode) } != EVERYONE {
+        // An exclusion was of the program before; being chosen stays.
+        let mut flags = target_flags(current.tgid) & !EXCLUDED;
+        if TARGET_COMMS.get_ptr(comm).is_some() {
+            flags |= WANTED;
+        }
+        if unsafe { config!(judged) } != 0 && current.tgid != unsafe { config!(self_tgid) } {
+            flags |= PENDING;
+        }
+        if flags != 0 {
+            set_target(current.tgid, flags);
+        }
     }
     if is_traced(current.tgid) {
         log!(ctx, "exec of {}", current.tgid);
@@ -63,7 +82,9 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
 pub fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
     let task: u64 = ctx.arg(0);
     let current = Current::get();
-    if !is_traced(current.tgid) {
+    let listed = unsafe { config!(target_mode) } != EVERYONE && target_flags(current.tgid) != 0;
+    let traced = is_traced(current.tgid);
+    if !traced && !listed {
         return 0;
     }
     let Some(signal) = read_at::<u64>(task, unsafe { offset!(task_signal) }) else { return 0 };
@@ -71,6 +92,10 @@ pub fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
     match read_at::<i32>(signal, unsafe { offset!(signal_live) }) {
         Some(0) => {}
         _ => return 0,
+    }
+    let _ = TARGETS.remove(current.tgid);
+    if !traced {
+        return 0;
     }
     log!(ctx, "exit of {}", current.tgid);
     let group: u32 = read_at(signal, unsafe { offset!(signal_group_exit_code) }).unwrap_or(0);
@@ -80,14 +105,13 @@ pub fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
         status: if group != 0 { group } else { own },
         pad: 0,
     });
-    let _ = TARGETS.remove(current.tgid);
     account::close(current.tgid);
     0
 }
 
 #[inline(always)]
-fn add_target(tgid: u32) {
-    if TARGETS.insert(tgid, 1, 0).is_err() {
+fn set_target(tgid: u32, flags: u32) {
+    if TARGETS.insert(tgid, flags, 0).is_err() {
         count::add(Counter::TargetTableFull, 1);
     }
 }

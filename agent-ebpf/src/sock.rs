@@ -4,9 +4,16 @@
 //! and needs no state of its own. Every step fails softly.
 
 use aya_ebpf::helpers::bpf_get_current_task;
-use inferscope_common::record::READ;
+use inferscope_common::{
+    record::READ,
+    targets::{PORT_EXCLUDED, PORT_WANTED},
+};
 
-use crate::{globals::offset, task::read_at};
+use crate::{
+    globals::{config, offset},
+    maps::PORTS,
+    task::read_at,
+};
 
 const S_IFMT: u16 = 0o170_000;
 const S_IFSOCK: u16 = 0o140_000;
@@ -83,6 +90,26 @@ pub fn is_closing(id: u64) -> bool {
 #[inline(always)]
 pub fn is_closed(id: u64) -> bool {
     read_at::<u8>(id, unsafe { offset!(skc_state) }) == Some(TCP_CLOSE)
+}
+
+/// Whether the connection's ports, local and remote, are of interest. Without the offsets they are: userspace looks
+/// again.
+#[inline(always)]
+pub fn is_wanted_port(id: u64) -> bool {
+    let used = unsafe { config!(ports) };
+    if used == 0 {
+        return true;
+    }
+    let local: Option<u16> = read_at(id, unsafe { offset!(skc_num) });
+    let remote: Option<u16> = read_at(id, unsafe { offset!(skc_dport) });
+    let (Some(local), Some(remote)) = (local, remote) else { return true };
+    let flags = flags_of(local) | flags_of(u16::from_be(remote));
+    flags & PORT_EXCLUDED == 0 && (used & PORT_WANTED == 0 || flags & PORT_WANTED != 0)
+}
+
+#[inline(always)]
+fn flags_of(port: u16) -> u32 {
+    PORTS.get_ptr(port).map_or(0, |flags| unsafe { core::ptr::read_volatile(flags) })
 }
 
 /// `sk_err`.

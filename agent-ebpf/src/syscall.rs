@@ -143,6 +143,9 @@ fn transfer(current: Current, socket: &TcpSock, call: &Call, n: u64) {
         return;
     };
     let flow = unsafe { &mut (*entry).flow };
+    if flow.last == 0 && !sock::is_wanted_port(socket.id) {
+        flow.state = REJECTED;
+    }
     let (head, head_len) = head_of(&call.source);
     let head_len = if head_len < n { head_len } else { n };
     let copy = flow.admit(socket.id, socket.generation, call.direction, head, head_len);

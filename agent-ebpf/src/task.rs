@@ -1,7 +1,10 @@
 //! Who is running: thread group, start time, and whether it is to be traced.
 
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_probe_read_kernel};
-use inferscope_common::config::MISSING;
+use inferscope_common::{
+    config::MISSING,
+    targets::{EVERYONE, EXCLUDED, LISTED, PENDING, WANTED},
+};
 
 use crate::{
     globals::{config, offset},
@@ -47,8 +50,18 @@ pub fn is_traced(tgid: u32) -> bool {
     if PAUSED.get_ptr(0).is_none_or(|paused| unsafe { core::ptr::read_volatile(paused) } != 0) {
         return false;
     }
-    let listed_only = unsafe { config!(listed_only) };
-    listed_only == 0 || TARGETS.get_ptr(tgid).is_some()
+    let mode = unsafe { config!(target_mode) };
+    if mode == EVERYONE {
+        return true;
+    }
+    let flags = target_flags(tgid);
+    flags & EXCLUDED == 0 && (mode != LISTED || flags & (WANTED | PENDING) != 0)
+}
+
+/// Flags of a thread group, 0 if it is not listed.
+#[inline(always)]
+pub fn target_flags(tgid: u32) -> u32 {
+    TARGETS.get_ptr(tgid).map_or(0, |flags| unsafe { core::ptr::read_volatile(flags) })
 }
 
 /// `start_boottime` of the current task's group leader, 0 if unknown.

@@ -25,7 +25,7 @@ use crate::{
     log::log,
     maps::{SOCKS, TLS_CALLS, TLS_STREAMS},
     records,
-    sock::TcpSock,
+    sock::{self, TcpSock},
     task::{Current, is_traced},
 };
 
@@ -184,6 +184,9 @@ fn transfer(current: Current, call: &TlsCall, cookie: u64, n: u64) {
     let stream = unsafe { &mut *stream };
     if let Some(account) = Account::of(current.tgid) {
         account.on_plain(direction, n);
+    }
+    if call.socket != 0 && call.socket != stream.socket && !sock::is_wanted_port(call.socket) {
+        stream.flow.state = REJECTED;
     }
     let before = stream.flow.state;
     let copy = stream.flow.admit(call.object, stream.generation, direction, call.buffer, n);

@@ -19,6 +19,7 @@ use crate::{
     call::{FinishedCall, ids::Epoch},
     discover::{Asker, Discovery},
     host::ProcessWatch,
+    judge::Judge,
     kernel::{self, Accounts, Degraded, KernelCounters, Rings, Settings, Waker, clock},
     pipeline::{Output, Pipeline, PipelineOptions},
     record,
@@ -66,6 +67,7 @@ pub struct Capture {
     accounts: Arc<Accounts>,
     degraded: Vec<Degraded>,
     discovery: Discovery,
+    judge: Option<Judge>,
     stop: Stop,
 }
 
@@ -73,22 +75,28 @@ impl Capture {
     /// Loads, attaches and scans. When it returns, everything that runs is covered.
     pub fn start(settings: &Settings, stop: Stop) -> anyhow::Result<Self> {
         kernel::check_privilege()?;
-        for &pid in &settings.pids {
+        for &pid in &settings.targets.include.pids {
             anyhow::ensure!(
                 std::path::Path::new("/proc").join(pid.to_string()).exists(),
                 "there is no process {pid}; `ps -e` lists those that run"
             );
+        }
+        for (what, selectors) in [("", &settings.targets.include), ("excluded ", &settings.targets.exclude)] {
+            if let Err((key, reason)) = selectors.check() {
+                anyhow::bail!("{what}{key} {reason}");
+            }
         }
         let loaded = kernel::load(settings)?;
         for lost in &loaded.degraded {
             tracing::warn!(missing = lost.mechanism, consequence = lost.consequence, "running with less");
         }
         let kernel::Loaded { rings, mut prober, counters, accounts, degraded } = loaded;
+        let judge = Judge::new(&settings.targets, prober.targets().clone());
         prober.follow_processes()?;
         // Set once: a capture is started once per `Stop`.
         let _ = stop.waker.set(rings.waker());
         let discovery = Discovery::start(prober, Arc::clone(&accounts), settings, Arc::clone(&stop.flag))?;
-        Ok(Self { rings, counters, accounts, degraded, discovery, stop })
+        Ok(Self { rings, counters, accounts, degraded, discovery, judge, stop })
     }
 
     /// What does not work on this kernel.
@@ -109,13 +117,14 @@ impl Capture {
         calls: &SyncSender<Box<FinishedCall>>,
         recorder: Option<Recorder>,
     ) -> (Ledger, Finish) {
-        let Self { mut rings, counters, accounts, discovery, stop, .. } = self;
+        let Self { mut rings, counters, accounts, discovery, judge, stop, .. } = self;
         let mut intake = Intake {
             pipeline: Pipeline::new(options),
             watch: ProcessWatch::default(),
+            judge,
             recorder,
             recording: Ok(()),
-            outlet: Outlet { calls, undelivered: 0, answers: Vec::new() },
+            outlet: Outlet { calls, undelivered: 0, answers: Vec::new(), dull: Vec::new() },
         };
         let mut next_tick = Instant::now() + TICK;
         while !stop.is_requested() {
@@ -160,6 +169,8 @@ fn settle(rings: &mut Rings, counters: &KernelCounters, intake: &mut Intake<'_>)
 struct Intake<'a> {
     pipeline: Pipeline,
     watch: ProcessWatch,
+    /// Absent where the kernel's list of targets decides alone.
+    judge: Option<Judge>,
     recorder: Option<Recorder>,
     /// How the recording went so far.
     recording: io::Result<()>,
@@ -173,6 +184,9 @@ impl Intake<'_> {
         for (address, verdict) in self.outlet.answers.drain(..) {
             rings.answer(address, verdict);
         }
+        for path in self.outlet.dull.drain(..) {
+            rings.learn(path);
+        }
         more
     }
 
@@ -181,6 +195,11 @@ impl Intake<'_> {
             self.pipeline.on_bad_record();
             return;
         };
+        if self.judge.as_mut().is_some_and(|judge| !judge.admits(&record)) {
+            let bytes = if let record::Record::Data(_, data) = &record { data.payload.len() } else { 0 };
+            self.pipeline.on_untargeted(bytes as u64);
+            return;
+        }
         if let Some(process) = self.watch.before(&record) {
             self.keep(&process);
             if let Ok(process) = record::parse(&process) {
@@ -237,6 +256,7 @@ struct Outlet<'a> {
     calls: &'a SyncSender<Box<FinishedCall>>,
     undelivered: u64,
     answers: Vec<(u64, inferscope_common::verdict::Verdict)>,
+    dull: Vec<inferscope_common::targets::DullPath>,
 }
 
 impl Outlet<'_> {
@@ -247,6 +267,7 @@ impl Outlet<'_> {
                 Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => self.undelivered += 1,
             },
             Output::Answer { address, verdict } => self.answers.push((address, verdict)),
+            Output::Dull(path) => self.dull.push(path),
         }
     }
 }

@@ -4,6 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::targets::{Selectors, Targets};
+
 /// Every LLM call on this host: what was asked, what it cost, how fast it was, and why it was slow.
 #[derive(Debug, Parser)]
 #[command(name = "inferscope", version, propagate_version = true)]
@@ -40,6 +42,62 @@ pub struct TargetArgs {
     /// Only processes with this name (as in /proc/PID/comm), now and later; may be repeated
     #[arg(long, value_name = "NAME")]
     pub comm: Vec<String>,
+    /// Only processes whose executable's path matches, such as '/opt/vllm/*'; may be repeated, as all that follow
+    #[arg(long, value_name = "GLOB")]
+    pub exe: Vec<String>,
+    /// Only processes in this control group or below it, or in one that matches
+    #[arg(long, value_name = "PATH")]
+    pub cgroup: Vec<String>,
+    /// Only processes of this systemd unit, such as vllm.service
+    #[arg(long, value_name = "UNIT")]
+    pub unit: Vec<String>,
+    /// Only processes of the container whose id begins so
+    #[arg(long, value_name = "ID")]
+    pub container: Vec<String>,
+    /// Only connections with this TCP port at either end
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Vec<u16>,
+    /// Only requests to a host that matches, such as '*.openai.com'
+    #[arg(long, value_name = "GLOB")]
+    pub host: Vec<String>,
+    /// Not processes with this name
+    #[arg(long, value_name = "NAME")]
+    pub exclude_comm: Vec<String>,
+    /// Not this process
+    #[arg(long, value_name = "N")]
+    pub exclude_pid: Vec<u32>,
+    /// Not connections with this TCP port at either end
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub exclude_port: Vec<u16>,
+    /// Not requests to a host that matches
+    #[arg(long, value_name = "GLOB")]
+    pub exclude_host: Vec<String>,
+}
+
+impl From<TargetArgs> for Targets {
+    fn from(args: TargetArgs) -> Self {
+        let TargetArgs { pid, comm, exe, cgroup, unit, container, port, host, .. } = args;
+        let TargetArgs { exclude_comm, exclude_pid, exclude_port, exclude_host, .. } = args;
+        Self {
+            include: Selectors {
+                pids: pid,
+                comms: comm,
+                exes: exe,
+                cgroups: cgroup,
+                units: unit,
+                containers: container,
+                ports: port,
+                hosts: host,
+            },
+            exclude: Selectors {
+                pids: exclude_pid,
+                comms: exclude_comm,
+                ports: exclude_port,
+                hosts: exclude_host,
+                ..Default::default()
+            },
+        }
+    }
 }
 
 /// How calls are shown.

@@ -21,6 +21,8 @@ use serde::{
     de::{self, MapAccess, Visitor},
 };
 
+use crate::targets::{Selectors, Targets};
+
 /// Where `inferscope run` looks when it is not told.
 pub const DEFAULT_PATH: &str = "/etc/inferscope/config.toml";
 
@@ -59,7 +61,7 @@ impl Default for CaptureConfig {
     }
 }
 
-/// `[targets]`: both empty means every process.
+/// `[targets]`: what is empty does not narrow; see [`targets`](crate::targets) for what the selectors mean.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TargetsConfig {
@@ -67,6 +69,27 @@ pub struct TargetsConfig {
     pub pids: Vec<u32>,
     /// Command names, as in `/proc/PID/comm`.
     pub comms: Vec<String>,
+    /// Globs of executables' paths.
+    pub exes: Vec<String>,
+    /// Control groups with all below them, or globs.
+    pub cgroups: Vec<String>,
+    /// systemd units.
+    pub units: Vec<String>,
+    /// Beginnings of container ids.
+    pub containers: Vec<String>,
+    /// TCP ports, of either end.
+    pub ports: Vec<u16>,
+    /// Globs of hosts, without ports.
+    pub hosts: Vec<String>,
+    /// `[targets.exclude]`: the same selectors; what they match is left out all the same.
+    pub exclude: Selectors,
+}
+
+impl From<TargetsConfig> for Targets {
+    fn from(config: TargetsConfig) -> Self {
+        let TargetsConfig { pids, comms, exes, cgroups, units, containers, ports, hosts, exclude } = config;
+        Self { include: Selectors { pids, comms, exes, cgroups, units, containers, ports, hosts }, exclude }
+    }
 }
 
 /// `[export]`: a section that is absent is an exporter that is off.
@@ -226,7 +249,7 @@ pub enum ConfigError {
         /// The file.
         path: PathBuf,
         /// Full name of the setting.
-        setting: &'static str,
+        setting: String,
         /// What is wrong with it.
         reason: &'static str,
     },
@@ -289,21 +312,22 @@ impl Config {
         }
     }
 
-    fn check(&self) -> Result<(), (&'static str, &'static str)> {
+    fn check(&self) -> Result<(), (String, &'static str)> {
         let Self { capture, targets, export } = self;
-        let positive = |setting, value: Option<u64>| match value {
-            Some(0) => Err((setting, "must be more than zero")),
+        let positive = |setting: &str, value: Option<u64>| match value {
+            Some(0) => Err((setting.to_owned(), "must be more than zero")),
             _ => Ok(()),
         };
         positive("capture.content_max_bytes", Some(capture.content_max_bytes as u64))?;
         positive("capture.idle_timeout_seconds", Some(capture.idle_timeout_seconds))?;
-        positive("targets.pids", targets.pids.iter().min().map(|&pid| u64::from(pid)))?;
-        positive("targets.comms", targets.comms.iter().map(|comm| comm.len() as u64).min())?;
+        let Targets { include, exclude } = targets.clone().into();
+        include.check().map_err(|(key, reason)| (format!("targets.{key}"), reason))?;
+        exclude.check().map_err(|(key, reason)| (format!("targets.exclude.{key}"), reason))?;
         if let Some(otlp) = &export.otlp {
             positive("export.otlp.queue_max_bytes", otlp.queue_max_bytes.map(|n| n as u64))?;
             positive("export.otlp.queue_max_spans", otlp.queue_max_spans.map(|n| n as u64))?;
             if otlp.timeout_seconds.is_some_and(|seconds| !(0.001..=3600.0).contains(&seconds)) {
-                return Err(("export.otlp.timeout_seconds", "must be between 0.001 and 3600"));
+                return Err(("export.otlp.timeout_seconds".to_owned(), "must be between 0.001 and 3600"));
             }
         }
         Ok(())

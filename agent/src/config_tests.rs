@@ -27,6 +27,15 @@ fn every_setting_is_read() {
         [targets]
         pids = [1, 2]
         comms = ["python3"]
+        exes = ["/opt/*"]
+        cgroups = ["/system.slice"]
+        units = ["vllm.service"]
+        containers = ["3f4d"]
+        ports = [8000]
+        hosts = ["*.openai.com"]
+        [targets.exclude]
+        comms = ["curl"]
+        ports = [9]
         [export.otlp]
         endpoint = "https://collector:4317"
         headers = { authorization = "Bearer x" }
@@ -67,6 +76,8 @@ fn values_out_of_range_are_refused() {
         ("[capture]\nidle_timeout_seconds = 0", "capture.idle_timeout_seconds"),
         ("[targets]\npids = [7, 0]", "targets.pids"),
         ("[targets]\ncomms = [\"\"]", "targets.comms"),
+        ("[targets]\nports = [0]", "targets.ports"),
+        ("[targets.exclude]\npids = [0]", "targets.exclude.pids"),
         ("[export.otlp]\nqueue_max_spans = 0", "export.otlp.queue_max_spans"),
         ("[export.otlp]\ntimeout_seconds = nan", "export.otlp.timeout_seconds"),
         ("[export.otlp]\ntimeout_seconds = 0", "export.otlp.timeout_seconds"),

@@ -31,6 +31,10 @@ pub struct PipelineStats {
     pub unparsed: u64,
     /// Bytes of streams that were not taken up because the table was full.
     pub refused: u64,
+    /// Bytes of processes that turned out to be no targets.
+    pub untargeted: u64,
+    /// Calls on ports that turned out to be no targets.
+    pub untargeted_calls: u64,
     /// Connections not taken up because the table was full.
     pub connections_refused: u64,
     /// Addresses, bindings and process identities not kept because their table was full.
@@ -104,13 +108,13 @@ fn missed_bytes(stats: &ProcessStats) -> u64 {
 
 impl Ledger {
     /// Whether every byte is accounted for: offered = emitted + lost by reason; emitted = received; received =
-    /// delivered + repeated + refused.
+    /// delivered + repeated + refused + untargeted.
     pub fn balance(&self) -> Result<(), String> {
         let p = &self.pipeline;
-        if p.received != p.delivered + p.repeated + p.refused {
+        if p.received != p.delivered + p.repeated + p.refused + p.untargeted {
             return Err(format!(
-                "received {} != delivered {} + repeated {} + refused {}",
-                p.received, p.delivered, p.repeated, p.refused
+                "received {} != delivered {} + repeated {} + refused {} + untargeted {}",
+                p.received, p.delivered, p.repeated, p.refused, p.untargeted
             ));
         }
         let Some(kernel) = &self.kernel else { return Ok(()) };
@@ -156,6 +160,8 @@ impl Ledger {
             ("bytes_lost", p.lost),
             ("bytes_unparsed", p.unparsed),
             ("bytes_refused", p.refused),
+            ("bytes_untargeted", p.untargeted),
+            ("calls_untargeted", p.untargeted_calls),
             ("connections_refused", p.connections_refused),
             ("names_refused", p.names_refused),
             ("bound_nested", p.bound_nested),
@@ -237,6 +243,7 @@ const KERNEL_NAMES: [(&str, Counter); Counter::Count as usize] = [
     ("tls_return_unmatched", Counter::TlsReturnUnmatched),
     ("peeked", Counter::Peeked),
     ("target_table_full", Counter::TargetTableFull),
+    ("dull_paths", Counter::DullPaths),
 ];
 
 #[cfg(test)]

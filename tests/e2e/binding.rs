@@ -83,8 +83,11 @@ fn many(stack: Stack, stream: bool) -> Result<()> {
     Ok(())
 }
 
-/// Runs the client: its process id, and of each call its own port and the server's, by the response's id.
-fn run_client(stack: Stack, stream: bool, servers: &[Uvicorn]) -> Result<(u32, HashMap<String, (u64, u64)>)> {
+/// Of each call its own port and the server's, by the response's id.
+type Truth = HashMap<String, (u64, u64)>;
+
+/// Runs the client: its process id, and what it did.
+fn run_client(stack: Stack, stream: bool, servers: &[Uvicorn]) -> Result<(u32, Truth)> {
     let mut command = Command::new(place::python()?);
     command.arg(place::script("client_many.py")).args(["--connections", &CONNECTIONS.to_string()]);
     command.args(["--loop", if stack == Stack::Fast { "uvloop" } else { "asyncio" }]);

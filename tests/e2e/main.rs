@@ -12,6 +12,7 @@ mod clients;
 mod doctor;
 mod expect;
 mod failures;
+mod group;
 mod load;
 mod otlp;
 mod privacy;
@@ -19,6 +20,7 @@ mod raw;
 mod replay;
 mod scenario;
 mod servers;
+mod targets;
 
 use std::process::ExitCode;
 
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
     replay::add(&mut all);
     doctor::add(&mut all);
     failures::add(&mut all);
+    targets::add(&mut all);
     let trials = all.into_trials(!args.list);
     libtest_mimic::run(&args, trials).exit_code()
 }

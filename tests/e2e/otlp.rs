@@ -33,8 +33,7 @@ pub fn add(all: &mut Scenarios) {
 
 /// The independent receiver: grpcio and opentelemetry-proto from PyPI.
 pub struct Receiver {
-    // Held for its Drop, which ends the process.
-    _program: Program,
+    program: Program,
     port: u16,
     out: PathBuf,
 }
@@ -49,12 +48,17 @@ impl Receiver {
         let program = Program::spawn("otlp_receiver", &mut command)?;
         let line = program.wait_for_line(Stream::Stdout, "ready", SOON, |line| line.starts_with("ready "))?;
         let port = line.trim_start_matches("ready ").trim().parse()?;
-        Ok(Self { _program: program, port, out })
+        Ok(Self { program, port, out })
     }
 
     /// A configuration that exports to it and to a file.
     pub fn config(&self, room: &Room, jsonl: &Path) -> Result<PathBuf> {
         config(room, jsonl, Some(self.port))
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.program.pid()
     }
 
     /// The spans it received.

@@ -14,6 +14,8 @@ use libtest_mimic::{Failed, Trial};
 use rustix::process::geteuid;
 use tempfile::TempDir;
 
+use crate::group::Group;
+
 /// How long anything that is not under load may take on a slow, busy machine.
 pub const SOON: Duration = Duration::from_secs(60);
 
@@ -33,6 +35,8 @@ pub enum Need {
     Setpriv,
     /// unshare, to hide something from one process.
     Unshare,
+    /// A control group hierarchy of version 2 in which groups can be made.
+    Cgroups,
 }
 
 impl Need {
@@ -43,6 +47,7 @@ impl Need {
             Self::Wget => "wget",
             Self::Setpriv => "setpriv",
             Self::Unshare => "unshare",
+            Self::Cgroups => return Group::make("inferscope-e2e-probe").err().map(|error| format!("{error:#}")),
         };
         place::on_path(program).is_none().then(|| format!("{program} is not installed"))
     }

@@ -30,8 +30,10 @@ const KEPT: [&str; 7] = [
 ];
 
 /// What `--suite` can be. All but the first two are files of `tests/e2e/`.
-const SUITES: [&str; 10] =
-    ["unit", "e2e", "clients", "servers", "binding", "load", "privacy", "otlp", "replay", "failures"];
+const SUITES: [&str; 12] = [
+    "unit", "e2e", "clients", "servers", "binding", "doctor", "targets", "load", "privacy", "otlp", "replay",
+    "failures",
+];
 
 /// Options of `cargo xtask test`.
 #[derive(Debug, Args)]

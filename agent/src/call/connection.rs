@@ -3,12 +3,12 @@
 //! Owns which direction carries requests, the pairing of requests and responses (HTTP/1.1 answers in order), and
 //! when an exchange begins and ends. Says what it wants of the kernel side ([`Step::Answer`]).
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use inferscope_common::verdict::{DROP, FOLLOW, REJECT};
 
 use super::{
-    HttpFacts, Side,
+    HttpFacts, Side, dull,
     exchange::{ClosedBy, Ended, Exchange, Part},
 };
 use crate::{
@@ -16,6 +16,7 @@ use crate::{
     protocol::http1::{self, Beginning, End, Event, Parser, RequestHead, ResponseHead},
     record::Direction,
     stream::{Lane, Piece},
+    targets::Targets,
     time::Mono,
 };
 
@@ -33,6 +34,8 @@ pub enum Step {
     Answer(u32),
     /// The same, made on the response's turn: it must not reach the next request.
     AnswerResponse(u32),
+    /// The kernel side need not copy requests for the path with this hash.
+    Dull(u64),
     /// Bytes that belong to no message.
     Unparsed(u64),
     /// Bytes that could not be understood, and why.
@@ -42,12 +45,14 @@ pub enum Step {
 }
 
 /// What a connection is told once.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct ConnectionOptions {
     /// Passed to every model session.
     pub session: Options,
     /// Follow every HTTP exchange.
     pub all_http: bool,
+    /// Which hosts and ports are of interest.
+    pub targets: Arc<Targets>,
 }
 
 /// State of one connection. Bounded: two lanes, two parsers and [`MAX_PIPELINED`] exchanges.
@@ -262,9 +267,16 @@ impl Pairing {
 
     fn begin(&mut self, at: Mono, head: RequestHead, steps: &mut dyn FnMut(Step)) {
         let line = RequestLine { method: &head.method, path: &head.path, host: head.host.as_deref() };
-        let session = Session::open(&line, &self.options.session);
-        let wanted = session.is_some() || self.options.all_http;
+        let targeted = self.options.targets.wants_host(line.host);
+        let session = if targeted { Session::open(&line, &self.options.session) } else { None };
+        let wanted = targeted && (session.is_some() || self.options.all_http);
         steps(Step::Answer(if wanted { FOLLOW } else { DROP }));
+        if !wanted
+            && head.method == "POST"
+            && let Some(hash) = dull::hash(&head.path)
+        {
+            steps(Step::Dull(hash));
+        }
         // The kernel side left out what an exchange that nobody wanted was answered with.
         if self.exchanges.back().is_some_and(|last| !last.is_wanted(self.options.all_http) && !last.is_answered()) {
             self.exchanges.pop_back();
@@ -282,6 +294,9 @@ impl Pairing {
         let start = self.pending[Part::Request as usize].take().unwrap_or(at);
         let http = HttpFacts { method: Some(head.method), path: Some(head.path), host: head.host, status: None };
         let mut exchange = Exchange::new(number, start, http, session);
+        if !targeted {
+            exchange.set_untargeted();
+        }
         if head.headers.content_encoding.is_some() {
             exchange.set_undecoded(at, Part::Request);
         }

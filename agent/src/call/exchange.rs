@@ -68,6 +68,7 @@ pub struct Exchange {
     pub http: HttpFacts,
     /// The model session, if the path is a model's.
     pub session: Option<Session>,
+    untargeted: bool,
     request_end: Option<Mono>,
     response_start: Option<Mono>,
     first_event: Option<Mono>,
@@ -111,6 +112,7 @@ impl Exchange {
             start,
             http,
             session,
+            untargeted: false,
             request_end: None,
             response_start: None,
             first_event: None,
@@ -222,7 +224,12 @@ impl Exchange {
 
     /// Whether anybody asked for it.
     pub fn is_wanted(&self, all_http: bool) -> bool {
-        all_http || self.session.is_some()
+        !self.untargeted && (all_http || self.session.is_some())
+    }
+
+    /// Its host is not of interest: it is not reported.
+    pub fn set_untargeted(&mut self) {
+        self.untargeted = true;
     }
 
     /// Whether its response has begun.
@@ -237,6 +244,9 @@ impl Exchange {
 
     /// Closes the books. `None` if this was no call: not a model's path, or nothing in the bodies proved it.
     pub fn finish(mut self, ended: Ended, side: Side, all_http: bool) -> Option<Outcome> {
+        if self.untargeted {
+            return None;
+        }
         let end = self.end;
         let mut session = self.session.take();
         let mut finished = false;

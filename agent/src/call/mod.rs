@@ -6,6 +6,7 @@
 //! pipeline's.
 
 pub mod connection;
+mod dull;
 pub mod exchange;
 mod finished;
 pub mod gaps;

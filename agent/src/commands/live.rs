@@ -1,6 +1,6 @@
 //! A live capture with its threads and signals: what `trace`, `run` and `record` share.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
@@ -44,9 +44,8 @@ pub struct Plan {
 impl Plan {
     /// The plan of a command at a terminal.
     pub fn of(targets: TargetArgs, all_http: bool, content: bool, duration: Option<Duration>) -> Self {
-        let TargetArgs { pid, comm } = targets;
         Self {
-            settings: Settings { pids: pid, comms: comm, all_http, ring_bytes: None },
+            settings: Settings { targets: targets.into(), all_http, ring_bytes: None },
             content: if content { ContentPolicy::On { cap: CONTENT_BYTES } } else { ContentPolicy::Off },
             idle: Duration::from_secs(300),
             duration,
@@ -55,7 +54,11 @@ impl Plan {
 
     /// What the pipeline is told.
     pub fn pipeline(&self, session: &Session) -> PipelineOptions {
-        let mut connection = ConnectionOptions { all_http: self.settings.all_http, ..Default::default() };
+        let mut connection = ConnectionOptions {
+            all_http: self.settings.all_http,
+            targets: Arc::new(self.settings.targets.clone()),
+            ..Default::default()
+        };
         connection.session.content = self.content.cap();
         PipelineOptions {
             connection,

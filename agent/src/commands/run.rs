@@ -73,12 +73,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
 fn plan(config: &Config) -> Plan {
     let capture = &config.capture;
     Plan {
-        settings: Settings {
-            pids: config.targets.pids.clone(),
-            comms: config.targets.comms.clone(),
-            all_http: capture.all_http,
-            ring_bytes: None,
-        },
+        settings: Settings { targets: config.targets.clone().into(), all_http: capture.all_http, ring_bytes: None },
         content: if capture.content {
             ContentPolicy::On { cap: capture.content_max_bytes }
         } else {

@@ -3,8 +3,10 @@
 //! Owns the identity of processes as the kernel reports it. Nothing here is taken from a payload (invariant 8).
 
 mod container;
+mod subject;
 mod watch;
 
+pub use subject::subject;
 pub use watch::ProcessWatch;
 
 /// A process, told apart from later ones that reuse its pid by its start time.

@@ -26,6 +26,7 @@ mod prober;
 mod programs;
 mod rings;
 mod settings;
+mod targets;
 
 pub use accounts::Accounts;
 pub use counters::KernelCounters;
@@ -36,3 +37,4 @@ pub use privilege::{Missing, check as check_privilege};
 pub use prober::{Links, Probe, ProbeError, Prober, Program, SiteClass};
 pub use rings::{Rings, Waker};
 pub use settings::Settings;
+pub use targets::TargetTable;

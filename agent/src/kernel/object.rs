@@ -18,6 +18,7 @@ use super::{
     programs::{PROCESS_TRACEPOINTS, Plain, SOCKET_TRACEPOINTS, program},
     rings::Rings,
     settings::Settings,
+    targets,
 };
 
 /// The committed object, or the one that INFERSCOPE_BPF_OBJECT named when the agent was built.
@@ -61,7 +62,9 @@ pub fn load(settings: &Settings) -> Result<Loaded, LoadError> {
     }
     let config = Plain(Config {
         self_tgid: std::process::id(),
-        listed_only: settings.listed_only().into(),
+        target_mode: targets::mode(&settings.targets),
+        judged: settings.targets.needs_judge().into(),
+        ports: targets::port_flags(&settings.targets),
         all_http: settings.all_http.into(),
         // 16 MiB in one call.
         max_chunks: 1024,

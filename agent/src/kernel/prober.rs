@@ -4,7 +4,6 @@ use std::path::Path;
 
 use aya::{
     Ebpf,
-    maps::{HashMap, MapData},
     programs::{
         BtfTracePoint, ProgramError, UProbe,
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
@@ -19,13 +18,14 @@ use super::{
     probe_stats::ProbeStats,
     programs::{PROCESS_TRACEPOINTS, SOCKET_TRACEPOINTS, program},
     settings::Settings,
+    targets::TargetTable,
 };
 
 /// Attaches probes. Owns the links of what is attached once; those of a file's probes are handed out.
 pub struct Prober {
     ebpf: Ebpf,
     tls: bool,
-    targets: Option<HashMap<MapData, u32, u32>>,
+    targets: TargetTable,
     stats: ProbeStats,
 }
 
@@ -119,22 +119,7 @@ impl Links {
 
 impl Prober {
     pub(super) fn new(mut ebpf: Ebpf, settings: &Settings) -> Result<Self, LoadError> {
-        let targets = if settings.listed_only() {
-            let map = ebpf.take_map("TARGETS").ok_or(LoadError::Lacks("map TARGETS"))?;
-            let mut targets = HashMap::try_from(map).map_err(|error| LoadError::Map("TARGETS", error))?;
-            for &pid in &settings.pids {
-                targets.insert(pid, 1, 0).map_err(|error| LoadError::Map("TARGETS", error))?;
-            }
-            let map = ebpf.map_mut("TARGET_COMMS").ok_or(LoadError::Lacks("map TARGET_COMMS"))?;
-            let mut comms: HashMap<_, [u8; 16], u32> =
-                HashMap::try_from(map).map_err(|error| LoadError::Map("TARGET_COMMS", error))?;
-            for comm in &settings.comms {
-                comms.insert(comm_key(comm), 1, 0).map_err(|error| LoadError::Map("TARGET_COMMS", error))?;
-            }
-            Some(targets)
-        } else {
-            None
-        };
+        let targets = TargetTable::take(&mut ebpf, &settings.targets)?;
         let stats = ProbeStats::take(&mut ebpf)?;
         Ok(Self { ebpf, tls: !privilege::return_probes_are_dangerous(), targets, stats })
     }
@@ -197,38 +182,8 @@ impl Prober {
         self.stats.clear(slot);
     }
 
-    /// Adds a running process to the targets. Without a list of targets every process is one.
-    pub fn add_target(&mut self, tgid: u32) {
-        if let Some(targets) = &mut self.targets {
-            // A full table leaves the process untraced; the kernel side counts the same for its own additions.
-            if let Err(error) = targets.insert(tgid, 1, 0) {
-                tracing::warn!(pid = tgid, %error, "process cannot be added to the targets");
-            }
-        }
-    }
-
-    /// Whether a process is traced.
-    pub fn is_target(&self, tgid: u32) -> bool {
-        self.targets.as_ref().is_none_or(|targets| targets.get(&tgid, 0).is_ok())
-    }
-}
-
-/// A name as the kernel keeps it: 15 bytes and a NUL.
-fn comm_key(comm: &str) -> [u8; 16] {
-    let mut key = [0; 16];
-    for (slot, byte) in key.iter_mut().take(15).zip(comm.bytes()) {
-        *slot = byte;
-    }
-    key
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_cut_as_the_kernel_cuts_them() {
-        assert_eq!(&comm_key("curl"), b"curl\0\0\0\0\0\0\0\0\0\0\0\0");
-        assert_eq!(&comm_key("a-very-long-process-name"), b"a-very-long-pro\0");
+    /// The kernel's list of targets.
+    pub fn targets(&self) -> &TargetTable {
+        &self.targets
     }
 }

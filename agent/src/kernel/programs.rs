@@ -5,6 +5,7 @@ use inferscope_common::{
     config::{Config, Offsets},
     probe_stats::FileStats,
     process_stats::ProcessStats,
+    targets::DullPath,
     verdict::Verdict,
 };
 
@@ -40,3 +41,5 @@ unsafe impl aya::Pod for Plain<Verdict> {}
 unsafe impl aya::Pod for Plain<FileStats> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Plain<ProcessStats> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<DullPath> {}

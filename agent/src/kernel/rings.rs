@@ -17,7 +17,7 @@ use aya::{
     Ebpf,
     maps::{Array, HashMap, MapData, RingBuf},
 };
-use inferscope_common::verdict::Verdict;
+use inferscope_common::{targets::DullPath, verdict::Verdict};
 
 use super::{error::LoadError, programs::Plain};
 use crate::{record, time::Mono};
@@ -42,6 +42,7 @@ pub struct Rings {
     events: RingBuf<MapData>,
     wake: Array<MapData, u32>,
     verdicts: HashMap<MapData, u64, Plain<Verdict>>,
+    dull_paths: HashMap<MapData, Plain<DullPath>, u32>,
     paused: Array<MapData, u32>,
     waiting: VecDeque<Vec<u8>>,
     idle_rounds: u32,
@@ -96,10 +97,12 @@ impl Rings {
         let wake = Array::try_from(wake).map_err(|error| LoadError::Map("WAKE", error))?;
         let verdicts = ebpf.take_map("VERDICTS").ok_or(LoadError::Lacks("map VERDICTS"))?;
         let verdicts = HashMap::try_from(verdicts).map_err(|error| LoadError::Map("VERDICTS", error))?;
+        let dull_paths = ebpf.take_map("DULL_PATHS").ok_or(LoadError::Lacks("map DULL_PATHS"))?;
+        let dull_paths = HashMap::try_from(dull_paths).map_err(|error| LoadError::Map("DULL_PATHS", error))?;
         let paused = ebpf.take_map("PAUSED").ok_or(LoadError::Lacks("map PAUSED"))?;
         let paused = Array::try_from(paused).map_err(|error| LoadError::Map("PAUSED", error))?;
         let waker = Waker::new()?;
-        Ok(Self { data, events, wake, verdicts, paused, waiting: VecDeque::new(), idle_rounds: 0, waker })
+        Ok(Self { data, events, wake, verdicts, dull_paths, paused, waiting: VecDeque::new(), idle_rounds: 0, waker })
     }
 
     /// A handle that ends waits early.
@@ -177,6 +180,11 @@ impl Rings {
     /// Answers about a stream. A full table loses the answer, which costs copying and nothing else.
     pub fn answer(&mut self, address: u64, verdict: Verdict) {
         let _ = self.verdicts.insert(address, Plain(verdict), 0);
+    }
+
+    /// Says that requests for a path need not be copied. Not to be told costs copying and nothing else.
+    pub fn learn(&mut self, path: DullPath) {
+        let _ = self.dull_paths.insert(Plain(path), 1, 0);
     }
 }
 

@@ -36,4 +36,5 @@ mod tests;
 mod value;
 
 pub use facts::{Content, Facts, MAX_NAME, RequestFacts, ResponseFacts, Usage};
+pub(crate) use registry::is_never_a_model;
 pub use session::{Options, Proof, RequestLine, ResponseEvent, Session};

@@ -48,6 +48,12 @@ pub(crate) fn find(line: &RequestLine<'_>) -> Option<Candidate> {
     Some(Candidate { api: (route.open)(deployment), model })
 }
 
+/// Whether no POST to `path` can be a model's, whatever its host, headers and body. The kernel side leaves requests for
+/// such a path out without asking again, so a route that rests on anything but the path must be excepted here.
+pub(crate) fn is_never_a_model(path: &str) -> bool {
+    find(&RequestLine { method: "POST", path, host: None }).is_none()
+}
+
 /// Segments looked at, from the end: the longest suffix and what names a deployment before it.
 const MAX_SEGMENTS: usize = 4;
 

@@ -8,7 +8,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use inferscope_common::verdict::Verdict;
+use inferscope_common::{targets::DullPath, verdict::Verdict};
 
 use crate::{
     call::{
@@ -37,7 +37,7 @@ mod tcp {
 const QUIET_NS: u64 = 60_000_000_000;
 
 /// What the pipeline is told once.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct PipelineOptions {
     /// Passed to every connection.
     pub connection: ConnectionOptions,
@@ -59,6 +59,8 @@ pub enum Output {
         /// The answer.
         verdict: Verdict,
     },
+    /// The kernel side need not copy requests for this path.
+    Dull(DullPath),
 }
 
 /// The pipeline.
@@ -96,6 +98,13 @@ impl Pipeline {
     pub fn on_bad_record(&mut self) {
         self.stats.records += 1;
         self.stats.records_bad += 1;
+    }
+
+    /// A record of a process that is no target, with so many bytes of payload.
+    pub fn on_untargeted(&mut self, bytes: u64) {
+        self.stats.records += 1;
+        self.stats.received += bytes;
+        self.stats.untargeted += bytes;
     }
 
     /// Takes a record.
@@ -176,7 +185,7 @@ impl Pipeline {
         if data.source.is_tls() {
             self.on_plain(origin, key, data.direction, data.total);
         }
-        let options = self.options.connection;
+        let options = self.options.connection.clone();
         let fresh = || Entry {
             connection: Connection::new(options),
             tgid: origin.tgid,
@@ -301,6 +310,7 @@ impl Pipeline {
             Step::Over(exchange, ended) => self.report(key, entry, *exchange, ended, out),
             Step::Answer(verdict) => out(answer(key, entry.turn, verdict)),
             Step::AnswerResponse(verdict) => out(answer(key, entry.turn.wrapping_sub(1), verdict)),
+            Step::Dull(hash) => out(Output::Dull(DullPath { hash, tgid: entry.tgid, pad: 0 })),
             Step::Unparsed(bytes) => self.stats.unparsed += bytes,
             Step::Malformed(_) => self.stats.malformed += 1,
             Step::Overflow => self.stats.overflowed += 1,
@@ -325,6 +335,11 @@ impl Pipeline {
         let mut timing = outcome.timing;
         timing.start = other.read_at.map_or(timing.start, |read_at| timing.start.min(read_at));
         let addresses = self.tables.addresses(key);
+        // The kernel side has looked already, but for TLS streams whose socket came later.
+        if addresses.is_some_and(|socket| !self.options.connection.targets.wants_ports(socket.local, socket.peer)) {
+            self.stats.untargeted_calls += 1;
+            return;
+        }
         self.stats.calls += 1;
         out(Output::Call(Box::new(FinishedCall {
             ids,

@@ -91,6 +91,7 @@ impl Bench {
         let Self { pipeline, calls, answers, .. } = self;
         pipeline.on_record(record, &mut |output| match output {
             Output::Call(call) => calls.push(*call),
+            Output::Dull(_) => {}
             Output::Answer { verdict, .. } => answers.push(verdict),
         });
     }

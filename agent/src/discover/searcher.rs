@@ -1,0 +1,380 @@
+//! The discovery thread's work: judging files, attaching, and taking off what nobody uses or what proved wrong.
+
+use std::{
+    collections::{HashMap, HashSet},
+    os::fd::AsRawFd as _,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, Sender},
+    },
+    time::{Duration, Instant},
+};
+
+use inferscope_common::probe_stats::MAX_FILES;
+
+use super::{
+    canary::Canary,
+    chosen,
+    counts::Counts,
+    detach::Detacher,
+    finders,
+    library::{Evidence, Library},
+    mapped,
+    registry::{Identity, Registry},
+    report::{FileReport, ProcessReport, Report},
+};
+use crate::kernel::{Accounts, Links, LoadError, Mapping, MappingEvent, MappingEvents, Prober, Settings, Waker};
+
+/// Files that are remembered as looked at. Beyond it the memory starts over, which costs looking again.
+const MAX_SEEN: usize = 65_536;
+
+/// Without the stream of mappings `/proc` is scanned this often instead.
+pub(super) const RESCAN: Duration = Duration::from_secs(2);
+
+/// With it, this is only how long a missed wake-up could last.
+const WAIT: Duration = Duration::from_secs(5);
+
+/// How often it is looked for probes that nobody uses any more, or that have proved wrong.
+const SWEEP: Duration = Duration::from_secs(10);
+
+/// Where distributions keep libraries. Libraries found here are probed before anybody maps them, so that the
+/// first call of a short-lived program is not missed; correctness does not rest on it.
+const LIBRARY_FOLDERS: [&str; 6] =
+    ["/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib", "/lib/x86_64-linux-gnu", "/lib64", "/usr/local/lib"];
+
+/// Owns the prober, and with it every probe: dropped, they are detached.
+pub(super) struct Searcher {
+    prober: Prober,
+    settings: Settings,
+    /// Every mapped file that was looked at, with its identity if it has probes.
+    seen: HashMap<MappedFile, Option<Identity>>,
+    registry: Registry,
+    detacher: Detacher,
+    /// Files whose functions were guessed wrong: not to be tried again. At most as many as were probed.
+    refused: HashSet<Identity>,
+    accounts: Arc<Accounts>,
+    canary: Canary,
+    counts: Arc<Counts>,
+    /// Files whose probes were set anew: once is enough to find out that it does not help.
+    reattached: HashSet<Identity>,
+}
+
+/// Device, inode and path, as the mapping says. The path too, because an inode number is used again.
+type MappedFile = ((u32, u32), u64, String);
+
+impl Searcher {
+    pub(super) fn new(prober: Prober, accounts: Arc<Accounts>, settings: &Settings) -> Result<Self, LoadError> {
+        Ok(Self {
+            prober,
+            settings: settings.clone(),
+            seen: HashMap::new(),
+            registry: Registry::new(),
+            detacher: Detacher::start()?,
+            refused: HashSet::new(),
+            accounts,
+            canary: Canary::default(),
+            counts: Arc::default(),
+            reattached: HashSet::new(),
+        })
+    }
+
+    /// Its counters, which outlive it.
+    pub(super) fn counts(&self) -> Arc<Counts> {
+        Arc::clone(&self.counts)
+    }
+
+    /// Covers what runs now.
+    pub(super) fn cover(&mut self, stop: &AtomicBool) -> Result<(), LoadError> {
+        // Processes that run already and are chosen become targets now; later ones do at their exec.
+        chosen::list_running(&self.settings.targets, self.prober.targets());
+        // Whoever asks for certain pids wants these probed and no others.
+        if self.settings.targets.include.pids.is_empty() {
+            self.probe_system_libraries(stop);
+        }
+        self.scan(stop);
+        self.prober.follow_sockets()
+    }
+
+    /// Follows mappings and answers questions until it is told to stop.
+    pub(super) fn watch(
+        mut self,
+        mut mappings: Option<MappingEvents>,
+        asked: &Receiver<Sender<Report>>,
+        stop: &AtomicBool,
+        waker: &Waker,
+    ) {
+        let mut next_sweep = Instant::now() + SWEEP;
+        while !stop.load(Ordering::Relaxed) {
+            let mut rescan = false;
+            match &mut mappings {
+                Some(events) => {
+                    events.wait(waker, WAIT);
+                    events.drain(|event| match event {
+                        MappingEvent::Mapped(mapping) => self.consider(&mapping),
+                        MappingEvent::Lost(_) => rescan = true,
+                    });
+                }
+                None => {
+                    waker.wait(RESCAN);
+                    rescan = true;
+                }
+            }
+            if rescan {
+                self.scan(stop);
+            }
+            for answer in asked.try_iter() {
+                // Nobody waits any more if it took too long.
+                let _ = answer.send(self.report());
+            }
+            if Instant::now() >= next_sweep {
+                next_sweep = Instant::now() + SWEEP;
+                self.sweep(stop);
+                self.listen();
+            }
+        }
+    }
+
+    fn is_wanted(&self, pid: u32) -> bool {
+        chosen::is_wanted(&self.settings.targets, self.prober.targets(), pid)
+    }
+
+    fn scan(&mut self, stop: &AtomicBool) {
+        for process in mapped::processes() {
+            if stop.load(Ordering::Relaxed) {
+                return;
+            }
+            for mapping in mapped::executable(&process) {
+                self.consider(&mapping);
+            }
+        }
+    }
+
+    fn probe_system_libraries(&mut self, stop: &AtomicBool) {
+        for folder in LIBRARY_FOLDERS {
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                let name = entry.file_name();
+                if is_tls_library(&name.to_string_lossy()) && !stop.load(Ordering::Relaxed) {
+                    match std::fs::File::open(entry.path()) {
+                        Ok(file) => {
+                            self.probe(&file, &entry.path().display().to_string(), true);
+                        }
+                        Err(error) => tracing::debug!(path = %entry.path().display(), %error, "library not readable"),
+                    }
+                }
+            }
+        }
+    }
+
+    fn consider(&mut self, mapping: &Mapping) {
+        // Anonymous memory has no inode; a file of no process that is traced must not slow its users down.
+        if mapping.inode == 0 || !self.is_wanted(mapping.pid) {
+            return;
+        }
+        let key = (mapping.device, mapping.inode, mapping.path.clone());
+        let known = match self.seen.get(&key) {
+            Some(known) => *known,
+            None => match mapped::open(mapping) {
+                Ok(file) => {
+                    if self.seen.len() >= MAX_SEEN {
+                        self.seen.clear();
+                    }
+                    let probed = self.probe(&file, &mapping.path, false);
+                    self.seen.insert(key, probed);
+                    probed
+                }
+                Err(error) => {
+                    // The process may be gone already. If another one maps the file, it must be looked at then.
+                    tracing::debug!(pid = mapping.pid, path = mapping.path, %error, "mapped file not readable");
+                    None
+                }
+            },
+        };
+        if let Some(identity) = known {
+            self.registry.used_by(identity, mapping.pid);
+        }
+    }
+
+    /// Sets probes in a file, if it has functions to probe; gives its identity if it has probes now.
+    fn probe(&mut self, file: &std::fs::File, name: &str, pinned: bool) -> Option<Identity> {
+        let identity = mapped::identity(file).ok()?;
+        if self.registry.contains(identity) {
+            return Some(identity);
+        }
+        if !self.prober.can_probe_tls() || self.refused.contains(&identity) {
+            return None;
+        }
+        let began = Instant::now();
+        let mut libraries = match finders::libraries(file) {
+            Ok(libraries) => libraries,
+            Err(error) => {
+                tracing::debug!(path = name, %error, "not an ELF file that can be read");
+                return None;
+            }
+        };
+        if libraries.is_empty() {
+            return None;
+        }
+        self.free_slots();
+        let Some(slot) = self.registry.reserve() else {
+            self.counts.refused.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(path = name, "TLS library not probed: {MAX_FILES} files are already");
+            return None;
+        };
+        self.prober.clear_stats(slot);
+        libraries.iter_mut().for_each(|library| library.assign(slot));
+        let (links, wanted) = self.attach(file, name, &libraries);
+        tracing::info!(path = name, attached = links.len(), of = wanted, took = ?began.elapsed(), "TLS library probed");
+        if links.is_empty() {
+            self.registry.release(slot);
+            return None;
+        }
+        let by_shape = libraries.iter().any(|library| library.evidence == Evidence::Shape);
+        let evidence = if by_shape { Evidence::Shape } else { Evidence::Symbols };
+        let sources = libraries.iter().map(|library| library.source).collect();
+        self.counts.probed.fetch_add(1, Ordering::Relaxed);
+        let probes = libraries.into_iter().flat_map(|library| library.probes).collect();
+        self.registry.insert(identity, name.to_owned(), sources, evidence, slot, probes, links, pinned);
+        Some(identity)
+    }
+
+    fn attach(&mut self, file: &std::fs::File, name: &str, libraries: &[Library]) -> (Links, usize) {
+        // The kernel follows the link to the inode, whatever the path means in this mount namespace.
+        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        let probes: Vec<_> = libraries.iter().flat_map(|library| library.probes.iter().cloned()).collect();
+        let links = self.prober.attach(&path, &probes, |error| {
+            self.counts.probes_failed.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(path = name, error = %Chain(error), "probe not attached");
+        });
+        (links, probes.len())
+    }
+
+    /// Takes the probes off files that nobody maps any more, and off those that were guessed wrong.
+    fn sweep(&mut self, stop: &AtomicBool) {
+        self.free_slots();
+        let refuted = self.registry.refuted(|slot| self.prober.stats(slot));
+        for (identity, why) in refuted {
+            self.refused.insert(identity);
+            self.counts.refuted.fetch_add(1, Ordering::Relaxed);
+            if let Some(path) = self.detach(identity) {
+                tracing::warn!(
+                    path,
+                    ?why,
+                    "what looked like TLS functions is something else; this file is not captured"
+                );
+            }
+        }
+        let exists = |pid: u32| std::path::Path::new("/proc").join(pid.to_string()).exists();
+        if self.registry.unused(Instant::now(), exists).is_empty() {
+            return;
+        }
+        // Children that inherited the mapping have never shown up: they do now.
+        self.scan(stop);
+        for identity in self.registry.unused(Instant::now(), exists) {
+            self.counts.unused.fetch_add(1, Ordering::Relaxed);
+            if let Some(path) = self.detach(identity) {
+                tracing::info!(path, "nobody maps this TLS library any more; its probes are detached");
+            }
+        }
+    }
+
+    /// Looks for processes whose TLS passes the probes by: a mapping that was missed is found, and probes that are never
+    /// hit are set anew, once.
+    fn listen(&mut self) {
+        for (pid, bytes) in self.canary.suspects(&self.accounts.all()) {
+            self.counts.silent.fetch_add(1, Ordering::Relaxed);
+            let Some(process) = mapped::process(pid) else { continue };
+            let mappings = mapped::executable(&process);
+            mappings.iter().for_each(|mapping| self.consider(mapping));
+            let files: Vec<Identity> = mappings.iter().filter_map(|mapping| self.probed_in(mapping)).collect();
+            if files.is_empty() {
+                tracing::info!(pid, bytes, "TLS passes unread: nothing that the process maps has known TLS functions");
+                continue;
+            }
+            for identity in files {
+                if self.reattached.insert(identity)
+                    && let Some(path) = self.detach(identity)
+                {
+                    tracing::warn!(pid, bytes, path, "TLS passes the probes by; they are set anew");
+                    self.counts.reattached.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            mappings.iter().for_each(|mapping| self.consider(mapping));
+        }
+    }
+
+    /// The file of a mapping, if it has probes.
+    fn probed_in(&self, mapping: &Mapping) -> Option<Identity> {
+        let key = (mapping.device, mapping.inode, mapping.path.clone());
+        self.seen.get(&key).copied().flatten()
+    }
+
+    fn report(&self) -> Report {
+        let files: Vec<(Identity, FileReport)> = self
+            .registry
+            .iter()
+            .map(|(identity, probed)| {
+                let file = FileReport {
+                    path: probed.path.clone(),
+                    sources: probed.sources.clone(),
+                    evidence: probed.evidence,
+                    probes: probed.probes.clone(),
+                    attached: probed.links.len(),
+                    stats: self.prober.stats(probed.slot),
+                };
+                (*identity, file)
+            })
+            .collect();
+        let accounts: HashMap<u32, _> = self.accounts.all().into_iter().filter(|(_, stats)| stats.ended == 0).collect();
+        let mut processes = Vec::new();
+        for process in mapped::processes() {
+            let pid = process.pid as u32;
+            let mapped: HashSet<Identity> =
+                mapped::executable(&process).iter().filter_map(|mapping| self.probed_in(mapping)).collect();
+            let used = files.iter().enumerate().filter(|(_, (identity, _))| mapped.contains(identity));
+            let used: Vec<usize> = used.map(|(place, _)| place).collect();
+            let stats = accounts.get(&pid).copied();
+            if self.is_wanted(pid)
+                && (stats.is_some() || !used.is_empty() || self.settings.targets.include.pids.contains(&pid))
+            {
+                let comm = process.stat().ok().map(|stat| stat.comm);
+                processes.push(ProcessReport { pid, comm, files: used, stats: stats.unwrap_or_default() });
+            }
+        }
+        Report { files: files.into_iter().map(|(_, file)| file).collect(), processes }
+    }
+
+    fn detach(&mut self, identity: Identity) -> Option<String> {
+        let probed = self.registry.remove(identity)?;
+        self.seen.retain(|_, known| *known != Some(identity));
+        self.detacher.detach(probed.slot, probed.links);
+        Some(probed.path)
+    }
+
+    fn free_slots(&mut self) {
+        for slot in self.detacher.finished() {
+            self.registry.release(slot);
+        }
+    }
+}
+
+/// Whether a file of a library folder may be mapped by the next short-lived program that speaks TLS.
+fn is_tls_library(name: &str) -> bool {
+    name.starts_with("libssl.so") || name.starts_with("libgnutls.so")
+}
+
+/// An error with its sources, on one line.
+struct Chain<'a>(&'a dyn std::error::Error);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut next = self.0.source();
+        while let Some(error) = next {
+            write!(f, ": {error}")?;
+            next = error.source();
+        }
+        Ok(())
+    }
+}
