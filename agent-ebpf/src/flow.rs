@@ -108,8 +108,8 @@ impl Flow {
             Sniffed::OtherMethod => {
                 self.state = if unsafe { config!(all_http) } != 0 { HTTP } else { DROPPED };
             }
-            // Joined between request and response: worth nothing now, but the next request is.
-            Sniffed::Response if self.state == UNKNOWN => self.state = DROPPED,
+            // Joined after the request: userspace looks what the answer is. A piece of a later download may begin alike.
+            Sniffed::Response | Sniffed::Events if self.state == UNKNOWN => self.state = HTTP,
             // Also behind a CONNECT, which is HTTP at first; but a piece of a download may begin with the same bytes.
             Sniffed::Tls if self.state == UNKNOWN || turned => self.state = TLS,
             Sniffed::Nothing if self.state == UNKNOWN && turned => {
@@ -187,20 +187,41 @@ enum Sniffed {
     Post,
     OtherMethod,
     Response,
+    /// A piece of a response's body that is an event stream, with or without a chunk's size before it.
+    Events,
     Tls,
 }
 
 /// Length of the shortest beginning that is looked at: `GET /`.
 const SNIFF_MIN: u64 = 5;
 
+/// Recognises the beginning of a message that comes in pieces.
+#[inline(always)]
+fn sniff_short(head: u64, len: u64) -> Sniffed {
+    let mut b = [0u8; 4];
+    let read = if len == 4 {
+        unsafe { bpf_probe_read_user_buf(head as *const u8, &mut b) }
+    } else if len > 0 {
+        unsafe { bpf_probe_read_user_buf(head as *const u8, &mut b[..1]) }
+    } else {
+        return Sniffed::Nothing;
+    };
+    match b {
+        _ if read.is_err() => Sniffed::Nothing,
+        // Go's server reads one byte ahead of a request. If it may become a POST, let userspace see the rest.
+        [b'P', ..] => Sniffed::Post,
+        // Node writes a chunk's size, its data and its end from three buffers.
+        [digit, _, b'\r', b'\n'] if digit.is_ascii_hexdigit() => Sniffed::Events,
+        _ => Sniffed::Nothing,
+    }
+}
+
 /// Recognises the beginning of a message by its first eight bytes.
 #[inline(always)]
 fn sniff(head: u64, len: u64) -> Sniffed {
     let mut b = [0u8; 8];
     if len < SNIFF_MIN {
-        // Go's server reads one byte ahead of a request. If it may become a POST, let userspace see the rest.
-        let read = unsafe { bpf_probe_read_user_buf(head as *const u8, &mut b[..1]) };
-        return if len > 0 && read.is_ok() && b[0] == b'P' { Sniffed::Post } else { Sniffed::Nothing };
+        return sniff_short(head, len);
     }
     // A message of five to seven bytes is read whole; what lies behind it stays zero.
     let read = if len >= 8 {
@@ -223,6 +244,13 @@ fn sniff(head: u64, len: u64) -> Sniffed {
         | [b'O', b'P', b'T', b'I', b'O', b'N', b'S', b' ']
         | [b'C', b'O', b'N', b'N', b'E', b'C', b'T', b' '] => Sniffed::OtherMethod,
         [b'H', b'T', b'T', b'P', b'/', b'1', b'.', _] => Sniffed::Response,
+        [b'd', b'a', b't', b'a', b':', ..] | [b'e', b'v', b'e', b'n', b't', b':', ..] => Sniffed::Events,
+        // A chunk's size in two digits or three, for an event of 16 to 4095 bytes, alone or with the event behind it.
+        [digit, _, b'\r', b'\n', first, ..] | [digit, _, _, b'\r', b'\n', first, ..]
+            if digit.is_ascii_hexdigit() && matches!(first, b'd' | b'e' | b'i' | b':' | 0) =>
+        {
+            Sniffed::Events
+        }
         // RFC 8446 5.1: content type 20 to 23, legacy version 3.0 to 3.4.
         [0x14..=0x17, 3, 0..=4, ..] => Sniffed::Tls,
         _ => Sniffed::Nothing,

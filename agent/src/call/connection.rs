@@ -12,7 +12,7 @@ use super::{
     exchange::{ClosedBy, Ended, Exchange, Part},
 };
 use crate::{
-    llm::{Options, RequestLine, Session},
+    llm::{Options, Proof, RequestLine, Session},
     protocol::http1::{self, Beginning, End, Event, Parser, RequestHead, ResponseHead},
     record::Direction,
     stream::{Lane, Piece},
@@ -81,6 +81,7 @@ impl Connection {
                 options,
                 exchanges: VecDeque::new(),
                 uploading: None,
+                joined: None,
                 pending: [None; 2],
                 began: 0,
                 closed_by: ClosedBy::Unknown,
@@ -171,8 +172,10 @@ impl Connection {
         if self.side.is_none() {
             self.side = match (direction, http1::beginning(bytes)) {
                 (_, Beginning::Other) => None,
-                (Direction::Read, Beginning::Request) | (Direction::Write, Beginning::Response) => Some(Side::Server),
-                (Direction::Write, Beginning::Request) | (Direction::Read, Beginning::Response) => Some(Side::Client),
+                (Direction::Read, Beginning::Request) => Some(Side::Server),
+                (Direction::Write, Beginning::Request) => Some(Side::Client),
+                (Direction::Read, Beginning::Response | Beginning::Events) => Some(Side::Client),
+                (Direction::Write, Beginning::Response | Beginning::Events) => Some(Side::Server),
             };
         }
         Some(match (self.side?, direction) {
@@ -219,6 +222,8 @@ struct Pairing {
     exchanges: VecDeque<Exchange>,
     /// Number of the exchange whose request is being read.
     uploading: Option<u64>,
+    /// Number of the exchange that was joined in its response and of which it is not known yet what it is.
+    joined: Option<u64>,
     /// When the first byte of a message that is not yet recognised came, per part.
     pending: [Option<Mono>; 2],
     began: u64,
@@ -230,6 +235,12 @@ impl Pairing {
     fn on_request(&mut self, at: Mono, event: Event<'_>, responses: &mut Parser, steps: &mut dyn FnMut(Step)) {
         match event {
             Event::Request(head) => {
+                if responses.leave_joined()
+                    && let Some(exchange) = self.exchanges.pop_front()
+                {
+                    self.joined = None;
+                    steps(Step::Over(Box::new(exchange), Ended::Lost));
+                }
                 responses.expect(&head.method);
                 self.begin(at, head, steps);
             }
@@ -261,7 +272,7 @@ impl Pairing {
                 steps(Step::Malformed(reason));
             }
             Event::Skipped(n) => steps(Step::Unparsed(n)),
-            Event::Response(_) | Event::Tunnel => {}
+            Event::Response(_) | Event::Joined | Event::Tunnel => {}
         }
     }
 
@@ -314,7 +325,11 @@ impl Pairing {
             Event::Body(bytes) => {
                 if let Some(exchange) = self.exchanges.front_mut() {
                     exchange.response_body(at, bytes);
+                    self.judge_joined(steps);
                 }
+            }
+            Event::Joined => {
+                self.join(at, Some(Session::join(&self.options.session)));
             }
             Event::BodyGap(missing) => {
                 if let Some(exchange) = self.exchanges.front_mut() {
@@ -367,15 +382,50 @@ impl Pairing {
             }
         }
         let started = self.pending[Part::Response as usize].take().unwrap_or(at);
-        let Some(exchange) = self.exchanges.front_mut() else {
-            // Joined after the request: the next one is seen whole.
-            steps(Step::AnswerResponse(DROP));
-            return;
-        };
+        if self.exchanges.is_empty() {
+            // Joined after the request. The answer may still show whose it is.
+            if self.began > 0
+                || !self.join(at, Session::join_at_head(head.headers.content_type.as_deref(), &self.options.session))
+            {
+                steps(Step::AnswerResponse(DROP));
+                return;
+            }
+        }
+        let Some(exchange) = self.exchanges.front_mut() else { return };
         exchange.response_head(at, started, head.status, head.headers.content_type.as_deref());
         if head.headers.content_encoding.is_some() {
             exchange.set_undecoded(at, Part::Response);
         }
+    }
+
+    /// Begins an exchange whose request was not seen, if `session` can tell what it is; false if there is none.
+    fn join(&mut self, at: Mono, session: Option<Session>) -> bool {
+        // Nothing names its host.
+        let Some(session) = session.filter(|_| self.options.targets.wants_host(None)) else { return false };
+        let number = self.began;
+        self.began += 1;
+        self.exchanges.push_back(Exchange::joined(number, at, session));
+        self.joined = Some(number);
+        true
+    }
+
+    /// Says what a joined exchange is, as soon as that is known.
+    fn judge_joined(&mut self, steps: &mut dyn FnMut(Step)) {
+        let Some(exchange) = self.exchanges.front().filter(|first| self.joined == Some(first.number)) else { return };
+        match exchange.session.as_ref().map(Session::proof) {
+            Some(Proof::Pending) => return,
+            Some(Proof::Refuted) | None => {
+                steps(Step::AnswerResponse(DROP));
+                if let Some(exchange) = self.exchanges.pop_front() {
+                    steps(Step::Over(Box::new(exchange), Ended::Lost));
+                }
+            }
+            Some(Proof::Request | Proof::Response) => {
+                steps(Step::Began(exchange.number, exchange.start));
+                steps(Step::AnswerResponse(FOLLOW));
+            }
+        }
+        self.joined = None;
     }
 
     fn uploading(&mut self) -> Option<&mut Exchange> {

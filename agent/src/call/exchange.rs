@@ -127,6 +127,13 @@ impl Exchange {
         }
     }
 
+    /// An exchange that was joined in its response; `at` is when its first byte that was seen came.
+    pub fn joined(number: u64, at: Mono, session: Session) -> Self {
+        let mut exchange = Self::new(number, at, HttpFacts::default(), Some(session));
+        exchange.capture = Capture::PartialStart;
+        exchange
+    }
+
     /// Whether a body's encoding is not decoded; its bytes are then not shown to the session.
     pub fn set_undecoded(&mut self, at: Mono, part: Part) {
         self.undecoded[part as usize] = true;
@@ -252,7 +259,7 @@ impl Exchange {
         let mut finished = false;
         if let Some(session) = &mut session {
             // What a call that was cut off did say about its request is worth having.
-            if self.request_end.is_none() {
+            if self.request_end.is_none() && self.capture != Capture::PartialStart {
                 session.request_end();
             }
             // Before the session is told that the body is over: a body that was cut off is not over.

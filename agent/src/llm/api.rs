@@ -31,6 +31,11 @@ pub(crate) trait WireApi: Send {
     /// tool call.
     fn response_document(&mut self, streamed: bool, draft: &mut Draft) -> bool;
 
+    /// Whether what was seen speaks for no API at all. Only for a call whose request was not seen.
+    fn is_refuted(&self) -> bool {
+        false
+    }
+
     /// Whether the response ended as this API ends a response, apart from a sentinel.
     fn is_finished(&self, body_ended: bool, draft: &Draft) -> bool;
 }

@@ -23,6 +23,7 @@ mod choice;
 mod content;
 mod events;
 mod facts;
+mod joined;
 mod openai;
 mod openai_chat;
 mod openai_completions;

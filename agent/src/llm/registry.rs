@@ -20,6 +20,11 @@ const ROUTES: &[Route] = &[
     Route { suffix: &["completions"], open: |_| Box::new(OpenAiCompletions::default()) },
 ];
 
+/// Every API, for a call whose path is not known: in the order in which they are asked whether they know an answer.
+pub(crate) fn all() -> impl Iterator<Item = Box<dyn WireApi>> {
+    ROUTES.iter().map(|route| (route.open)(None))
+}
+
 /// A candidate.
 pub(crate) struct Candidate {
     /// Reads the bodies.

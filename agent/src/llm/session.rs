@@ -11,6 +11,7 @@ use super::{
     content::text_cap,
     events::Events,
     facts::{Facts, MAX_NAME},
+    joined::Joined,
     provider::provider,
     registry,
 };
@@ -62,7 +63,8 @@ pub enum ResponseEvent {
 pub struct Session {
     api: Box<dyn WireApi>,
     draft: Draft,
-    provider: &'static str,
+    /// Absent while only the response can tell.
+    provider: Option<&'static str>,
     cap: Option<usize>,
     request: Reader,
     status: Option<u16>,
@@ -85,12 +87,31 @@ impl Session {
     /// Begins a call, if its path is one of a model API.
     pub fn open(line: &RequestLine<'_>, options: &Options) -> Option<Self> {
         let registry::Candidate { api, model } = registry::find(line)?;
-        let mut draft = Draft::new(options.content);
-        draft.request.model = model;
-        Some(Self {
-            provider: provider(line.host, line.path, api.default_provider()),
+        let provider = provider(line.host, line.path, api.default_provider());
+        let mut session = Self::new(api, Some(provider), options);
+        session.draft.request.model = model;
+        Some(session)
+    }
+
+    /// Begins a call whose request was not seen, in the middle of its event stream.
+    pub fn join(options: &Options) -> Self {
+        let mut session = Self::new(Box::new(Joined::new(options.content)), None, options);
+        session.set_kind(Kind::Events);
+        session
+    }
+
+    /// Begins a call whose request was not seen, at the head of its response; nothing if this is no answer of a model.
+    pub fn join_at_head(content_type: Option<&str>, options: &Options) -> Option<Self> {
+        let essence = content_type?.split(';').next().unwrap_or_default().trim();
+        let known = ["text/event-stream", "application/json"].iter().any(|known| essence.eq_ignore_ascii_case(known));
+        known.then(|| Self::new(Box::new(Joined::new(options.content)), None, options))
+    }
+
+    fn new(api: Box<dyn WireApi>, provider: Option<&'static str>, options: &Options) -> Self {
+        Self {
+            provider,
             api,
-            draft,
+            draft: Draft::new(options.content),
             cap: options.content,
             request: Reader::new(max_text(options.content)),
             status: None,
@@ -98,7 +119,7 @@ impl Session {
             response: Framing::Undecided(Vec::new()),
             committed: false,
             ended: false,
-        })
+        }
     }
 
     /// Takes the next bytes of the request's body.
@@ -199,7 +220,7 @@ impl Session {
         match (draft.request_proof, draft.response_proof || refused) {
             (true, _) => Proof::Request,
             (false, true) => Proof::Response,
-            (false, false) if self.ended => Proof::Refuted,
+            (false, false) if self.ended || self.api.is_refuted() => Proof::Refuted,
             (false, false) => Proof::Pending,
         }
     }
@@ -237,6 +258,7 @@ impl Session {
     pub fn into_facts(mut self) -> Facts {
         self.commit();
         let Self { api, draft, provider, cap, status, .. } = self;
+        let provider = provider.unwrap_or_else(|| api.default_provider());
         facts(api.as_ref(), draft, provider, cap, status)
     }
 

@@ -4,6 +4,8 @@
 //! what the kernel saw. No clock, no thread, no file: the same records give the same calls, live or replayed.
 //! Every table has a cap and a counter.
 
+#[cfg(test)]
+mod joined_tests;
 mod table;
 #[cfg(test)]
 mod tests;

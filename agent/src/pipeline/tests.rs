@@ -14,7 +14,7 @@ const CLIENT: &str = "127.0.0.1:40000";
 
 const BODY: &str = r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
 
-fn request() -> Vec<u8> {
+pub(super) fn request() -> Vec<u8> {
     request_for("m")
 }
 
@@ -29,7 +29,7 @@ fn request_for(model: &str) -> Vec<u8> {
 }
 
 /// A streamed answer, one HTTP chunk per event.
-fn response() -> Vec<Vec<u8>> {
+pub(super) fn response() -> Vec<Vec<u8>> {
     let mut pieces =
         vec![b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n".to_vec()];
     let chunk = |data: &str| {
@@ -55,15 +55,15 @@ fn response() -> Vec<Vec<u8>> {
 }
 
 /// A pipeline with hands: writes records of streams and keeps what comes out.
-struct Bench {
-    pipeline: Pipeline,
-    calls: Vec<FinishedCall>,
-    answers: Vec<Verdict>,
+pub(super) struct Bench {
+    pub(super) pipeline: Pipeline,
+    pub(super) calls: Vec<FinishedCall>,
+    pub(super) answers: Vec<Verdict>,
     now: u64,
 }
 
 /// One process's end of a connection, with the positions that the kernel side would count.
-struct End {
+pub(super) struct End {
     stream: ObjectId,
     source: Source,
     tgid: u32,
@@ -74,14 +74,14 @@ struct End {
 }
 
 impl End {
-    fn socket(address: u64, tgid: u32) -> Self {
+    pub(super) fn socket(address: u64, tgid: u32) -> Self {
         let stream = ObjectId { address, generation: 1 };
         Self { stream, source: Source::Syscall, tgid, read: 0, write: 0, turn: 0, last: None }
     }
 }
 
 impl Bench {
-    fn new(all_http: bool) -> Self {
+    pub(super) fn new(all_http: bool) -> Self {
         let connection = ConnectionOptions { all_http, ..Default::default() };
         let options = PipelineOptions { connection, idle_ns: 1_000_000_000, epoch: [1; 16] };
         Self { pipeline: Pipeline::new(options), calls: Vec::new(), answers: Vec::new(), now: 1_000 }
@@ -101,7 +101,7 @@ impl Bench {
         Origin { time: Mono(self.now), tgid, tid: tgid, start_ns: 7 }
     }
 
-    fn data(&mut self, end: &mut End, direction: Direction, payload: &[u8]) {
+    pub(super) fn data(&mut self, end: &mut End, direction: Direction, payload: &[u8]) {
         self.data_after_skip(end, direction, payload, 0);
     }
 
@@ -143,7 +143,7 @@ impl Bench {
         self.calls.remove(0)
     }
 
-    fn balanced(&self) {
+    pub(super) fn balanced(&self) {
         let ledger = crate::selfstat::Ledger { pipeline: self.pipeline.stats().clone(), ..Default::default() };
         assert_eq!(ledger.balance(), Ok(()));
     }

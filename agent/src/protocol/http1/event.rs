@@ -7,6 +7,9 @@ pub enum Event<'a> {
     Request(RequestHead),
     /// A response's head. Its [`Event::End`] follows, unless it is an interim one.
     Response(ResponseHead),
+    /// The parser has joined a response in the middle of its body, which is an event stream: an event begins here. Its
+    /// [`Event::End`] follows, unless nothing tells where that is.
+    Joined,
     /// Bytes of the body, transfer encoding taken off. Never empty.
     Body(&'a [u8]),
     /// So many bytes are missing in the body, whose framing survived. In a body that ends with the connection they

@@ -10,7 +10,8 @@
 //! A parser may be made in the middle of a connection and survives missing bytes. While it does not know where
 //! a message begins it looks for one at the start of each push only: programs write a message's beginning in a
 //! call of its own, and the middle of a body must not be taken for one. That is the one place where the cut into
-//! pushes matters; from a message's beginning on it does not.
+//! pushes matters; from a message's beginning on it does not. One that has seen nothing yet may also join a response in
+//! the middle of its body, if that is an event stream ([`Event::Joined`]).
 //!
 //! To let one more header out: add the field to [`Headers`], take it in `Fields::take`, and make sure
 //! that its value cannot be a credential. To name one more fault: add a constant to [`reason`].
@@ -35,7 +36,9 @@ pub enum Beginning {
     Request,
     /// A response.
     Response,
-    /// Neither.
+    /// A piece of a response whose body is an event stream.
+    Events,
+    /// None of these.
     Other,
 }
 
@@ -50,6 +53,8 @@ pub fn beginning(bytes: &[u8]) -> Beginning {
         Beginning::Response
     } else if start::request(probe) != Look::Other {
         Beginning::Request
+    } else if matches!(start::joins(probe), start::Joins::Chunk | start::Joins::Unsure | start::Joins::Event) {
+        Beginning::Events
     } else {
         Beginning::Other
     }

@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 
 use super::{
     End, Event,
-    body::{Body, Piece},
+    body::{Body, Chunk, Piece},
     head::{self, Follows, Method},
     held::Held,
     reason,
-    start::{self, Look, PROBE},
+    start::{self, Joins, Look, PROBE},
 };
 
 /// Largest head, the limit of the most generous servers in use.
@@ -27,6 +27,8 @@ pub struct Parser {
     skipped: u64,
     /// Something was lost since the last message, so that `expected` may name requests whose responses were in it.
     lost: bool,
+    /// No message was seen yet, so that a response may be joined in the middle of its body.
+    fresh: bool,
     expected: VecDeque<Method>,
 }
 
@@ -44,6 +46,8 @@ enum State {
     Between,
     Head,
     Body(Body),
+    /// In an event stream that was joined at an event, so that its framing is unknown.
+    Joined,
     Tunnel,
     /// HTTP/2.
     Ignored,
@@ -61,7 +65,15 @@ impl Parser {
     }
 
     fn new(side: Side) -> Self {
-        Self { side, state: State::Seek, held: Held::default(), skipped: 0, lost: false, expected: VecDeque::new() }
+        Self {
+            side,
+            state: State::Seek,
+            held: Held::default(),
+            skipped: 0,
+            lost: false,
+            fresh: true,
+            expected: VecDeque::new(),
+        }
     }
 
     /// Tells a response parser the method of the next request that was sent: `HEAD` and `CONNECT` change how the
@@ -103,6 +115,9 @@ impl Parser {
                     }
                 },
                 _ if rest.is_empty() => return,
+                State::Joined => {
+                    rest = self.joined(rest, at_start, sink);
+                }
                 State::Tunnel | State::Ignored => return,
                 State::Seek if !at_start => {
                     self.skipped += rest.len() as u64;
@@ -123,6 +138,7 @@ impl Parser {
         match &mut self.state {
             _ if len == 0 => {}
             State::Tunnel | State::Ignored => {}
+            State::Joined => sink(Event::BodyGap(len)),
             State::Body(body) => {
                 if body.gap(len) {
                     sink(Event::BodyGap(len));
@@ -141,7 +157,7 @@ impl Parser {
     pub fn close(&mut self, sink: &mut dyn FnMut(Event<'_>)) {
         match self.state {
             State::Body(Body::UntilClose) => sink(Event::End(End::Closed)),
-            State::Body(_) => sink(Event::End(End::Cut)),
+            State::Body(_) | State::Joined => sink(Event::End(End::Cut)),
             _ => {}
         }
         self.lose();
@@ -150,9 +166,19 @@ impl Parser {
         self.lost = false;
     }
 
+    /// The body that was joined must be over, because the other direction has gone on; true if there was one whose end
+    /// nothing tells.
+    pub fn leave_joined(&mut self) -> bool {
+        let joined = matches!(self.state, State::Joined);
+        if joined {
+            self.state = State::Seek;
+        }
+        joined
+    }
+
     /// The other direction has become a tunnel ([`Event::Tunnel`]), and so this one has.
     pub fn tunnel(&mut self, sink: &mut dyn FnMut(Event<'_>)) {
-        if let State::Body(_) = self.state {
+        if let State::Body(_) | State::Joined = self.state {
             sink(Event::End(End::Lost));
         }
         self.lose();
@@ -211,6 +237,9 @@ impl Parser {
                 sink(Event::Malformed(reason::HTTP2));
                 &[]
             }
+            Look::Other if self.may_join() && start::joins(probe) != Joins::Nowhere => {
+                self.join(start::joins(probe), text, sink)
+            }
             Look::Other => {
                 let tried = self.held.bytes().len();
                 self.lose();
@@ -225,6 +254,58 @@ impl Parser {
                 &[]
             }
         }
+    }
+
+    fn may_join(&self) -> bool {
+        self.fresh && self.side == Side::Responses && matches!(self.state, State::Seek)
+    }
+
+    /// Joins an event stream that goes on with what is held and `text`.
+    fn join<'a>(&mut self, joins: Joins, text: &'a [u8], sink: &mut dyn FnMut(Event<'_>)) -> &'a [u8] {
+        match joins {
+            Joins::Unsure => {
+                self.held.extend(text);
+                return &[];
+            }
+            Joins::Chunk => self.state = State::Body(Body::Chunked(Chunk::START)),
+            Joins::Event => self.state = State::Joined,
+            // Nothing is left to be joined.
+            Joins::End | Joins::Nowhere => {
+                self.skipped += text.len() as u64;
+                return &[];
+            }
+        }
+        (self.fresh, self.lost) = (false, false);
+        self.report_skipped(sink);
+        sink(Event::Joined);
+        // Only a chunk's size can have come alone.
+        let mut held = std::mem::take(&mut self.held);
+        self.push(held.bytes(), sink);
+        held.wipe();
+        self.held = held;
+        text
+    }
+
+    /// Takes bytes of a body that was joined at an event; one push may show what its framing is.
+    fn joined<'a>(&mut self, rest: &'a [u8], at_start: bool, sink: &mut dyn FnMut(Event<'_>)) -> &'a [u8] {
+        if at_start {
+            // Behind the chunk that was joined in its middle.
+            let text = rest.strip_prefix(b"\r\n").unwrap_or(rest);
+            match start::joins(&text[..text.len().min(PROBE)]) {
+                Joins::Chunk => {
+                    self.state = State::Body(Body::Chunked(Chunk::START));
+                    return text;
+                }
+                Joins::End => {
+                    self.state = State::Between;
+                    sink(Event::End(End::Complete));
+                    return &[];
+                }
+                Joins::Unsure | Joins::Event | Joins::Nowhere => {}
+            }
+        }
+        sink(Event::Body(rest));
+        &[]
     }
 
     fn head<'a>(&mut self, rest: &'a [u8], sink: &mut dyn FnMut(Event<'_>)) -> &'a [u8] {
@@ -266,7 +347,7 @@ impl Parser {
         };
         let follows = match parsed {
             Ok((event, follows)) => {
-                self.lost = false;
+                (self.lost, self.fresh) = (false, false);
                 self.report_skipped(sink);
                 sink(event);
                 follows

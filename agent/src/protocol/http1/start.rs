@@ -1,6 +1,6 @@
 //! Whether bytes begin a message.
 //!
-//! Owns the one decision that joining in the middle of a connection needs. Looks at [`PROBE`] bytes at most.
+//! Owns the decisions that joining in the middle of a connection needs. Looks at [`PROBE`] bytes at most.
 
 /// As many bytes as it may take to decide: the longest method that is accepted and its space, or `PRI * HTTP/2.0`.
 pub(super) const PROBE: usize = 32;
@@ -88,6 +88,64 @@ fn target(method: &[u8], bytes: &[u8]) -> Look {
     }
 }
 
+/// Where in an event stream a parser joins that has seen nothing of it before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Joins {
+    /// At the beginning of a chunk of the chunked encoding, that begins with an event.
+    Chunk,
+    /// It might; more bytes will tell.
+    Unsure,
+    /// At the beginning of an event. What frames it is unknown.
+    Event,
+    /// Behind the last chunk.
+    End,
+    /// This is no event stream, or not a place to join it.
+    Nowhere,
+}
+
+/// What a chunk of an event stream begins with (WHATWG HTML 9.2.5). The fields that come first in practice.
+const FIELDS: [&[u8]; 4] = [b"data:", b"event:", b"id:", b": "];
+
+/// Most digits of a chunk's size; an event of 64 KiB and more is no token.
+const MAX_DIGITS: usize = 4;
+
+/// Whether an event stream can be joined at `bytes`. Programs write one event at a time, so that one in the middle of
+/// which a connection is joined shows a beginning soon.
+pub(super) fn joins(bytes: &[u8]) -> Joins {
+    if bytes == b"0\r\n\r\n" {
+        return Joins::End;
+    }
+    let digits = bytes.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    if (1..=MAX_DIGITS).contains(&digits)
+        && let Some(data) = bytes[digits..].strip_prefix(b"\r\n")
+    {
+        return match field(data) {
+            Look::Message => Joins::Chunk,
+            Look::Unsure => Joins::Unsure,
+            _ => Joins::Nowhere,
+        };
+    }
+    // Without the encoding around it less is certain: only what a model's event can begin with.
+    match bytes {
+        [b'd', b'a', b't', b'a', b':', b'{' | b'[', ..] | [b'd', b'a', b't', b'a', b':', b' ', b'{' | b'[', ..] => {
+            Joins::Event
+        }
+        [b'e', b'v', b'e', b'n', b't', b':', b' ', ..] => Joins::Event,
+        _ => Joins::Nowhere,
+    }
+}
+
+fn field(bytes: &[u8]) -> Look {
+    let looks = FIELDS.map(|name| prefix(bytes, name));
+    if looks.contains(&Look::Message) {
+        Look::Message
+    } else if looks.contains(&Look::Unsure) {
+        Look::Unsure
+    } else {
+        Look::Other
+    }
+}
+
 fn prefix(bytes: &[u8], expect: &[u8]) -> Look {
     let n = bytes.len().min(expect.len());
     match bytes[..n] == expect[..n] {
@@ -113,6 +171,30 @@ mod tests {
             assert_eq!(request(line.as_bytes()), Look::Other, "{line}");
         }
         assert_eq!(request(b"PRI * HTTP/2.0\r\n\r\nSM"), Look::Http2);
+    }
+
+    #[test]
+    fn an_event_stream_is_joined_where_an_event_begins() {
+        for (bytes, expect) in [
+            ("1a\r\ndata: {", Joins::Chunk),
+            ("8\r\n: ping\n\n", Joins::Chunk),
+            ("FFFF\r\nevent: x", Joins::Chunk),
+            ("1a\r\n", Joins::Unsure),
+            ("1a\r\nda", Joins::Unsure),
+            ("1a\r", Joins::Nowhere),
+            ("data: {\"id\"", Joins::Event),
+            ("data:[", Joins::Event),
+            ("event: message_stop\n", Joins::Event),
+            ("0\r\n\r\n", Joins::End),
+            ("data: hello", Joins::Nowhere),
+            ("da", Joins::Nowhere),
+            ("1a\r\n{\"a\"", Joins::Nowhere),
+            ("10000\r\ndata: {", Joins::Nowhere),
+            (": ping", Joins::Nowhere),
+            ("", Joins::Nowhere),
+        ] {
+            assert_eq!(joins(bytes.as_bytes()), expect, "{bytes:?}");
+        }
     }
 
     #[test]

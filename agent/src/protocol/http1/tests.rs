@@ -15,6 +15,7 @@ impl Log {
         let (before, after) = match &event {
             Event::Request(_) => (false, true),
             Event::Response(head) => (false, !head.is_interim()),
+            Event::Joined => (false, true),
             Event::Body(_) | Event::BodyGap(_) => (true, true),
             Event::End(_) => (true, false),
             Event::Skipped(_) | Event::Tunnel => (false, false),
@@ -24,6 +25,7 @@ impl Log {
         let line = match event {
             Event::Request(RequestHead { method, path, .. }) => format!("{method} {path}"),
             Event::Response(head) => format!("{}{}", head.status, if head.is_interim() { " interim" } else { "" }),
+            Event::Joined => "joined".into(),
             Event::Body(data) => {
                 assert!(!data.is_empty());
                 let data = String::from_utf8_lossy(data);
@@ -53,6 +55,53 @@ fn parse(mut parser: Parser, pushes: &[&[u8]]) -> Vec<String> {
     parser.close(&mut |event| log.add(event));
     assert!(!log.open);
     log.lines
+}
+
+#[test]
+fn an_event_stream_is_joined_at_an_event() {
+    let parse = |pushes: &[&str]| parse(Parser::responses(), &pushes.iter().map(|p| p.as_bytes()).collect::<Vec<_>>());
+    let next = "HTTP/1.1 204 No Content\r\n\r\n";
+    // What came before is passed over.
+    assert_eq!(
+        parse(&["\"x\"}\n\n\r\n", "9\r\ndata: {}\n\r\n", "3\r\nabc\r\n0\r\n\r\n", next]),
+        ["skipped 8", "joined", "body data: {}\nabc", "Complete", "204", "Complete"]
+    );
+    // The size in a push of its own.
+    assert_eq!(
+        parse(&["9\r\n", "data: {}\n", "\r\n", "0\r\n\r\n", next]),
+        ["joined", "body data: {}\n", "Complete", "204", "Complete"]
+    );
+    // Joined inside a chunk: the next one shows the framing, or the last.
+    assert_eq!(
+        parse(&["data: {}\n", "\r\n9\r\ndata: []\n\r\n", "0\r\n\r\n", next]),
+        ["joined", "body data: {}\ndata: []\n", "Complete", "204", "Complete"]
+    );
+    assert_eq!(parse(&["data: {}\n", "0\r\n\r\n", next]), ["joined", "body data: {}\n", "Complete", "204", "Complete"]);
+    assert_eq!(parse(&["data: {}\n", "data: []\n"]), ["joined", "body data: {}\ndata: []\n", "Cut"]);
+    // Nothing of it is left, and no model speaks so.
+    assert_eq!(parse(&["0\r\n\r\n", next]), ["skipped 5", "204", "Complete"]);
+    assert_eq!(parse(&["9\r\n", "abcdefghi\r\n", next]), ["skipped 14", "204", "Complete"]);
+    assert_eq!(parse(&["data: hello\n", next]), ["skipped 12", "204", "Complete"]);
+}
+
+#[test]
+fn only_what_was_never_seen_is_joined() {
+    let known = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".as_slice();
+    let lines = parse(Parser::responses(), &[known, b"data: {}\n"]);
+    assert_eq!(lines, ["200", "Complete", "malformed: no message start", "skipped 9"]);
+    assert_eq!(parse(Parser::requests(), &[b"data: {}\n"]), ["skipped 9"]);
+}
+
+#[test]
+fn a_joined_body_is_left_when_the_other_direction_goes_on() {
+    let mut log = Log::default();
+    let mut parser = Parser::responses();
+    assert!(!parser.leave_joined());
+    parser.push(b"data: {}\n", &mut |event| log.add(event));
+    assert!(parser.leave_joined());
+    log.open = false;
+    parser.push(b"HTTP/1.1 204 No Content\r\n\r\n", &mut |event| log.add(event));
+    assert_eq!(log.lines, ["joined", "body data: {}\n", "204", "Complete"]);
 }
 
 fn responses(expected: &[&str]) -> Parser {
