@@ -1,7 +1,7 @@
 //! inferscope's kernel programs.
 //!
 //! Three hook families, one file each: socket system calls at their exit ([`syscall`]), calls into TLS libraries
-//! ([`tls`]) and the life of processes and sockets ([`process`], [`sock_state`]). They share the gate that
+//! ([`tls`], [`tls_stream`]) and the life of processes and sockets ([`process`], [`sock_state`]). They share the gate that
 //! decides what is worth copying ([`flow`]), the walk from a descriptor to its socket ([`sock`]) and the only code
 //! that writes to the rings ([`emit`]). Everything userspace must agree on is in `inferscope-common`.
 //!
@@ -36,6 +36,7 @@ mod sock_state;
 mod syscall;
 mod task;
 mod tls;
+mod tls_stream;
 
 /// GPL-only helpers need a compatible licence.
 #[unsafe(link_section = "license")]

@@ -15,7 +15,8 @@ use inferscope_common::{
 
 use crate::{
     flow::Flow,
-    tls::{TlsCall, TlsCallKey, TlsKey, TlsStream},
+    tls::{TlsCall, TlsCallKey},
+    tls_stream::{TlsKey, TlsStream},
 };
 
 /// Payload. 16 MiB holds 2 ms of the highest rate that one core can write (4 GB/s), with room to spare.
