@@ -248,7 +248,7 @@ impl Intake<'_> {
 pub struct Finish {
     /// How the recording went.
     pub recording: io::Result<()>,
-    /// Dropping it detaches the probes, about a tenth of a second each.
+    /// Dropping it detaches the probes: a tenth of a second for all, or for each where the kernel is older than 6.6.
     pub discovery: Option<Discovery>,
 }
 

@@ -18,6 +18,7 @@ mod error;
 #[cfg(feature = "bpf-log")]
 mod log;
 mod mappings;
+mod multi;
 mod object;
 mod offsets;
 mod privilege;

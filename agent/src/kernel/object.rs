@@ -13,6 +13,7 @@ use super::{
     btf::Btf,
     counters::KernelCounters,
     error::{LoadError, VMLINUX_BTF},
+    multi::Multi,
     offsets, privilege,
     prober::{Prober, Program},
     programs::{PROCESS_TRACEPOINTS, Plain, SOCKET_TRACEPOINTS, program},
@@ -92,14 +93,19 @@ pub fn load(settings: &Settings) -> Result<Loaded, LoadError> {
         });
     }
     load_tracepoints(&mut ebpf, &aya_btf)?;
-    for name in Program::ALL.map(Program::name) {
-        let program: &mut UProbe = program(&mut ebpf, name)?;
-        program.load().map_err(|error| refused(name, &error))?;
+    // Before the maps are handed out.
+    let multi =
+        Multi::load(OBJECT, &ebpf).inspect_err(|error| tracing::debug!(%error, "user probes by perf events")).ok();
+    if multi.is_none() {
+        for name in Program::ALL.map(Program::name) {
+            let program: &mut UProbe = program(&mut ebpf, name)?;
+            program.load().map_err(|error| refused(name, &error))?;
+        }
     }
     let rings = Rings::take(&mut ebpf)?;
     let counters = KernelCounters::take(&mut ebpf)?;
     let accounts = Arc::new(Accounts::take(&mut ebpf)?);
-    let prober = Prober::new(ebpf, settings)?;
+    let prober = Prober::new(ebpf, multi, settings)?;
     Ok(Loaded { rings, prober, counters, accounts, degraded })
 }
 

@@ -1,6 +1,6 @@
 //! Attaching: the tracepoint programs once, the TLS programs per file and function.
 
-use std::path::Path;
+use std::{os::fd::OwnedFd, path::Path};
 
 use aya::{
     Ebpf,
@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use super::{
     error::LoadError,
+    multi::Multi,
     privilege,
     probe_stats::ProbeStats,
     programs::{PROCESS_TRACEPOINTS, SOCKET_TRACEPOINTS, program},
@@ -24,6 +25,8 @@ use super::{
 /// Attaches probes. Owns the links of what is attached once; those of a file's probes are handed out.
 pub struct Prober {
     ebpf: Ebpf,
+    /// Where the kernel has no such links, or refuses them: a perf event for every place.
+    multi: Option<Multi>,
     tls: bool,
     targets: TargetTable,
     stats: ProbeStats,
@@ -51,6 +54,11 @@ impl Program {
             Self::TlsReturn => "tls_return",
             Self::TlsFree => "tls_free",
         }
+    }
+
+    /// Whether it runs when the function returns.
+    pub(super) fn is_return(self) -> bool {
+        self == Self::TlsReturn
     }
 }
 
@@ -101,27 +109,56 @@ pub struct ProbeError {
     source: ProgramError,
 }
 
-/// Attached probes. Dropping them detaches, which takes the kernel about a tenth of a second each.
+/// Threads that take links off at once. The kernel waits for the same moment for all of them.
+const DETACHERS: usize = 16;
+
+/// Attached probes. Dropping them detaches, which takes the kernel about a tenth of a second: for all of them where it
+/// has links of many places, for each of them where it has not.
 #[derive(Debug, Default)]
-pub struct Links(Vec<UProbeLink>);
+pub struct Links {
+    events: Vec<UProbeLink>,
+    multi: Vec<OwnedFd>,
+    places: usize,
+}
 
 impl Links {
-    /// How many.
+    /// Places that are probed.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.places
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.places == 0
+    }
+
+    /// Takes in others, to be dropped with them.
+    pub fn append(&mut self, mut others: Self) {
+        self.events.append(&mut others.events);
+        self.multi.append(&mut others.multi);
+        self.places += std::mem::take(&mut others.places);
+    }
+}
+
+impl Drop for Links {
+    fn drop(&mut self) {
+        let share = self.multi.len().div_ceil(DETACHERS).max(1);
+        std::thread::scope(|scope| {
+            while self.multi.len() > share {
+                let some = self.multi.split_off(self.multi.len() - share);
+                // Without a thread they are dropped here, with the closure.
+                let _ = std::thread::Builder::new().name("detach".into()).spawn_scoped(scope, || drop(some));
+            }
+            self.multi.clear();
+        });
     }
 }
 
 impl Prober {
-    pub(super) fn new(mut ebpf: Ebpf, settings: &Settings) -> Result<Self, LoadError> {
+    pub(super) fn new(mut ebpf: Ebpf, multi: Option<Multi>, settings: &Settings) -> Result<Self, LoadError> {
         let targets = TargetTable::take(&mut ebpf, &settings.targets)?;
         let stats = ProbeStats::take(&mut ebpf)?;
-        Ok(Self { ebpf, tls: !privilege::return_probes_are_dangerous(), targets, stats })
+        Ok(Self { ebpf, multi, tls: !privilege::return_probes_are_dangerous(), targets, stats })
     }
 
     /// Attaches the programs that follow processes, so that the list of targets is kept from here on.
@@ -147,29 +184,60 @@ impl Prober {
         self.tls
     }
 
-    /// Attaches probes in the file at `path`, for every process that maps it. What could not be attached is told to
-    /// `failed`: one function less is not no function.
+    /// Attaches probes in the file at `path`, for every process that maps it, in the order of their programs' first
+    /// places. What could not be attached is told to `failed`: one function less is not no function.
     ///
     /// The kernel resolves the path when it is called and keeps the inode; it may be a `/proc/self/fd` link.
     pub fn attach(&mut self, path: &Path, probes: &[Probe], mut failed: impl FnMut(&ProbeError)) -> Links {
         let mut links = Links::default();
+        let mut done = Vec::new();
         for probe in probes {
-            let location = UProbeAttachLocation::AbsoluteOffset(probe.file_offset);
-            let point = UProbeAttachPoint { location, cookie: Some(probe.cookie) };
-            let attached = match program::<UProbe>(&mut self.ebpf, probe.program.name()) {
-                Ok(program) => {
-                    program.attach(point, path, UProbeScope::AllProcesses).and_then(|id| program.take_link(id))
-                }
-                Err(_) => Err(ProgramError::NotLoaded),
-            };
-            match attached {
-                Ok(link) => links.0.push(link),
-                Err(source) => {
-                    failed(&ProbeError { function: probe.function, offset: probe.file_offset, source });
-                }
+            if done.contains(&probe.program) {
+                continue;
+            }
+            done.push(probe.program);
+            let alike: Vec<&Probe> = probes.iter().filter(|other| other.program == probe.program).collect();
+            if !self.attach_all(path, &alike, &mut links) {
+                alike.into_iter().for_each(|probe| self.attach_one(path, probe, &mut links, &mut failed));
             }
         }
         links
+    }
+
+    /// Attaches probes of one program by one link; false if that is not to be had. One bad place refuses all.
+    fn attach_all(&self, path: &Path, probes: &[&Probe], links: &mut Links) -> bool {
+        let (Some(multi), [first, ..]) = (&self.multi, probes) else { return false };
+        let places: Vec<(u64, u64)> = probes.iter().map(|probe| (probe.file_offset, probe.cookie)).collect();
+        match multi.attach(first.program, path, &places) {
+            Ok(link) => {
+                links.multi.push(link);
+                links.places += places.len();
+                true
+            }
+            Err(error) => {
+                tracing::debug!(program = first.program.name(), %error, "no link of many places; one by one instead");
+                false
+            }
+        }
+    }
+
+    fn attach_one(&mut self, path: &Path, probe: &Probe, links: &mut Links, failed: &mut impl FnMut(&ProbeError)) {
+        let location = UProbeAttachLocation::AbsoluteOffset(probe.file_offset);
+        let point = UProbeAttachPoint { location, cookie: Some(probe.cookie) };
+        let attached = match program::<UProbe>(&mut self.ebpf, probe.program.name()) {
+            Ok(program) => loaded(program).and_then(|program| {
+                let id = program.attach(point, path, UProbeScope::AllProcesses)?;
+                program.take_link(id)
+            }),
+            Err(_) => Err(ProgramError::NotLoaded),
+        };
+        match attached {
+            Ok(link) => {
+                links.events.push(link);
+                links.places += 1;
+            }
+            Err(source) => failed(&ProbeError { function: probe.function, offset: probe.file_offset, source }),
+        }
     }
 
     /// What the probes of the file in a slot have seen.
@@ -185,5 +253,13 @@ impl Prober {
     /// The kernel's list of targets.
     pub fn targets(&self) -> &TargetTable {
         &self.targets
+    }
+}
+
+/// The program, loaded for perf events now if it has not been: where one link serves many places, it never is.
+fn loaded(program: &mut UProbe) -> Result<&mut UProbe, ProgramError> {
+    match program.load() {
+        Ok(()) | Err(ProgramError::AlreadyLoaded) => Ok(program),
+        Err(error) => Err(error),
     }
 }
