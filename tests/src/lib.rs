@@ -12,9 +12,11 @@ pub mod agent;
 pub mod bpf;
 pub mod call;
 pub mod client;
+pub mod load;
 #[cfg(feature = "server")]
 pub mod model;
 pub mod pki;
 pub mod place;
 pub mod process;
 pub mod server;
+pub mod usage;
