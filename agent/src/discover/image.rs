@@ -9,8 +9,8 @@ use std::fs::File;
 use object::{
     Endianness,
     elf::{
-        EM_X86_64, ET_DYN, ET_EXEC, FileHeader64, PF_X, PT_LOAD, ProgramHeader64, SHN_UNDEF, SHT_DYNSYM, SHT_GNU_HASH,
-        SHT_STRTAB, SHT_SYMTAB, STT_FUNC, SectionHeader64, gnu_hash,
+        EM_X86_64, ET_DYN, ET_EXEC, FileHeader64, PF_W, PF_X, PT_LOAD, ProgramHeader64, SHN_UNDEF, SHT_DYNSYM,
+        SHT_GNU_HASH, SHT_STRTAB, SHT_SYMTAB, STT_FUNC, SectionHeader64, gnu_hash,
     },
     read::{
         ReadCache, ReadRef as _,
@@ -39,6 +39,22 @@ pub struct Image<'d, 'f> {
     sections: SectionTable<'d, Header, &'d Cache<'f>>,
     segments: &'d [ProgramHeader64<Endianness>],
     dynamic: SymbolTable<'d, Header, &'d Cache<'f>>,
+    fixed: bool,
+}
+
+/// A loadable segment, as the file claims it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Virtual address.
+    pub address: u64,
+    /// Where in the file it begins.
+    pub offset: u64,
+    /// Bytes of it that are in the file.
+    pub len: u64,
+    /// It is code.
+    pub executable: bool,
+    /// It is data that changes.
+    pub writable: bool,
 }
 
 impl<'d, 'f> Image<'d, 'f> {
@@ -60,7 +76,8 @@ impl<'d, 'f> Image<'d, 'f> {
             return Ok(None);
         }
         let dynamic = sections.symbols(endian, data, SHT_DYNSYM)?;
-        Ok(Some(Self { data, endian, sections, segments, dynamic }))
+        let fixed = header.e_type(endian) == ET_EXEC;
+        Ok(Some(Self { data, endian, sections, segments, dynamic, fixed }))
     }
 
     /// Virtual address of an exported function. Looked up in the file's own hash table: a short-lived program must
@@ -108,6 +125,22 @@ impl<'d, 'f> Image<'d, 'f> {
             let within = address.checked_sub(segment.p_vaddr(self.endian))?;
             (within < segment.p_filesz(self.endian)).then(|| segment.p_offset(self.endian).checked_add(within))?
         })
+    }
+
+    /// What the file's loadable segments say of themselves, in their order.
+    pub fn segments(&self) -> impl Iterator<Item = Segment> {
+        self.segments.iter().filter(|segment| segment.p_type(self.endian) == PT_LOAD).map(|segment| Segment {
+            address: segment.p_vaddr(self.endian),
+            offset: segment.p_offset(self.endian),
+            len: segment.p_filesz(self.endian),
+            executable: segment.p_flags(self.endian).contains(PF_X),
+            writable: segment.p_flags(self.endian).contains(PF_W),
+        })
+    }
+
+    /// Whether it is loaded where it says, so that its code may hold addresses as they are.
+    pub fn is_at_fixed_address(&self) -> bool {
+        self.fixed
     }
 
     /// The code at a virtual address, `len` bytes or as many as its segment has.

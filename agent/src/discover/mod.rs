@@ -22,6 +22,7 @@ mod registry;
 mod report;
 mod searcher;
 mod site;
+mod xref;
 
 use std::{
     sync::{
