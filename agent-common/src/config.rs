@@ -40,6 +40,8 @@ pub struct Offsets {
     pub task_group_leader: u32,
     /// `task_struct.start_boottime`
     pub task_start_boottime: u32,
+    /// `task_struct.self_exec_id`
+    pub task_self_exec_id: u32,
     /// `task_struct.pid`
     pub task_pid: u32,
     /// `task_struct.tgid`
@@ -99,5 +101,5 @@ pub const OFFSETS_LEN: usize = size_of::<Offsets>() / size_of::<u32>();
 
 const _: () = {
     assert!(size_of::<Config>() == 24);
-    assert!(OFFSETS_LEN == 29);
+    assert!(OFFSETS_LEN == 30);
 };

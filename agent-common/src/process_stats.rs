@@ -28,6 +28,12 @@ pub struct ProcessStats {
     pub truncated: u64,
     /// Passed a followed socket without any program seeing them (sendfile, splice, io_uring).
     pub unseen: u64,
+    /// On streams that no table had room for, and of messages whose header could not be read.
+    pub untracked: u64,
+    /// Rare events that did not fit their ring; a count.
+    pub events_lost: u64,
+    /// TLS calls whose beginning was not seen, or whose count could not be read; a count.
+    pub calls_lost: u64,
     /// 1 once the process has ended: the next one with its number starts from zero.
     pub ended: u64,
 }
@@ -35,4 +41,4 @@ pub struct ProcessStats {
 /// Members of [`ProcessStats`], each of 8 bytes.
 pub const PROCESS_STATS_LEN: usize = size_of::<ProcessStats>() / size_of::<u64>();
 
-const _: () = assert!(PROCESS_STATS_LEN == 14);
+const _: () = assert!(PROCESS_STATS_LEN == 17);

@@ -6,9 +6,12 @@
 use core::ptr::NonNull;
 
 use aya_ebpf::bindings::BPF_NOEXIST;
-use inferscope_common::process_stats::ProcessStats;
+use inferscope_common::{counters::Counter, process_stats::ProcessStats};
 
-use crate::{count::bump, maps::PROCESSES};
+use crate::{
+    count::{self, bump},
+    maps::PROCESSES,
+};
 
 /// A new account. A static: on the stack it would take a quarter of it.
 static NEW: ProcessStats = ProcessStats {
@@ -22,6 +25,9 @@ static NEW: ProcessStats = ProcessStats {
     unreadable: 0,
     truncated: 0,
     unseen: 0,
+    untracked: 0,
+    events_lost: 0,
+    calls_lost: 0,
     ended: 0,
 };
 
@@ -83,10 +89,37 @@ impl Account {
         }
     }
 
+    /// Bytes of a stream that no table had room for.
+    #[inline(always)]
+    pub fn on_untracked(self, n: u64) {
+        unsafe { bump(&raw mut (*self.0.as_ptr()).untracked, n) };
+    }
+
+    /// An event that did not fit its ring.
+    #[inline(always)]
+    pub fn on_event_lost(self) {
+        unsafe { bump(&raw mut (*self.0.as_ptr()).events_lost, 1) };
+    }
+
+    /// A TLS call of which too little is known.
+    #[inline(always)]
+    pub fn on_call_lost(self) {
+        unsafe { bump(&raw mut (*self.0.as_ptr()).calls_lost, 1) };
+    }
+
     /// Bytes that no program saw.
     #[inline(always)]
     pub fn on_unseen(self, n: u64) {
         unsafe { bump(&raw mut (*self.0.as_ptr()).unseen, n) };
+    }
+}
+
+/// Counts bytes of a stream that no table had room for, in the ledger and for the process.
+#[inline(never)]
+pub fn untracked(tgid: u32, n: u64) {
+    count::add(Counter::BytesUntracked, n);
+    if let Some(account) = Account::of(tgid) {
+        account.on_untracked(n);
     }
 }
 

@@ -53,13 +53,28 @@ fn wake_flag() -> u64 {
 #[inline(always)]
 pub fn event<T: Copy + 'static>(record: &T) -> bool {
     let Some(mut slot) = EVENTS.reserve::<T>(0) else {
-        count::add(Counter::EventRecordsLost, 1);
+        let header = unsafe { &*core::ptr::from_ref(record).cast::<Header>() };
+        event_lost(header.kind, header.tgid);
         return false;
     };
     slot.write(*record);
     slot.submit(wake_flag());
     count::add(Counter::EventRecords, 1);
     true
+}
+
+/// Counts an event that did not fit. A function of its own: the way is rare, and the verifier need not walk it at every
+/// place that tells something.
+#[inline(never)]
+fn event_lost(kind: u16, tgid: u32) {
+    count::add(Counter::EventRecordsLost, 1);
+    count::add(Counter::lost_event(kind), 1);
+    // State changes of sockets happen in interrupts, on behalf of nobody.
+    if tgid != 0 {
+        if let Some(account) = Account::of(tgid) {
+            account.on_event_lost();
+        }
+    }
 }
 
 /// Tells userspace a socket's addresses; false if that did not work and is to be tried again.
@@ -171,6 +186,8 @@ extern "C" fn copy_piece(_round: u64, job: *mut c_void) -> i64 {
             return 1;
         }
         let Ok(iovec) = (unsafe { bpf_probe_read_user(job.source.iovecs as *const Iovec) }) else {
+            outcome(job, Outcome::Unreadable, job.remaining);
+            job.remaining = 0;
             return 1;
         };
         job.source.iovecs += size_of::<Iovec>() as u64;

@@ -205,7 +205,7 @@ fn socket_of(object: u64, ip: u64, itab: i64) -> Option<TcpSock> {
 /// A `tls.Conn` that nobody closed is freed all the same, and the next one may be in its place: with another socket.
 #[inline(always)]
 fn forget_predecessor(current: Current, object: u64, socket: u64) {
-    let Some(stream) = TLS_STREAMS.get_ptr(TlsKey { object, tgid: current.tgid, pad: 0 }) else { return };
+    let Some(stream) = TLS_STREAMS.get_ptr(TlsKey::of(current, object)) else { return };
     let before = unsafe { (*stream).socket };
     if before != 0 && before != socket {
         tls_stream::close(current, object);

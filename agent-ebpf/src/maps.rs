@@ -17,7 +17,7 @@ use inferscope_common::{
 use crate::{
     flow::Flow,
     go_tls::{GoCall, GoCallKey},
-    tls::{TlsCall, TlsCallKey},
+    tls::{TlsCallKey, TlsCalls},
     tls_stream::{TlsKey, TlsStream},
 };
 
@@ -88,9 +88,10 @@ pub static VERDICTS: LruHashMap<u64, Verdict> = LruHashMap::with_max_entries(16_
 #[map]
 pub static TLS_STREAMS: LruHashMap<TlsKey, TlsStream> = LruHashMap::with_max_entries(32_768, 0);
 
-/// TLS calls under way: at most one per thread and direction.
+/// TLS calls under way, by thread and direction. LRU: a thread that dies inside a call leaves its entry. An eviction shows
+/// as a return that finds nothing.
 #[map]
-pub static TLS_CALLS: LruHashMap<TlsCallKey, TlsCall> = LruHashMap::with_max_entries(16_384, 0);
+pub static TLS_CALLS: LruHashMap<TlsCallKey, TlsCalls> = LruHashMap::with_max_entries(16_384, 0);
 
 /// Calls of Go's TLS under way: at most one per goroutine and direction, more where TLS runs inside TLS. A call that never
 /// returns leaves its entry to be evicted.

@@ -16,7 +16,7 @@ use inferscope_common::{
 };
 
 use crate::{
-    account::Account,
+    account::{self, Account},
     count,
     emit::{self, Job, Source},
     flow::{Flow, REJECTED, TLS},
@@ -82,12 +82,12 @@ fn on_success(regs: *const u8, n: u64) {
     // The kernel takes the lower half only.
     let fd = u64::from(unsafe { reg(regs, regs::DI) } as u32);
     let Some(socket) = sock::of_fd(fd) else { return };
-    let Some(call) = decode(regs, nr, direction, n) else { return };
+    let Some(call) = decode(current, regs, nr, direction, n) else { return };
     transfer(current, &socket, &call, n);
 }
 
 #[inline(always)]
-fn decode(regs: *const u8, nr: u64, direction: u8, n: u64) -> Option<Call> {
+fn decode(current: Current, regs: *const u8, nr: u64, direction: u8, n: u64) -> Option<Call> {
     let (si, dx) = unsafe { (reg(regs, regs::SI), reg(regs, regs::DX)) };
     let source = match nr {
         // read, write, sendto, recvfrom
@@ -106,7 +106,10 @@ fn decode(regs: *const u8, nr: u64, direction: u8, n: u64) -> Option<Call> {
                 count::add(Counter::Peeked, 1);
                 return None;
             }
-            let [iovecs, iovecs_left]: [u64; 2] = unsafe { bpf_probe_read_user((si + 16) as *const [u64; 2]) }.ok()?;
+            let Ok([iovecs, iovecs_left]) = (unsafe { bpf_probe_read_user((si + 16) as *const [u64; 2]) }) else {
+                account::untracked(current.tgid, n);
+                return None;
+            };
             Source { segment: 0, segment_left: 0, iovecs, iovecs_left }
         }
     };
@@ -140,6 +143,7 @@ fn transfer(current: Current, socket: &TcpSock, call: &Call, n: u64) {
     }
     let Some(entry) = entry_of(socket) else {
         count::add(Counter::SocketTableFull, 1);
+        account::untracked(current.tgid, n);
         return;
     };
     let flow = unsafe { &mut (*entry).flow };

@@ -3,7 +3,7 @@
 //! Owns the table of streams and their generations, and the one way from plaintext to the gate and the ring. How the
 //! three are read from a call is each library's business ([`crate::tls`]).
 
-use aya_ebpf::helpers::bpf_ktime_get_ns;
+use aya_ebpf::{bindings::BPF_NOEXIST, helpers::bpf_ktime_get_ns};
 use inferscope_common::{
     counters::Counter,
     probe_stats::FileStats,
@@ -12,13 +12,13 @@ use inferscope_common::{
 };
 
 use crate::{
-    account::Account,
+    account::{self, Account},
     count,
     emit::{self, Job, Source},
     flow::{Flow, REJECTED, TLS, UNKNOWN},
     maps::{SOCKS, TLS_STREAMS},
     records, sock,
-    task::Current,
+    task::{self, Current},
 };
 
 /// A TLS stream: the library's object in one process.
@@ -27,7 +27,16 @@ use crate::{
 pub struct TlsKey {
     pub object: u64,
     pub tgid: u32,
-    pub pad: u32,
+    /// See [`task::era`].
+    pub era: u32,
+}
+
+impl TlsKey {
+    /// The stream of an object of the current process.
+    #[inline(always)]
+    pub fn of(current: Current, object: u64) -> Self {
+        Self { object, tgid: current.tgid, era: task::era() }
+    }
 }
 
 /// State of a TLS stream.
@@ -63,9 +72,9 @@ pub struct Plaintext {
 pub fn transfer(current: Current, call: &Plaintext, cookie: u64) {
     let n = call.n;
     let direction = tls_cookie::direction(cookie);
-    let key = TlsKey { object: call.object, tgid: current.tgid, pad: 0 };
-    let Some(stream) = stream_of(key) else {
+    let Some(stream) = stream_of(TlsKey::of(current, call.object)) else {
         count::add(Counter::TlsTableFull, 1);
+        account::untracked(current.tgid, n);
         return;
     };
     let stream = unsafe { &mut *stream };
@@ -122,7 +131,7 @@ pub fn transfer(current: Current, call: &Plaintext, cookie: u64) {
 /// The object is freed, or will carry nothing more.
 #[inline(always)]
 pub fn close(current: Current, object: u64) {
-    let key = TlsKey { object, tgid: current.tgid, pad: 0 };
+    let key = TlsKey::of(current, object);
     let Some(stream) = TLS_STREAMS.get_ptr(key) else { return };
     let generation = unsafe { (*stream).generation };
     emit::event(&TlsClose { header: emit::header::<TlsClose>(Kind::TlsClose, current), id: object, generation });
@@ -135,9 +144,8 @@ fn stream_of(key: TlsKey) -> Option<*mut TlsStream> {
         return Some(stream);
     }
     let fresh = TlsStream { generation: unsafe { bpf_ktime_get_ns() }, socket: 0, asked: 0, flow: Flow::new() };
-    if TLS_STREAMS.insert(key, fresh, 0).is_err() {
-        return None;
-    }
+    // GnuTLS lets one thread send while another receives: the second must not replace what the first is using.
+    let _ = TLS_STREAMS.insert(key, fresh, u64::from(BPF_NOEXIST));
     TLS_STREAMS.get_ptr_mut(key)
 }
 

@@ -238,6 +238,7 @@ impl Intake<'_> {
         Ledger {
             kernel: Some(counters.read()),
             pipeline: self.pipeline.stats().clone(),
+            missed: self.pipeline.missed(),
             undelivered: vec![("queue_full".into(), self.outlet.undelivered)],
             ..Default::default()
         }

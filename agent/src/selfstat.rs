@@ -6,6 +6,8 @@
 //! To count something new: a field here, a line in [`Ledger::entries`], and, if it is a place where bytes can go,
 //! a term in [`Ledger::balance`].
 
+use std::collections::BTreeMap;
+
 use inferscope_common::{
     counters::{COUNT, Counter},
     process_stats::ProcessStats,
@@ -45,6 +47,9 @@ pub struct PipelineStats {
     pub bound_by_records: u64,
     /// Bindings by lengths that proved wrong.
     pub bindings_withdrawn: u64,
+    /// Streams that turned up at the address of one whose end was not seen: it was freed unseen, or the kernel's table had
+    /// forgotten it and it came back.
+    pub ends_missed: u64,
     /// Messages that could not be understood.
     pub malformed: u64,
     /// Calls reported.
@@ -55,6 +60,25 @@ pub struct PipelineStats {
     pub overflowed: u64,
     /// Exchanges given up because nothing came for too long.
     pub idle: u64,
+}
+
+/// What the pipeline missed of one process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Missed {
+    /// As [`PipelineStats::lost`].
+    pub lost: u64,
+    /// As [`PipelineStats::unparsed`].
+    pub unparsed: u64,
+    /// As [`PipelineStats::refused`].
+    pub refused: u64,
+    /// As [`PipelineStats::malformed`].
+    pub malformed: u64,
+}
+
+impl Missed {
+    fn bytes(&self) -> u64 {
+        self.lost.saturating_add(self.unparsed).saturating_add(self.refused)
+    }
 }
 
 /// One reading of the kernel side's counters.
@@ -86,6 +110,8 @@ pub struct Ledger {
     pub discovery: Vec<(&'static str, u64)>,
     /// What each process moved; none in a replay.
     pub processes: Vec<(u32, ProcessStats)>,
+    /// What the pipeline missed of each process.
+    pub missed: Vec<(u32, Missed)>,
 }
 
 /// Processes that the ledger names at most: those that lost most.
@@ -103,7 +129,12 @@ pub fn unread_bytes(stats: &ProcessStats) -> u64 {
 
 /// Bytes that were chosen for capture and lost, or passed unseen or unread.
 fn missed_bytes(stats: &ProcessStats) -> u64 {
-    stats.lost_ring + stats.lost_scratch + stats.unreadable + stats.truncated + stats.unseen + unread_bytes(stats)
+    lost_of(stats) + stats.untracked + stats.unseen + unread_bytes(stats)
+}
+
+/// Bytes of a process that were chosen for capture and that the kernel side lost.
+fn lost_of(stats: &ProcessStats) -> u64 {
+    stats.lost_ring + stats.lost_scratch + stats.unreadable + stats.truncated
 }
 
 impl Ledger {
@@ -142,6 +173,14 @@ impl Ledger {
             .sum()
     }
 
+    /// Bytes that the kernel side lost of processes whose accounts it has evicted since.
+    fn lost_bytes_of_nobody(&self) -> u64 {
+        if self.kernel.is_none() {
+            return 0;
+        }
+        self.lost_bytes().saturating_sub(self.processes.iter().map(|(_, stats)| lost_of(stats)).sum())
+    }
+
     /// Name and value of every counter, in a stable order.
     pub fn entries(&self) -> Vec<(String, u64)> {
         let p = &self.pipeline;
@@ -167,6 +206,7 @@ impl Ledger {
             ("bound_nested", p.bound_nested),
             ("bound_by_records", p.bound_by_records),
             ("bindings_withdrawn", p.bindings_withdrawn),
+            ("ends_missed", p.ends_missed),
             ("malformed", p.malformed),
             ("calls", p.calls),
             ("unrecognised", p.unrecognised),
@@ -189,6 +229,7 @@ impl Ledger {
         let mut object: Map<String, Value> =
             self.entries().into_iter().map(|(name, value)| (name, json!(value))).collect();
         object.insert("lost_bytes".into(), json!(self.lost_bytes()));
+        object.insert("lost_bytes_of_nobody".into(), json!(self.lost_bytes_of_nobody()));
         object.insert("processes".into(), self.processes_to_json());
         match self.balance() {
             Ok(()) => object.insert("balanced".into(), json!(true)),
@@ -204,24 +245,51 @@ impl Ledger {
 impl Ledger {
     /// The processes that something was missed of, most first, with what and why.
     fn processes_to_json(&self) -> Value {
-        let mut missed: Vec<_> = self.processes.iter().filter(|(_, stats)| missed_bytes(stats) > 0).collect();
-        missed.sort_by_key(|(pid, stats)| (std::cmp::Reverse(missed_bytes(stats)), *pid));
-        let line = |(pid, stats): &&(u32, ProcessStats)| {
-            let reasons = [
-                ("lost_ring", stats.lost_ring),
-                ("lost_scratch", stats.lost_scratch),
-                ("unreadable", stats.unreadable),
-                ("truncated", stats.truncated),
-                ("unseen", stats.unseen),
-                ("tls_unread", unread_bytes(stats)),
-            ];
-            let named = reasons.into_iter().filter(|(_, n)| *n > 0).map(|(name, n)| (name.to_owned(), json!(n)));
+        let mut all: BTreeMap<u32, (ProcessStats, Missed)> = BTreeMap::new();
+        for (pid, stats) in &self.processes {
+            all.entry(*pid).or_default().0 = *stats;
+        }
+        for (pid, missed) in &self.missed {
+            all.entry(*pid).or_default().1 = *missed;
+        }
+        let mut missed: Vec<_> = all
+            .into_iter()
+            .map(|(pid, (stats, missed))| {
+                let bytes = missed_bytes(&stats).saturating_add(missed.bytes());
+                (bytes, pid, reasons(&stats, &missed))
+            })
+            .filter(|(_, _, reasons)| reasons.iter().any(|(_, n)| *n > 0))
+            .collect();
+        missed.sort_by_key(|(bytes, pid, _)| (std::cmp::Reverse(*bytes), *pid));
+        let line = |(_, pid, reasons): &(u64, u32, [(&'static str, u64); REASONS])| {
+            let named = reasons.iter().filter(|(_, n)| *n > 0).map(|(name, n)| ((*name).to_owned(), json!(n)));
             let mut object: Map<String, Value> = named.collect();
             object.insert("pid".into(), json!(pid));
             Value::Object(object)
         };
         Value::Array(missed.iter().take(MAX_NAMED).map(line).collect())
     }
+}
+
+/// Reasons for which something is missing of a process.
+const REASONS: usize = 13;
+
+fn reasons(stats: &ProcessStats, missed: &Missed) -> [(&'static str, u64); REASONS] {
+    [
+        ("lost_ring", stats.lost_ring),
+        ("lost_scratch", stats.lost_scratch),
+        ("unreadable", stats.unreadable),
+        ("truncated", stats.truncated),
+        ("unseen", stats.unseen),
+        ("untracked", stats.untracked),
+        ("events_lost", stats.events_lost),
+        ("tls_calls_lost", stats.calls_lost),
+        ("tls_unread", unread_bytes(stats)),
+        ("gaps", missed.lost),
+        ("unparsed", missed.unparsed),
+        ("refused", missed.refused),
+        ("malformed", missed.malformed),
+    ]
 }
 
 const KERNEL_NAMES: [(&str, Counter); Counter::Count as usize] = [
@@ -237,10 +305,18 @@ const KERNEL_NAMES: [(&str, Counter); Counter::Count as usize] = [
     ("data_records_lost", Counter::DataRecordsLost),
     ("event_records", Counter::EventRecords),
     ("event_records_lost", Counter::EventRecordsLost),
+    ("socket_events_lost", Counter::SocketEventsLost),
+    ("socket_state_events_lost", Counter::SocketStateEventsLost),
+    ("tls_bind_events_lost", Counter::TlsBindEventsLost),
+    ("tls_close_events_lost", Counter::TlsCloseEventsLost),
+    ("process_events_lost", Counter::ProcessEventsLost),
+    ("length_events_lost", Counter::LengthEventsLost),
     ("socket_table_full", Counter::SocketTableFull),
     ("tls_table_full", Counter::TlsTableFull),
     ("tls_call_table_full", Counter::TlsCallTableFull),
     ("tls_return_unmatched", Counter::TlsReturnUnmatched),
+    ("tls_count_unreadable", Counter::TlsCountUnreadable),
+    ("bytes_untracked", Counter::BytesUntracked),
     ("peeked", Counter::Peeked),
     ("target_table_full", Counter::TargetTableFull),
     ("dull_paths", Counter::DullPaths),

@@ -135,6 +135,9 @@ fn consequence_of(member: &str) -> Option<&'static str> {
         "task_struct.group_leader" | "task_struct.start_boottime" => {
             Some("processes are told apart by pid alone: a reused pid can be mistaken for its predecessor")
         }
+        "task_struct.self_exec_id" => {
+            Some("a TLS stream can be mistaken for one of the program that its process ran before")
+        }
         "task_struct.pid" | "task_struct.tgid" => Some("new processes are seen at their exec only"),
         "task_struct.signal" | "signal_struct.live" => Some("the end of a process is not seen"),
         "task_struct.exit_code" | "signal_struct.group_exit_code" => Some("exit codes are not seen"),

@@ -27,6 +27,7 @@ pub fn resolve(btf: &Btf<'_>) -> Resolved {
         task_files: find("task_struct.files"),
         task_group_leader: find("task_struct.group_leader"),
         task_start_boottime: find("task_struct.start_boottime"),
+        task_self_exec_id: find("task_struct.self_exec_id"),
         task_pid: find("task_struct.pid"),
         task_tgid: find("task_struct.tgid"),
         task_signal: find("task_struct.signal"),

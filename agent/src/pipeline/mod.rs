@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 mod joined_tests;
+mod missed;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -21,10 +22,11 @@ use crate::{
         link::{Links, Tuple},
     },
     record::{Data, Direction, ObjectId, Origin, Record, SocketState, TlsRecords},
-    selfstat::PipelineStats,
+    selfstat::{Missed, PipelineStats},
     stream::{Binder, Finding, StreamKey},
     time::Mono,
 };
+use missed::MissedTable;
 use table::{Entry, Tables};
 
 /// `TCP_*` of include/net/tcp_states.h.
@@ -72,6 +74,7 @@ pub struct Pipeline {
     links: Links,
     binder: Binder,
     stats: PipelineStats,
+    missed: MissedTable,
 }
 
 impl Pipeline {
@@ -83,12 +86,18 @@ impl Pipeline {
             links: Links::default(),
             binder: Binder::default(),
             stats: PipelineStats::default(),
+            missed: MissedTable::default(),
         }
     }
 
     /// Counters so far.
     pub fn stats(&self) -> &PipelineStats {
         &self.stats
+    }
+
+    /// What was missed of which process.
+    pub fn missed(&self) -> Vec<(u32, Missed)> {
+        self.missed.all()
     }
 
     /// Connections known.
@@ -182,6 +191,7 @@ impl Pipeline {
             StreamKey::Socket(data.stream)
         };
         if let Some(earlier) = self.tables.replaced_by(key) {
+            self.stats.ends_missed += 1;
             self.close(earlier, ClosedBy::Unknown, out);
         }
         if data.source.is_tls() {
@@ -197,6 +207,7 @@ impl Pipeline {
         };
         let Some(entry) = self.tables.entry(key, fresh) else {
             self.stats.refused += data.payload.len() as u64;
+            self.missed.of(origin.tgid).refused += data.payload.len() as u64;
             self.stats.connections_refused += 1;
             return;
         };
@@ -207,6 +218,10 @@ impl Pipeline {
         self.stats.repeated += piece.repeated;
         self.stats.delivered += piece.bytes.len() as u64;
         self.stats.lost = self.stats.lost.saturating_add(piece.lost);
+        if piece.lost > 0 {
+            let lost = &mut self.missed.of(origin.tgid).lost;
+            *lost = lost.saturating_add(piece.lost);
+        }
         self.with_connection(key, out, |connection, steps| {
             connection.push(origin.time, data.direction, &piece, steps);
         });
@@ -313,8 +328,14 @@ impl Pipeline {
             Step::Answer(verdict) => out(answer(key, entry.turn, verdict)),
             Step::AnswerResponse(verdict) => out(answer(key, entry.turn.wrapping_sub(1), verdict)),
             Step::Dull(hash) => out(Output::Dull(DullPath { hash, tgid: entry.tgid, pad: 0 })),
-            Step::Unparsed(bytes) => self.stats.unparsed += bytes,
-            Step::Malformed(_) => self.stats.malformed += 1,
+            Step::Unparsed(bytes) => {
+                self.stats.unparsed += bytes;
+                self.missed.of(entry.tgid).unparsed += bytes;
+            }
+            Step::Malformed(_) => {
+                self.stats.malformed += 1;
+                self.missed.of(entry.tgid).malformed += 1;
+            }
             Step::Overflow => self.stats.overflowed += 1,
         }
     }

@@ -74,7 +74,9 @@ impl Tables {
         if self.at_address.get(&address_of(key)) == Some(&key) {
             self.at_address.remove(&address_of(key));
         }
-        if let Some((socket, _)) = self.socket_of.remove(&key) {
+        if let Some((socket, _)) = self.socket_of.remove(&key)
+            && self.tls_on.get(&socket) == Some(&key)
+        {
             self.tls_on.remove(&socket);
         }
         if let Some(socket) = key.socket() {
@@ -139,7 +141,10 @@ impl Tables {
     pub fn bind(&mut self, tls: StreamKey, socket: ObjectId, binding: Binding) -> bool {
         let room = self.socket_of.len() < MAX_SOCKETS;
         if room {
-            self.socket_of.insert(tls, (socket, binding));
+            // An object that is used for a second connection: the end of the first socket is not its end.
+            if let Some((earlier, _)) = self.socket_of.insert(tls, (socket, binding)) {
+                self.tls_on.remove(&earlier);
+            }
             self.tls_on.insert(socket, tls);
         }
         room
