@@ -14,7 +14,10 @@ mod counts;
 mod detach;
 mod finders;
 mod gnutls;
+#[cfg(test)]
+mod hostile_tests;
 mod image;
+mod inspect;
 mod library;
 mod mapped;
 mod openssl;

@@ -15,6 +15,7 @@ mod btf;
 pub mod clock;
 mod counters;
 mod error;
+mod file;
 #[cfg(feature = "bpf-log")]
 mod log;
 mod mappings;
@@ -31,6 +32,7 @@ mod targets;
 pub use accounts::Accounts;
 pub use counters::KernelCounters;
 pub use error::LoadError;
+pub use file::FileId;
 pub use mappings::{Mapping, MappingEvent, MappingEvents};
 pub use object::{Degraded, Loaded, load};
 pub use privilege::{Missing, check as check_privilege};
