@@ -35,6 +35,9 @@ const MAX_WAITING_CALLS: usize = 4096;
 /// How often idle exchanges are looked for.
 const TICK: Duration = Duration::from_secs(1);
 
+/// How often losses are told while they go on. The ledger at the end has all of them.
+const TELL_LOSSES: Duration = Duration::from_secs(60);
+
 /// How long the end waits for programs that were running when they were told to stop.
 const SETTLE: Duration = Duration::from_secs(1);
 
@@ -124,9 +127,10 @@ impl Capture {
             judge,
             recorder,
             recording: Ok(()),
+            told_losses: 0,
             outlet: Outlet { calls, undelivered: 0, answers: Vec::new(), dull: Vec::new() },
         };
-        let mut next_tick = Instant::now() + TICK;
+        let (mut next_tick, mut next_telling) = (Instant::now() + TICK, Instant::now() + TELL_LOSSES);
         while !stop.is_requested() {
             rings.wait();
             let mut more = true;
@@ -136,6 +140,10 @@ impl Capture {
                 if Instant::now() >= next_tick {
                     next_tick = Instant::now() + TICK;
                     intake.tick();
+                }
+                if Instant::now() >= next_telling {
+                    next_telling = Instant::now() + TELL_LOSSES;
+                    intake.tell_losses(&counters);
                 }
             }
         }
@@ -174,6 +182,8 @@ struct Intake<'a> {
     recorder: Option<Recorder>,
     /// How the recording went so far.
     recording: io::Result<()>,
+    /// Losses that were told already.
+    told_losses: u64,
     outlet: Outlet<'a>,
 }
 
@@ -212,6 +222,17 @@ impl Intake<'_> {
 
     fn tick(&mut self) {
         self.pipeline.on_tick(clock::now(), &mut |output| self.outlet.take(output));
+    }
+
+    /// Says that something was lost since this was last asked: whoever reads what is exported must not have to wait for the
+    /// end to know.
+    fn tell_losses(&mut self, counters: &KernelCounters) {
+        let ledger = self.ledger(counters);
+        let losses = ledger.losses();
+        if losses > self.told_losses {
+            tracing::warn!(ledger = %ledger.to_json(), "bytes or records were lost");
+            self.told_losses = losses;
+        }
     }
 
     /// Writes to the recording. The first failure ends the recording, not the capture.

@@ -173,6 +173,14 @@ impl Ledger {
             .sum()
     }
 
+    /// How much was lost, of whatever kind: whether it grows is what it is good for.
+    pub fn losses(&self) -> u64 {
+        let kernel = |counter| self.kernel.as_ref().map_or(0, |kernel| kernel.get(counter));
+        let undelivered: u64 = self.undelivered.iter().map(|(_, n)| n).sum();
+        let kernel = [Counter::EventRecordsLost, Counter::BytesUntracked, Counter::TlsTableFull].map(kernel);
+        kernel.into_iter().chain([self.lost_bytes(), self.pipeline.refused, undelivered]).sum()
+    }
+
     /// Bytes that the kernel side lost of processes whose accounts it has evicted since.
     fn lost_bytes_of_nobody(&self) -> u64 {
         if self.kernel.is_none() {
@@ -324,6 +332,8 @@ const KERNEL_NAMES: [(&str, Counter); Counter::Count as usize] = [
 
 #[cfg(test)]
 mod tests {
+    use inferscope_common::record::Kind;
+
     use super::*;
 
     #[test]
@@ -334,10 +344,37 @@ mod tests {
             (3, ProcessStats { tls: [20_000, 0], ..Default::default() }),
             (4, ProcessStats { tls: [20_000, 0], plain: [10, 0], ..Default::default() }),
             (5, ProcessStats { tls: [6_000, 0], ..Default::default() }),
+            (6, ProcessStats { calls_lost: 1, ..Default::default() }),
         ];
-        let ledger = Ledger { processes, ..Default::default() };
-        let expected = json!([{"pid": 3, "tls_unread": 20_000}, {"pid": 2, "lost_ring": 5, "truncated": 2}]);
+        let missed =
+            vec![(2, Missed { unparsed: 3, ..Default::default() }), (7, Missed { lost: 1, ..Default::default() })];
+        let ledger = Ledger { processes, missed, ..Default::default() };
+        let expected = json!([
+            {"pid": 3, "tls_unread": 20_000},
+            {"pid": 2, "lost_ring": 5, "truncated": 2, "unparsed": 3},
+            {"pid": 7, "gaps": 1},
+            {"pid": 6, "tls_calls_lost": 1},
+        ]);
         assert_eq!(ledger.to_json()["processes"], expected);
+    }
+
+    #[test]
+    fn every_kernel_counter_has_a_name_and_a_lost_event_its_own() {
+        let names: std::collections::HashSet<&str> = KERNEL_NAMES.iter().map(|(name, _)| *name).collect();
+        let counters: std::collections::HashSet<u32> =
+            KERNEL_NAMES.iter().map(|(_, counter)| *counter as u32).collect();
+        assert_eq!((names.len(), counters.len()), (COUNT as usize, COUNT as usize));
+        assert_eq!(Counter::lost_event(Kind::TlsBind as u16), Counter::TlsBindEventsLost);
+        assert_eq!(Counter::lost_event(Kind::Exec as u16), Counter::ProcessEventsLost);
+    }
+
+    #[test]
+    fn losses_of_evicted_accounts_are_not_forgotten() {
+        let mut counts = [0; COUNT as usize];
+        counts[Counter::BytesLostRing as usize] = 10;
+        let processes = vec![(1, ProcessStats { lost_ring: 4, ..Default::default() })];
+        let ledger = Ledger { kernel: Some(KernelCounts::new(counts)), processes, ..Default::default() };
+        assert_eq!(ledger.to_json()["lost_bytes_of_nobody"], 6);
     }
 
     #[test]

@@ -8,11 +8,14 @@
 //! line in that file's `add`.
 
 mod binding;
+mod churn;
 mod clients;
+mod discovery;
 mod doctor;
 mod expect;
 mod failures;
 mod group;
+mod libssl;
 mod load;
 mod otlp;
 mod privacy;
@@ -40,6 +43,8 @@ fn main() -> ExitCode {
     replay::add(&mut all);
     doctor::add(&mut all);
     failures::add(&mut all);
+    discovery::add(&mut all);
+    churn::add(&mut all);
     targets::add(&mut all);
     let trials = all.into_trials(!args.list);
     libtest_mimic::run(&args, trials).exit_code()

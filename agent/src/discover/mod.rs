@@ -15,7 +15,10 @@ mod detach;
 mod finders;
 mod gnutls;
 mod go;
+#[cfg(test)]
+mod hostile_tests;
 mod image;
+mod inspect;
 mod library;
 mod mapped;
 mod openssl;

@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     os::fd::AsRawFd as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -19,7 +19,7 @@ use super::{
     chosen,
     counts::Counts,
     detach::Detacher,
-    finders,
+    inspect::{InspectError, Inspected, Inspector, Place},
     library::{Evidence, Library},
     mapped,
     registry::{Identity, Registry},
@@ -51,6 +51,7 @@ pub(super) struct Searcher {
     settings: Settings,
     /// Every mapped file that was looked at, with its identity if it has probes.
     seen: HashMap<MappedFile, Option<Identity>>,
+    inspector: Inspector,
     registry: Registry,
     detacher: Detacher,
     /// Files whose functions were guessed wrong: not to be tried again. At most as many as were probed.
@@ -73,6 +74,7 @@ impl Searcher {
             prober,
             settings: settings.clone(),
             seen: HashMap::new(),
+            inspector: Inspector::new(),
             registry: Registry::new(),
             detacher: Detacher::start()?,
             refused: HashSet::new(),
@@ -128,6 +130,7 @@ impl Searcher {
             if rescan {
                 self.scan(stop);
             }
+            self.catch_up();
             for answer in asked.try_iter() {
                 // Nobody waits any more if it took too long.
                 let _ = answer.send(self.report());
@@ -160,15 +163,16 @@ impl Searcher {
             for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
                 let name = entry.file_name();
                 if is_tls_library(&name.to_string_lossy()) && !stop.load(Ordering::Relaxed) {
-                    match std::fs::File::open(entry.path()) {
-                        Ok(file) => {
-                            self.probe(&file, &entry.path().display().to_string(), true);
-                        }
-                        Err(error) => tracing::debug!(path = %entry.path().display(), %error, "library not readable"),
-                    }
+                    self.probe_system_library(entry.path());
                 }
             }
         }
+    }
+
+    fn probe_system_library(&mut self, path: PathBuf) {
+        let place = Place::Path(path);
+        let answer = self.inspector.look(place.clone());
+        self.take_answer(&place, answer);
     }
 
     fn consider(&mut self, mapping: &Mapping) {
@@ -176,47 +180,89 @@ impl Searcher {
         if mapping.inode == 0 || !self.is_wanted(mapping.pid) {
             return;
         }
-        let key = (mapping.device, mapping.inode, mapping.path.clone());
-        let known = match self.seen.get(&key) {
+        let known = match self.seen.get(&key_of(mapping)) {
             Some(known) => *known,
-            None => match mapped::open(mapping) {
-                Ok(file) => {
-                    if self.seen.len() >= MAX_SEEN {
-                        self.seen.clear();
-                    }
-                    let probed = self.probe(&file, &mapping.path, false);
-                    self.seen.insert(key, probed);
-                    probed
-                }
-                Err(error) => {
-                    // The process may be gone already. If another one maps the file, it must be looked at then.
-                    tracing::debug!(pid = mapping.pid, path = mapping.path, %error, "mapped file not readable");
-                    None
-                }
-            },
+            None => {
+                let place = Place::Mapped(mapping.clone());
+                let answer = self.inspector.look(place.clone());
+                self.take_answer(&place, answer)
+            }
         };
         if let Some(identity) = known {
             self.registry.used_by(identity, mapping.pid);
         }
     }
 
-    /// Sets probes in a file, if it has functions to probe; gives its identity if it has probes now.
-    fn probe(&mut self, file: &std::fs::File, name: &str, pinned: bool) -> Option<Identity> {
-        let identity = mapped::identity(file).ok()?;
-        if self.registry.contains(identity) {
-            return Some(identity);
+    /// Does with a file what was found in it, and remembers what need not be asked again; gives the file's identity if it
+    /// has probes now.
+    fn take_answer(&mut self, place: &Place, answer: Result<Inspected, InspectError>) -> Option<Identity> {
+        let name = place.name();
+        let count = |counter: &std::sync::atomic::AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
+        let probed = match answer {
+            Ok(inspected) => self.probe(inspected, &name, matches!(place, Place::Path(_))),
+            Err(error @ InspectError::Unreadable(_)) => {
+                // The process may be gone already. If another one maps the file, it must be looked at then.
+                tracing::debug!(path = name, error = %Chain(&error), "file not looked into");
+                return None;
+            }
+            Err(error @ InspectError::Busy) => {
+                count(&self.counts.busy);
+                tracing::debug!(path = name, %error, "file not looked into");
+                return None;
+            }
+            Err(error @ InspectError::Malformed(_)) => {
+                tracing::debug!(path = name, error = %Chain(&error), "file not looked into");
+                None
+            }
+            Err(error @ InspectError::Untrusted) => {
+                count(&self.counts.untrusted);
+                tracing::warn!(path = name, %error, "file not looked into");
+                None
+            }
+            Err(error @ InspectError::Slow) => {
+                count(&self.counts.slow);
+                tracing::warn!(path = name, %error, "file not looked into yet");
+                None
+            }
+            Err(error @ InspectError::Died) => {
+                count(&self.counts.died);
+                tracing::error!(path = name, %error, "file not looked into");
+                None
+            }
+        };
+        if let Place::Mapped(mapping) = place {
+            if self.seen.len() >= MAX_SEEN {
+                self.seen.clear();
+            }
+            self.seen.insert(key_of(mapping), probed);
         }
-        if !self.prober.can_probe_tls() || self.refused.contains(&identity) {
+        probed
+    }
+
+    /// Takes the answers about files that were slow.
+    fn catch_up(&mut self) {
+        for (place, answer) in self.inspector.late() {
+            let identity = self.take_answer(&place, answer);
+            if let (Some(identity), Place::Mapped(mapping)) = (identity, &place) {
+                self.registry.used_by(identity, mapping.pid);
+            }
+        }
+    }
+
+    /// Sets probes in a file, if it has functions to probe; gives its identity if it has probes now.
+    fn probe(&mut self, inspected: Inspected, name: &str, pinned: bool) -> Option<Identity> {
+        let Inspected { file, id, mut libraries } = inspected;
+        if let Some(known) = self.registry.find(&id) {
+            if known != (id.device, id.inode) {
+                self.counts.shared.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(path = name, "another name of a file that has probes");
+            }
+            return Some(known);
+        }
+        if libraries.is_empty() || !self.prober.can_probe_tls() || self.refused.contains(&(id.device, id.inode)) {
             return None;
         }
         let began = Instant::now();
-        let mut libraries = match finders::libraries(file) {
-            Ok(libraries) => libraries,
-            Err(error) => {
-                tracing::debug!(path = name, %error, "not an ELF file that can be read");
-                return None;
-            }
-        };
         libraries.retain(|library| match &library.refused {
             Some(why) => {
                 tracing::warn!(path = name, why, "TLS functions not probed");
@@ -238,7 +284,7 @@ impl Searcher {
         self.prober.clear_stats(slot);
         libraries.iter_mut().for_each(|library| library.assign(slot));
         libraries.retain(|library| library.places.is_empty() || self.prober.describe(slot, &library.places));
-        let (links, wanted) = self.attach(file, name, &libraries);
+        let (links, wanted) = self.attach(&file, name, &libraries);
         tracing::info!(path = name, attached = links.len(), of = wanted, took = ?began.elapsed(), "TLS library probed");
         if links.is_empty() {
             self.registry.release(slot);
@@ -249,8 +295,7 @@ impl Searcher {
         let sources = libraries.iter().map(|library| library.source).collect();
         self.counts.probed.fetch_add(1, Ordering::Relaxed);
         let probes = libraries.into_iter().flat_map(|library| library.probes).collect();
-        self.registry.insert(identity, name.to_owned(), sources, evidence, slot, probes, links, pinned);
-        Some(identity)
+        Some(self.registry.insert(id, name.to_owned(), sources, evidence, slot, probes, links, pinned))
     }
 
     fn attach(&mut self, file: &std::fs::File, name: &str, libraries: &[Library]) -> (Links, usize) {
@@ -279,7 +324,7 @@ impl Searcher {
                 );
             }
         }
-        let exists = |pid: u32| std::path::Path::new("/proc").join(pid.to_string()).exists();
+        let exists = |pid: u32| Path::new("/proc").join(pid.to_string()).exists();
         if self.registry.unused(Instant::now(), exists).is_empty() {
             return;
         }
@@ -299,7 +344,7 @@ impl Searcher {
         for (pid, bytes) in self.canary.suspects(&self.accounts.all()) {
             self.counts.silent.fetch_add(1, Ordering::Relaxed);
             let Some(process) = mapped::process(pid) else { continue };
-            let mappings = mapped::executable(&process);
+            let mappings: Vec<Mapping> = self.distinct(&process);
             mappings.iter().for_each(|mapping| self.consider(mapping));
             let files: Vec<Identity> = mappings.iter().filter_map(|mapping| self.probed_in(mapping)).collect();
             if files.is_empty() {
@@ -318,10 +363,15 @@ impl Searcher {
         }
     }
 
+    /// One mapping of each file that a process maps executable, up to as many as are remembered.
+    fn distinct(&self, process: &procfs::process::Process) -> Vec<Mapping> {
+        let mut seen = HashSet::new();
+        mapped::executable(process).filter(|mapping| seen.insert(key_of(mapping))).take(MAX_SEEN).collect()
+    }
+
     /// The file of a mapping, if it has probes.
     fn probed_in(&self, mapping: &Mapping) -> Option<Identity> {
-        let key = (mapping.device, mapping.inode, mapping.path.clone());
-        self.seen.get(&key).copied().flatten()
+        self.seen.get(&key_of(mapping)).copied().flatten()
     }
 
     fn report(&self) -> Report {
@@ -345,7 +395,7 @@ impl Searcher {
         for process in mapped::processes() {
             let pid = process.pid as u32;
             let mapped: HashSet<Identity> =
-                mapped::executable(&process).iter().filter_map(|mapping| self.probed_in(mapping)).collect();
+                mapped::executable(&process).filter_map(|mapping| self.probed_in(&mapping)).collect();
             let used = files.iter().enumerate().filter(|(_, (identity, _))| mapped.contains(identity));
             let used: Vec<usize> = used.map(|(place, _)| place).collect();
             let stats = accounts.get(&pid).copied();
@@ -372,6 +422,11 @@ impl Searcher {
             self.registry.release(slot);
         }
     }
+}
+
+/// What a mapping's file is remembered by.
+fn key_of(mapping: &Mapping) -> MappedFile {
+    (mapping.device, mapping.inode, mapping.path.clone())
 }
 
 /// Whether a file of a library folder may be mapped by the next short-lived program that speaks TLS.

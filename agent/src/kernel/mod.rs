@@ -2,7 +2,7 @@
 //!
 //! Owns everything that is specific to BPF and to aya, which is named nowhere else: the object and its globals
 //! ([`object`]), the offsets that its programs need ([`btf`], [`offsets`]), TLS probes ([`prober`]), the rings
-//! ([`rings`]), the kernel's counters ([`counters`]) and the stream of new executable mappings ([`mappings`]).
+//! ([`rings`]), the kernel's counters ([`counters`]), which inode a file's probes are on ([`file`]) and the stream of new executable mappings ([`mappings`]).
 //! Leaves to others what the records mean and which files are worth probing.
 //!
 //! To add a probe: write the program in `agent-ebpf/src` (one file per hook family), run `cargo xtask build-ebpf`,
@@ -15,6 +15,7 @@ mod btf;
 pub mod clock;
 mod counters;
 mod error;
+mod file;
 mod go_places;
 #[cfg(feature = "bpf-log")]
 mod log;
@@ -33,6 +34,7 @@ mod targets;
 pub use accounts::Accounts;
 pub use counters::KernelCounters;
 pub use error::LoadError;
+pub use file::FileId;
 pub use mappings::{Mapping, MappingEvent, MappingEvents};
 pub use object::{Degraded, Loaded, load};
 pub use privilege::{Missing, check as check_privilege};

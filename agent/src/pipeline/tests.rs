@@ -273,7 +273,28 @@ fn a_stream_at_the_same_address_replaces_one_whose_end_was_missed() {
     second.stream.generation = 2;
     bench.data(&mut second, Direction::Read, &request());
     assert_eq!(bench.one_call().completion, None);
-    assert_eq!(bench.pipeline.connection_count(), 1);
+    assert_eq!((bench.pipeline.connection_count(), bench.pipeline.stats().ends_missed), (1, 1));
+}
+
+#[test]
+fn an_object_on_its_second_connection_outlives_the_first_ones_socket() {
+    let mut bench = Bench::new(false);
+    let [first, second] = [0xa, 0xb].map(|address| ObjectId { address, generation: 3 });
+    let mut end = End { source: Source::OpenSsl, ..End::socket(0x7f00, 42) };
+    bench.addresses(first, CLIENT, "127.0.0.1:1");
+    bench.addresses(second, CLIENT, SERVER);
+    for socket in [first, second] {
+        let origin = bench.origin(42);
+        bench.take(Record::TlsBind { origin, tls: end.stream, socket });
+        bench.data(&mut end, Direction::Write, &request());
+        response()[..4].iter().for_each(|piece| bench.data(&mut end, Direction::Read, piece));
+        if socket == second {
+            bench.state(first, tcp::FIN_WAIT1, tcp::CLOSE, 0);
+        }
+        response()[4..].iter().for_each(|piece| bench.data(&mut end, Direction::Read, piece));
+    }
+    let peers: Vec<_> = bench.calls.iter().map(|call| (call.peer.unwrap().port(), call.capture)).collect();
+    assert_eq!(peers, [(1, Capture::Complete), (8000, Capture::Complete)]);
 }
 
 #[test]
@@ -330,6 +351,9 @@ fn missing_bytes_are_marked_and_what_follows_is_whole() {
     assert_eq!((first.capture, second.capture), (Capture::Gap, Capture::Complete));
     assert!(!first.notes.is_empty());
     assert_eq!(bench.pipeline.stats().lost, pieces[3].len() as u64);
+    let missed = bench.pipeline.missed();
+    assert_eq!(missed, [(42, crate::selfstat::Missed { lost: pieces[3].len() as u64, ..missed[0].1 })]);
+    assert_eq!(missed[0].1.unparsed, bench.pipeline.stats().unparsed);
     bench.balanced();
 }
 
