@@ -102,6 +102,7 @@ pub fn to_json(checks: &[Check], report: &Report) -> Value {
         "schema": 1,
         "checks": checks.iter().map(check).collect::<Vec<_>>(),
         "files": report.files.iter().map(file_to_json).collect::<Vec<_>>(),
+        "doubtful": report.doubtful.iter().map(|file| json!({"path": file.path, "why": file.why})).collect::<Vec<_>>(),
         "processes": report.processes.iter().map(|process| process_to_json(process, report)).collect::<Vec<_>>(),
     })
 }
@@ -168,6 +169,13 @@ pub fn to_lines(checks: &[Check], report: &Report) -> Vec<String> {
             probes.iter().map(|probe| format!("{} ({})", probe.function, probe.class.as_str())).collect();
         sites.dedup();
         lines.push(format!("      {}", sites.join(", ")));
+    }
+    if !report.doubtful.is_empty() {
+        lines.push(String::new());
+        lines.push(format!("Files with TLS that is not probed ({})", report.doubtful.len()));
+        lines.extend(
+            report.doubtful.iter().map(|file| format!("  {}: {}", printable(&file.path), printable(&file.why))),
+        );
     }
     lines.push(String::new());
     lines.push(format!("Processes ({})", report.processes.len()));
@@ -242,7 +250,11 @@ mod tests {
             attached: 3,
             stats: FileStats::default(),
         };
-        let report = Report { files: vec![file], processes: vec![process(vec![0], ProcessStats::default())] };
+        let report = Report {
+            files: vec![file],
+            doubtful: Vec::new(),
+            processes: vec![process(vec![0], ProcessStats::default())],
+        };
         let checks = [Check { name: "kernel", works: true, detail: "6.18".into() }];
         let text = to_lines(&checks, &report).join("\n");
         assert!(!text.contains('\u{1b}'), "{text}");

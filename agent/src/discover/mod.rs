@@ -7,6 +7,8 @@
 //!
 //! To add a TLS library: see [`finders`].
 
+mod boringssl;
+mod cache;
 mod canary;
 mod chase;
 mod chosen;
@@ -14,10 +16,12 @@ mod counts;
 mod detach;
 mod finders;
 mod gnutls;
+mod hunt;
 mod image;
 mod library;
 mod mapped;
 mod openssl;
+mod openssl_static;
 mod registry;
 mod report;
 mod searcher;
@@ -38,7 +42,7 @@ use self::searcher::{RESCAN, Searcher};
 pub use self::{
     counts::Counts,
     library::Evidence,
-    report::{FileReport, ProcessReport, Report},
+    report::{FileReport, ProcessReport, RefusedFile, Report},
 };
 use crate::kernel::{Accounts, LoadError, MappingEvents, Prober, Settings, Waker};
 
@@ -89,7 +93,7 @@ impl Discovery {
                 None
             }
         };
-        let mut searcher = Searcher::new(prober, accounts, settings)?;
+        let mut searcher = Searcher::new(prober, accounts, settings, &waker)?;
         let (questions, asked) = channel();
         let counts = searcher.counts();
         searcher.cover(&stop)?;

@@ -10,6 +10,8 @@ use crate::{kernel::Probe, record::Source};
 pub struct Report {
     /// Files with probes.
     pub files: Vec<FileReport>,
+    /// Files with a TLS library that has no probes.
+    pub doubtful: Vec<RefusedFile>,
     /// Processes that map one of them, moved bytes on a socket, or were asked for.
     pub processes: Vec<ProcessReport>,
 }
@@ -29,6 +31,15 @@ pub struct FileReport {
     pub attached: usize,
     /// What they have seen, in all processes.
     pub stats: FileStats,
+}
+
+/// A file with a TLS library whose functions are not certain.
+#[derive(Clone, Debug)]
+pub struct RefusedFile {
+    /// Path by which it was found.
+    pub path: String,
+    /// Whose library, and what is not certain.
+    pub why: String,
 }
 
 /// A process.

@@ -15,15 +15,17 @@ use std::{
 use inferscope_common::probe_stats::MAX_FILES;
 
 use super::{
+    cache::Cache,
     canary::Canary,
     chosen,
     counts::Counts,
     detach::Detacher,
-    finders,
+    finders::{self, Findings},
+    hunt::{Hunter, Searched, Wanted},
     library::{Evidence, Library},
     mapped,
     registry::{Identity, Registry},
-    report::{FileReport, ProcessReport, Report},
+    report::{FileReport, ProcessReport, RefusedFile, Report},
 };
 use crate::kernel::{Accounts, Links, LoadError, Mapping, MappingEvent, MappingEvents, Prober, Settings, Waker};
 
@@ -38,6 +40,12 @@ const WAIT: Duration = Duration::from_secs(5);
 
 /// How often it is looked for probes that nobody uses any more, or that have proved wrong.
 const SWEEP: Duration = Duration::from_secs(10);
+
+/// How long what runs at the start may be searched before the capture begins. What takes longer is captured when it is found.
+const FIRST_SEARCHES: Duration = Duration::from_secs(2);
+
+/// Files that are remembered as having TLS whose functions are not certain, for reports.
+const MAX_DOUBTFUL: usize = 256;
 
 /// Where distributions keep libraries. Libraries found here are probed before anybody maps them, so that the
 /// first call of a short-lived program is not missed; correctness does not rest on it.
@@ -57,6 +65,11 @@ pub(super) struct Searcher {
     accounts: Arc<Accounts>,
     canary: Canary,
     counts: Arc<Counts>,
+    hunter: Hunter<Sighting>,
+    /// A file could not be taken in for searching: it is to be met again.
+    rescan: bool,
+    /// Files that have a TLS library whose functions are not certain.
+    doubtful: Vec<RefusedFile>,
     /// Files whose probes were set anew: once is enough to find out that it does not help.
     reattached: HashSet<Identity>,
 }
@@ -64,9 +77,23 @@ pub(super) struct Searcher {
 /// Device, inode and path, as the mapping says. The path too, because an inode number is used again.
 type MappedFile = ((u32, u32), u64, String);
 
+/// Where a file that is searched was met.
+struct Sighting {
+    file: MappedFile,
+    pid: u32,
+}
+
 impl Searcher {
-    pub(super) fn new(prober: Prober, accounts: Arc<Accounts>, settings: &Settings) -> Result<Self, LoadError> {
+    pub(super) fn new(
+        prober: Prober,
+        accounts: Arc<Accounts>,
+        settings: &Settings,
+        waker: &Waker,
+    ) -> Result<Self, LoadError> {
         Ok(Self {
+            hunter: Hunter::start(Cache::open(settings.keeps_findings), waker.clone())?,
+            rescan: false,
+            doubtful: Vec::new(),
             prober,
             settings: settings.clone(),
             seen: HashMap::new(),
@@ -94,6 +121,12 @@ impl Searcher {
             self.probe_system_libraries(stop);
         }
         self.scan(stop);
+        let began = Instant::now();
+        while !stop.load(Ordering::Relaxed)
+            && let Some(searched) = self.hunter.next(FIRST_SEARCHES.saturating_sub(began.elapsed()))
+        {
+            self.found(searched);
+        }
         self.prober.follow_sockets()
     }
 
@@ -121,7 +154,11 @@ impl Searcher {
                     rescan = true;
                 }
             }
-            if rescan {
+            while let Some(searched) = self.hunter.next(Duration::ZERO) {
+                self.found(searched);
+            }
+            if rescan || (self.rescan && !self.hunter.is_busy()) {
+                self.rescan = false;
                 self.scan(stop);
             }
             for answer in asked.try_iter() {
@@ -181,7 +218,9 @@ impl Searcher {
                         self.seen.clear();
                     }
                     let probed = self.probe(&file, &mapping.path, false);
-                    self.seen.insert(key, probed);
+                    if probed.is_some() || self.needs_no_search(&file) || self.search(file, &key, mapping.pid) {
+                        self.seen.insert(key, probed);
+                    }
                     probed
                 }
                 Err(error) => {
@@ -205,17 +244,69 @@ impl Searcher {
         if !self.prober.can_probe_tls() || self.refused.contains(&identity) {
             return None;
         }
-        let began = Instant::now();
-        let mut libraries = match finders::libraries(file) {
+        let libraries = match finders::libraries(file) {
             Ok(libraries) => libraries,
             Err(error) => {
                 tracing::debug!(path = name, %error, "not an ELF file that can be read");
                 return None;
             }
         };
+        self.set(identity, file, name, libraries, pinned)
+    }
+
+    /// Whether looking into a file's code would be for nothing.
+    fn needs_no_search(&self, file: &std::fs::File) -> bool {
+        let refused = mapped::identity(file).is_ok_and(|identity| self.refused.contains(&identity));
+        refused || !self.prober.can_probe_tls() || !finders::is_worth_searching(file)
+    }
+
+    /// Has a file without symbols searched; false if that must wait until it is met again.
+    fn search(&mut self, file: std::fs::File, key: &MappedFile, pid: u32) -> bool {
+        let sighting = Sighting { file: key.clone(), pid };
+        let taken = self.hunter.search(Wanted { file, name: key.2.clone(), key: sighting });
+        self.rescan |= !taken;
+        taken
+    }
+
+    /// Sets probes in a file that was searched.
+    fn found(&mut self, searched: Searched<Sighting>) {
+        let Searched { wanted: Wanted { file, name, key: Sighting { file: mapped, pid } }, findings } = searched;
+        let Findings { libraries, refusals } = match findings {
+            Ok(findings) => findings,
+            Err(error) => {
+                tracing::debug!(path = name, error = %Chain(&error), "not searched for TLS functions");
+                return;
+            }
+        };
+        for refusal in refusals {
+            tracing::info!(path = name, %refusal, "not certain of its TLS functions: not probed");
+            if self.doubtful.len() < MAX_DOUBTFUL {
+                self.doubtful.push(RefusedFile { path: name.clone(), why: refusal.to_string() });
+            }
+        }
+        let Ok(identity) = mapped::identity(&file) else { return };
+        if self.registry.contains(identity) || self.refused.contains(&identity) {
+            return;
+        }
+        if let Some(identity) = self.set(identity, &file, &name, libraries, false) {
+            self.seen.insert(mapped, Some(identity));
+            self.registry.used_by(identity, pid);
+        }
+    }
+
+    /// Sets the probes of a file's libraries; gives its identity if it has probes now.
+    fn set(
+        &mut self,
+        identity: Identity,
+        file: &std::fs::File,
+        name: &str,
+        mut libraries: Vec<Library>,
+        pinned: bool,
+    ) -> Option<Identity> {
         if libraries.is_empty() {
             return None;
         }
+        let began = Instant::now();
         self.free_slots();
         let Some(slot) = self.registry.reserve() else {
             self.counts.refused.fetch_add(1, Ordering::Relaxed);
@@ -342,7 +433,8 @@ impl Searcher {
                 processes.push(ProcessReport { pid, comm, files: used, stats: stats.unwrap_or_default() });
             }
         }
-        Report { files: files.into_iter().map(|(_, file)| file).collect(), processes }
+        let doubtful = self.doubtful.clone();
+        Report { files: files.into_iter().map(|(_, file)| file).collect(), doubtful, processes }
     }
 
     fn detach(&mut self, identity: Identity) -> Option<String> {

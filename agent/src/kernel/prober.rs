@@ -42,10 +42,10 @@ pub enum Program {
 
 impl Program {
     /// All of them.
-    pub(super) const ALL: [Self; 3] = [Self::TlsEntry, Self::TlsReturn, Self::TlsFree];
+    pub const ALL: [Self; 3] = [Self::TlsEntry, Self::TlsReturn, Self::TlsFree];
 
     /// Its name in the object.
-    pub(super) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::TlsEntry => "tls_entry",
             Self::TlsReturn => "tls_return",
@@ -66,6 +66,9 @@ pub enum SiteClass {
 }
 
 impl SiteClass {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Emulated, Self::SingleStepped, Self::Undecoded];
+
     /// For reports.
     pub fn as_str(self) -> &'static str {
         match self {
