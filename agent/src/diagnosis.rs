@@ -123,7 +123,7 @@ fn file_to_json(file: &FileReport) -> Value {
 }
 
 fn unsupported_to_json(file: &UnsupportedFile) -> Value {
-    json!({"path": file.path, "source": file.source.as_str(), "why": file.why})
+    json!({"path": file.path, "library": file.library, "why": file.why})
 }
 
 fn probe_to_json(probe: &Probe) -> Value {
@@ -177,8 +177,8 @@ pub fn to_lines(checks: &[Check], report: &Report) -> Vec<String> {
     if !report.unsupported.is_empty() {
         lines.push(String::new());
         lines.push(format!("Files that cannot be probed ({})", report.unsupported.len()));
-        for UnsupportedFile { path, source, why } in &report.unsupported {
-            lines.push(format!("  {}: {}, {}", printable(path), source.as_str(), printable(why)));
+        for UnsupportedFile { path, library, why } in &report.unsupported {
+            lines.push(format!("  {}: {}, {}", printable(path), printable(library), printable(why)));
         }
     }
     lines.push(String::new());
@@ -254,7 +254,8 @@ mod tests {
             attached: 3,
             stats: FileStats::default(),
         };
-        let old = UnsupportedFile { path: "/opt/old\u{7}".into(), source: Source::Go, why: "built by Go 1.16".into() };
+        let old =
+            UnsupportedFile { path: "/opt/old\u{7}".into(), library: "go".into(), why: "built by Go 1.16".into() };
         let processes = vec![process(vec![0], ProcessStats::default())];
         let report = Report { files: vec![file], unsupported: vec![old], processes };
         let checks = [Check { name: "kernel", works: true, detail: "6.18".into() }];

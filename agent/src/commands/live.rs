@@ -45,7 +45,7 @@ impl Plan {
     /// The plan of a command at a terminal.
     pub fn of(targets: TargetArgs, all_http: bool, content: bool, duration: Option<Duration>) -> Self {
         Self {
-            settings: Settings { targets: targets.into(), all_http, ring_bytes: None },
+            settings: Settings { targets: targets.into(), all_http, keeps_findings: false, ring_bytes: None },
             content: if content { ContentPolicy::On { cap: CONTENT_BYTES } } else { ContentPolicy::Off },
             idle: Duration::from_secs(300),
             duration,

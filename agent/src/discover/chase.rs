@@ -77,6 +77,20 @@ pub fn inner(plain: &FirstCall, extended: &FirstCall) -> Option<Inner> {
         .then_some(Inner { target: plain.target, count_argument: place + 1 })
 }
 
+/// The function that a plain wrapper calls, where it is known to be the internal one: what is left to tell is where it wants
+/// the count.
+pub fn inner_of_plain(plain: &FirstCall) -> Option<Inner> {
+    use Value::{Argument, HalfArgument, Stack};
+    let [Argument(0), Argument(1), Argument(2) | HalfArgument(2), fourth, fifth, _] = plain.passed else { return None };
+    let count_argument = match (fourth, fifth) {
+        (Stack, Stack) => return None,
+        (Stack, _) => 4,
+        (_, Stack) => 5,
+        _ => return None,
+    };
+    Some(Inner { target: plain.target, count_argument })
+}
+
 /// What an instruction does to the values.
 fn step(instruction: &Instruction, passed: &mut [Value; 6], info: &mut InstructionInfoFactory) {
     let value = moved(instruction, passed);

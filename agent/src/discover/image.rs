@@ -17,8 +17,9 @@ use std::{
 use object::{
     Endianness,
     elf::{
-        EM_X86_64, ET_DYN, ET_EXEC, FileHeader64, PF_W, PF_X, PT_LOAD, ProgramHeader64, R_X86_64_RELATIVE, SHN_UNDEF,
-        SHT_DYNSYM, SHT_GNU_HASH, SHT_NOBITS, SHT_RELA, SHT_STRTAB, SHT_SYMTAB, STT_FUNC, SectionHeader64, gnu_hash,
+        ELF_NOTE_GNU, EM_X86_64, ET_DYN, ET_EXEC, FileHeader64, NT_GNU_BUILD_ID, PF_W, PF_X, PT_LOAD, ProgramHeader64,
+        R_X86_64_RELATIVE, SHN_UNDEF, SHT_DYNSYM, SHT_GNU_HASH, SHT_NOBITS, SHT_RELA, SHT_SYMTAB, STT_FUNC,
+        SectionHeader64, gnu_hash,
     },
     read::{
         ReadCache, ReadRef,
@@ -45,6 +46,11 @@ const MIN_READ: u64 = 256;
 
 /// How long one file is read at most. A hundred times what the largest program takes.
 const MAX_TIME: Duration = Duration::from_secs(5);
+/// Longest segment of notes that is read: Bun's has 4 KB.
+const MAX_NOTES: u64 = 64 << 10;
+
+/// Longest build id: linkers write 8 to 32 bytes.
+const MAX_BUILD_ID: usize = 64;
 
 /// What a file is read through: positioned reads, kept. Not a mapping, because a file that shrinks while it is mapped
 /// kills its reader. Gives up when more was read than any program needs: tables that point at one another can ask for more
@@ -242,6 +248,21 @@ impl<'d, 'f> Image<'d, 'f> {
             let within = address.checked_sub(segment.p_vaddr(self.endian))?;
             (within < segment.p_filesz(self.endian)).then(|| segment.p_offset(self.endian).checked_add(within))?
         })
+    }
+
+    /// The identity that the linker gave it, if it did.
+    pub fn build_id(&self) -> Option<&'d [u8]> {
+        let id =
+            self.segments.iter().filter(|segment| segment.p_filesz(self.endian) <= MAX_NOTES).find_map(|segment| {
+                let mut notes = segment.notes(self.endian, self.data).ok()??;
+                while let Ok(Some(note)) = notes.next() {
+                    if note.name() == ELF_NOTE_GNU && note.n_type(self.endian) == NT_GNU_BUILD_ID {
+                        return Some(note.desc());
+                    }
+                }
+                None
+            });
+        id.filter(|id| (8..=MAX_BUILD_ID).contains(&id.len()))
     }
 
     /// What the file's loadable segments say of themselves, in their order.

@@ -56,8 +56,10 @@ pub struct Inspected {
     pub file: File,
     /// Which it is.
     pub id: FileId,
-    /// The TLS libraries in it.
+    /// The TLS libraries that it has symbols of.
     pub libraries: Vec<Library>,
+    /// It has none, and so much code that one may be in it.
+    pub searchable: bool,
 }
 
 /// Why a file could not be looked into.
@@ -176,7 +178,8 @@ fn inspect(place: &Place) -> Answer {
     let file = place.open().map_err(InspectError::Unreadable)?;
     let id = FileId::of(&file).map_err(InspectError::Unreadable)?;
     let libraries = finders::libraries(&file).map_err(InspectError::Malformed)?;
-    Ok(Inspected { file, id, libraries })
+    let searchable = libraries.is_empty() && finders::is_worth_searching(&file);
+    Ok(Inspected { file, id, libraries, searchable })
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@
 //!
 //! To add a TLS library: see [`finders`].
 
+mod boringssl;
+mod cache;
 mod canary;
 mod chase;
 mod chosen;
@@ -17,11 +19,13 @@ mod gnutls;
 mod go;
 #[cfg(test)]
 mod hostile_tests;
+mod hunt;
 mod image;
 mod inspect;
 mod library;
 mod mapped;
 mod openssl;
+mod openssl_static;
 mod registry;
 mod report;
 mod searcher;
@@ -95,7 +99,7 @@ impl Discovery {
                 None
             }
         };
-        let mut searcher = Searcher::new(prober, accounts, settings)?;
+        let mut searcher = Searcher::new(prober, accounts, settings, &waker)?;
         let (questions, asked) = channel();
         let counts = searcher.counts();
         searcher.cover(&stop)?;

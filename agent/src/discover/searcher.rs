@@ -15,10 +15,13 @@ use std::{
 use inferscope_common::probe_stats::MAX_FILES;
 
 use super::{
+    cache::Cache,
     canary::Canary,
     chosen,
     counts::Counts,
     detach::Detacher,
+    finders::{Findings, Refusal},
+    hunt::{Hunter, Searched, Wanted},
     inspect::{InspectError, Inspected, Inspector, Place},
     library::{Evidence, Library},
     mapped,
@@ -26,7 +29,9 @@ use super::{
     report::{FileReport, ProcessReport, Report},
     unsupported::Unsupported,
 };
-use crate::kernel::{Accounts, Links, LoadError, Mapping, MappingEvent, MappingEvents, Prober, Settings, Waker};
+use crate::kernel::{
+    Accounts, FileId, Links, LoadError, Mapping, MappingEvent, MappingEvents, Prober, Settings, Waker,
+};
 
 /// Files that are remembered as looked at. Beyond it the memory starts over, which costs looking again.
 const MAX_SEEN: usize = 65_536;
@@ -39,6 +44,9 @@ const WAIT: Duration = Duration::from_secs(5);
 
 /// How often it is looked for probes that nobody uses any more, or that have proved wrong.
 const SWEEP: Duration = Duration::from_secs(10);
+
+/// How long what runs at the start may be searched before the capture begins. What takes longer is captured when it is found.
+const FIRST_SEARCHES: Duration = Duration::from_secs(2);
 
 /// Where distributions keep libraries. Libraries found here are probed before anybody maps them, so that the
 /// first call of a short-lived program is not missed; correctness does not rest on it.
@@ -59,8 +67,11 @@ pub(super) struct Searcher {
     accounts: Arc<Accounts>,
     canary: Canary,
     counts: Arc<Counts>,
-    /// Files that have TLS functions of a kind that cannot be probed.
+    /// Files that have TLS functions which cannot be probed, or not with certainty.
     unsupported: Unsupported,
+    hunter: Hunter<Sighting>,
+    /// A file could not be taken in for searching: it is to be met again.
+    rescan: bool,
     /// Files whose probes were set anew: once is enough to find out that it does not help.
     reattached: HashSet<Identity>,
 }
@@ -68,9 +79,22 @@ pub(super) struct Searcher {
 /// Device, inode and path, as the mapping says. The path too, because an inode number is used again.
 type MappedFile = ((u32, u32), u64, String);
 
+/// Where a file that is searched was met, and which it is.
+struct Sighting {
+    id: FileId,
+    mapping: Mapping,
+}
+
 impl Searcher {
-    pub(super) fn new(prober: Prober, accounts: Arc<Accounts>, settings: &Settings) -> Result<Self, LoadError> {
+    pub(super) fn new(
+        prober: Prober,
+        accounts: Arc<Accounts>,
+        settings: &Settings,
+        waker: &Waker,
+    ) -> Result<Self, LoadError> {
         Ok(Self {
+            hunter: Hunter::start(Cache::open(settings.keeps_findings), waker.clone())?,
+            rescan: false,
             prober,
             settings: settings.clone(),
             seen: HashMap::new(),
@@ -100,6 +124,12 @@ impl Searcher {
             self.probe_system_libraries(stop);
         }
         self.scan(stop);
+        let began = Instant::now();
+        while !stop.load(Ordering::Relaxed)
+            && let Some(searched) = self.hunter.next(FIRST_SEARCHES.saturating_sub(began.elapsed()))
+        {
+            self.found(searched);
+        }
         self.prober.follow_sockets()
     }
 
@@ -127,7 +157,11 @@ impl Searcher {
                     rescan = true;
                 }
             }
-            if rescan {
+            while let Some(searched) = self.hunter.next(Duration::ZERO) {
+                self.found(searched);
+            }
+            if rescan || (self.rescan && !self.hunter.is_busy()) {
+                self.rescan = false;
                 self.scan(stop);
             }
             self.catch_up();
@@ -199,7 +233,10 @@ impl Searcher {
         let name = place.name();
         let count = |counter: &std::sync::atomic::AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
         let probed = match answer {
-            Ok(inspected) => self.probe(inspected, &name, matches!(place, Place::Path(_))),
+            Ok(inspected) => match self.probe(inspected, &name, place) {
+                (probed, true) => probed,
+                (_, false) => return None,
+            },
             Err(error @ InspectError::Unreadable(_)) => {
                 // The process may be gone already. If another one maps the file, it must be looked at then.
                 tracing::debug!(path = name, error = %Chain(&error), "file not looked into");
@@ -249,25 +286,79 @@ impl Searcher {
         }
     }
 
-    /// Sets probes in a file, if it has functions to probe; gives its identity if it has probes now.
-    fn probe(&mut self, inspected: Inspected, name: &str, pinned: bool) -> Option<Identity> {
-        let Inspected { file, id, mut libraries } = inspected;
+    /// Sets probes in a file, if it has functions to probe; gives its identity if it has probes now, and whether it is
+    /// settled what it has: else it must be met again.
+    fn probe(&mut self, inspected: Inspected, name: &str, place: &Place) -> (Option<Identity>, bool) {
+        let Inspected { file, id, libraries, searchable } = inspected;
         if let Some(known) = self.registry.find(&id) {
             if known != (id.device, id.inode) {
                 self.counts.shared.fetch_add(1, Ordering::Relaxed);
                 tracing::debug!(path = name, "another name of a file that has probes");
             }
-            return Some(known);
+            return (Some(known), true);
         }
-        if libraries.is_empty() || !self.prober.can_probe_tls() || self.refused.contains(&(id.device, id.inode)) {
-            return None;
+        if !self.prober.can_probe_tls() || self.refused.contains(&(id.device, id.inode)) {
+            return (None, true);
         }
-        let began = Instant::now();
-        libraries.retain(|library| match &library.refused {
+        if libraries.is_empty() {
+            let settled = match place {
+                Place::Mapped(mapping) if searchable => self.search(file, id, mapping),
+                _ => true,
+            };
+            return (None, settled);
+        }
+        (self.set(id, &file, name, libraries, matches!(place, Place::Path(_))), true)
+    }
+
+    /// Has a file without symbols searched; false if that must wait until it is met again.
+    fn search(&mut self, file: std::fs::File, id: FileId, mapping: &Mapping) -> bool {
+        let sighting = Sighting { id, mapping: mapping.clone() };
+        let taken = self.hunter.search(Wanted { file, name: mapping.path.clone(), key: sighting });
+        self.rescan |= !taken;
+        taken
+    }
+
+    /// Sets probes in a file that was searched.
+    fn found(&mut self, searched: Searched<Sighting>) {
+        let Searched { wanted: Wanted { file, name, key: Sighting { id, mapping } }, findings } = searched;
+        let Findings { libraries, refusals } = match findings {
+            Ok(findings) => findings,
+            Err(error) => {
+                tracing::debug!(path = name, error = %Chain(&error), "not searched for TLS functions");
+                return;
+            }
+        };
+        for Refusal { library, what } in &refusals {
+            self.refuse(&name, library, what);
+        }
+        if self.registry.find(&id).is_some() || self.refused.contains(&(id.device, id.inode)) {
+            return;
+        }
+        if let Some(identity) = self.set(id, &file, &name, libraries, false) {
+            self.seen.insert(key_of(&mapping), Some(identity));
+            self.registry.used_by(identity, mapping.pid);
+        }
+    }
+
+    /// Says of a file's TLS functions that they are not probed.
+    fn refuse(&mut self, name: &str, library: &str, why: &str) {
+        tracing::warn!(path = name, library, why, "TLS functions not probed");
+        self.counts.unsupported.fetch_add(1, Ordering::Relaxed);
+        self.unsupported.add(name, library, why);
+    }
+
+    /// Sets the probes of a file's libraries; gives its identity if it has probes now.
+    fn set(
+        &mut self,
+        id: FileId,
+        file: &std::fs::File,
+        name: &str,
+        mut libraries: Vec<Library>,
+        pinned: bool,
+    ) -> Option<Identity> {
+        libraries.retain(|library| match library.refused.clone() {
             Some(why) => {
-                tracing::warn!(path = name, why, "TLS functions not probed");
-                self.counts.unsupported.fetch_add(1, Ordering::Relaxed);
-                self.unsupported.add(name, library.source, why);
+                self.refuse(name, library.source.as_str(), &why);
                 false
             }
             None => true,
@@ -275,6 +366,7 @@ impl Searcher {
         if libraries.is_empty() {
             return None;
         }
+        let began = Instant::now();
         self.free_slots();
         let Some(slot) = self.registry.reserve() else {
             self.counts.refused.fetch_add(1, Ordering::Relaxed);
@@ -284,7 +376,7 @@ impl Searcher {
         self.prober.clear_stats(slot);
         libraries.iter_mut().for_each(|library| library.assign(slot));
         libraries.retain(|library| library.places.is_empty() || self.prober.describe(slot, &library.places));
-        let (links, wanted) = self.attach(&file, name, &libraries);
+        let (links, wanted) = self.attach(file, name, &libraries);
         tracing::info!(path = name, attached = links.len(), of = wanted, took = ?began.elapsed(), "TLS library probed");
         if links.is_empty() {
             self.registry.release(slot);

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use crate::record::Source;
-
 /// Files that are remembered. A machine with more programs of an old Go is told of these.
 const MAX_FILES: usize = 256;
 
@@ -13,7 +11,7 @@ pub struct UnsupportedFile {
     /// Path by which it was found.
     pub path: String,
     /// Whose TLS functions it has.
-    pub source: Source,
+    pub library: String,
     /// Why they are not probed.
     pub why: String,
 }
@@ -24,11 +22,11 @@ pub struct Unsupported(BTreeMap<String, UnsupportedFile>);
 
 impl Unsupported {
     /// Enters a file; false if the list is full. A file that was upgraded has a new reason, or is not entered again.
-    pub fn add(&mut self, path: &str, source: Source, why: &str) -> bool {
+    pub fn add(&mut self, path: &str, library: &str, why: &str) -> bool {
         if self.0.len() >= MAX_FILES && !self.0.contains_key(path) {
             return false;
         }
-        let file = UnsupportedFile { path: path.to_owned(), source, why: why.to_owned() };
+        let file = UnsupportedFile { path: path.to_owned(), library: library.to_owned(), why: why.to_owned() };
         self.0.insert(path.to_owned(), file);
         true
     }

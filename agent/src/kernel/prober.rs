@@ -53,11 +53,11 @@ pub enum Program {
 
 impl Program {
     /// All of them.
-    pub(super) const ALL: [Self; 6] =
+    pub const ALL: [Self; 6] =
         [Self::TlsEntry, Self::TlsReturn, Self::TlsFree, Self::GoEntry, Self::GoReturn, Self::GoClose];
 
     /// Its name in the object.
-    pub(super) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::TlsEntry => "tls_entry",
             Self::TlsReturn => "tls_return",
@@ -86,6 +86,9 @@ pub enum SiteClass {
 }
 
 impl SiteClass {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Emulated, Self::SingleStepped, Self::Undecoded];
+
     /// For reports.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -9,6 +9,8 @@ pub struct Settings {
     pub targets: Targets,
     /// Capture every HTTP exchange, not only POSTs.
     pub all_http: bool,
+    /// What is found in files without symbols is kept on disk, for the next start.
+    pub keeps_findings: bool,
     /// Size of the bulk ring in bytes, a power of two; `None` takes the object's default.
     pub ring_bytes: Option<u32>,
 }

@@ -1,6 +1,11 @@
 //! A file's segments, read in pieces: what a search goes through is never in memory as a whole.
 
-use std::{collections::HashMap, fs::File, os::unix::fs::FileExt as _};
+use std::{
+    collections::HashMap,
+    fs::File,
+    os::unix::fs::FileExt as _,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use super::Unsearchable;
 use crate::discover::image::{Image, Segment};
@@ -24,13 +29,14 @@ const LONGEST: u64 = 15;
 /// The segments of a file, with what of its code was read.
 pub struct Memory<'f> {
     file: &'f File,
+    stop: &'f AtomicBool,
     segments: Vec<Segment>,
     pieces: HashMap<u64, Vec<u8>>,
 }
 
 impl<'f> Memory<'f> {
     /// Takes the segments that a file has, cut to what is in it.
-    pub fn new(file: &'f File, image: &Image<'_, '_>) -> Result<Self, Unsearchable> {
+    pub fn new(file: &'f File, image: &Image<'_, '_>, stop: &'f AtomicBool) -> Result<Self, Unsearchable> {
         let len = file.metadata()?.len();
         let cut = |segment: Segment| Segment { len: segment.len.min(len.saturating_sub(segment.offset)), ..segment };
         let fits = |segment: &Segment| segment.len > 0 && segment.address.checked_add(segment.len).is_some();
@@ -39,7 +45,7 @@ impl<'f> Memory<'f> {
         if constant.fold(0u64, |sum, segment| sum.saturating_add(segment.len)) > MAX_SEARCHED {
             return Err(Unsearchable::TooLarge);
         }
-        Ok(Self { file, segments, pieces: HashMap::new() })
+        Ok(Self { file, stop, segments, pieces: HashMap::new() })
     }
 
     /// Shows every piece of the segments that are `wanted` with the address of its first byte. Each begins with the last
@@ -54,6 +60,9 @@ impl<'f> Memory<'f> {
         for segment in self.segments.iter().filter(|segment| wanted(segment)) {
             let mut done = 0;
             loop {
+                if self.stop.load(Ordering::Relaxed) {
+                    return Err(Unsearchable::Stopped);
+                }
                 let len = (segment.len - done).min(WINDOW as u64) as usize;
                 let window = &mut window[..len];
                 self.file.read_exact_at(window, segment.offset + done)?;

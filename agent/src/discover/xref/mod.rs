@@ -19,6 +19,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     fs::File,
     io,
+    sync::atomic::AtomicBool,
 };
 
 use thiserror::Error;
@@ -50,6 +51,9 @@ pub enum Unsearchable {
     /// Its code and constants are larger than any program's.
     #[error("its code and constants are larger than any program's")]
     TooLarge,
+    /// The program is about to end.
+    #[error("there was no time left")]
+    Stopped,
     /// It names the strings more often than any program does.
     #[error("it has more matching strings, or more references to them, than any program")]
     TooMany,
@@ -125,8 +129,13 @@ pub struct Search<'f> {
 impl<'f> Search<'f> {
     /// Looks for code that names strings with these endings. A file without such strings costs one pass over its
     /// constants, one without references to them another over its code.
-    pub fn run(file: &'f File, image: &Image<'_, '_>, endings: &[&'static str]) -> Result<Self, Unsearchable> {
-        let mut memory = Memory::new(file, image)?;
+    pub fn run(
+        file: &'f File,
+        image: &Image<'_, '_>,
+        endings: &[&'static str],
+        stop: &'f AtomicBool,
+    ) -> Result<Self, Unsearchable> {
+        let mut memory = Memory::new(file, image, stop)?;
         let texts = texts::find(&memory, endings)?;
         if texts.is_empty() {
             return Ok(Self { memory, sources: Vec::new() });
@@ -302,6 +311,8 @@ mod tests {
     use super::*;
     use crate::discover::image::Cache;
 
+    static NEVER: AtomicBool = AtomicBool::new(false);
+
     #[test]
     fn functions_begin_where_their_symbols_say() {
         let Ok(file) = File::open("/usr/lib/x86_64-linux-gnu/libssl.so.3") else {
@@ -310,7 +321,7 @@ mod tests {
         };
         let cache = Cache::new(&file);
         let image = Image::parse(&cache).unwrap().unwrap();
-        let search = Search::run(&file, &image, &["ssl/ssl_lib.c", "no/such/file.c"]).unwrap();
+        let search = Search::run(&file, &image, &["ssl/ssl_lib.c", "no/such/file.c"], &NEVER).unwrap();
         assert_eq!(search.sources("no/such/file.c").count(), 0);
         let source = search.sources("ssl/ssl_lib.c").next().unwrap();
         let mut compared = 0;
@@ -334,7 +345,7 @@ mod tests {
         let file = File::open("/proc/self/exe").unwrap();
         let cache = Cache::new(&file);
         let image = Image::parse(&cache).unwrap().unwrap();
-        let search = Search::run(&file, &image, &["there/is/no/such/source.zig"]).unwrap();
+        let search = Search::run(&file, &image, &["there/is/no/such/source.zig"], &NEVER).unwrap();
         // The ending itself is a constant of this test, without a NUL behind it.
         assert_eq!(search.sources, []);
     }
