@@ -17,6 +17,7 @@ mod counters;
 mod error;
 mod file;
 mod go_places;
+mod heap;
 #[cfg(feature = "bpf-log")]
 mod log;
 mod mappings;
