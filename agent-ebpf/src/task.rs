@@ -70,7 +70,8 @@ pub fn target_flags(tgid: u32) -> u32 {
 #[inline(always)]
 pub fn era() -> u32 {
     let exec_id: u32 = read_at(unsafe { bpf_get_current_task() }, unsafe { offset!(task_self_exec_id) }).unwrap_or(0);
-    // The lower half wraps every four seconds, and a number is not given out again to the nanosecond.
+    // The lower half wraps every four seconds: two processes of one number would have to begin a multiple of that apart, to
+    // the nanosecond.
     (current_start_ns() as u32).wrapping_add(exec_id)
 }
 

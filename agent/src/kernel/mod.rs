@@ -2,8 +2,8 @@
 //!
 //! Owns everything that is specific to BPF and to aya, which is named nowhere else: the object and its globals
 //! ([`object`]), the offsets that its programs need ([`btf`], [`offsets`]), TLS probes ([`prober`]), the rings
-//! ([`rings`]), the kernel's counters ([`counters`]), which inode a file's probes are on ([`file`]) and the stream of new executable mappings ([`mappings`]).
-//! Leaves to others what the records mean and which files are worth probing.
+//! ([`rings`]), the kernel's counters ([`counters`]), which inode a file's probes are on ([`file`]) and the stream of new
+//! executable mappings ([`mappings`]). Leaves to others what the records mean and which files are worth probing.
 //!
 //! To add a probe: write the program in `agent-ebpf/src` (one file per hook family), run `cargo xtask build-ebpf`,
 //! name it in the lists of [`programs`] if it is attached once, or in [`prober`] if it is attached per file, and say in
