@@ -27,6 +27,7 @@ mod dull;
 mod emit;
 mod flow;
 mod globals;
+mod headers;
 mod log;
 mod maps;
 mod process;
