@@ -73,7 +73,12 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
 fn plan(config: &Config) -> Plan {
     let capture = &config.capture;
     Plan {
-        settings: Settings { targets: config.targets.clone().into(), all_http: capture.all_http, ring_bytes: None },
+        settings: Settings {
+            targets: config.targets.clone().into(),
+            all_http: capture.all_http,
+            infer: capture.infer,
+            ring_bytes: None,
+        },
         content: if capture.content {
             ContentPolicy::On { cap: capture.content_max_bytes }
         } else {

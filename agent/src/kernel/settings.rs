@@ -9,6 +9,8 @@ pub struct Settings {
     pub targets: Targets,
     /// Capture every HTTP exchange, not only POSTs.
     pub all_http: bool,
+    /// Tell the headers of TLS records whose plaintext nobody reads.
+    pub infer: bool,
     /// Size of the bulk ring in bytes, a power of two; `None` takes the object's default.
     pub ring_bytes: Option<u32>,
 }
