@@ -27,6 +27,8 @@ pub struct Config {
     pub all_http: u32,
     /// [`MAX_PAYLOAD`](crate::record::MAX_PAYLOAD)-sized pieces that one read or write is copied in at most.
     pub max_chunks: u32,
+    /// 1: the headers of TLS records are told where no probe reads the plaintext.
+    pub infer: u32,
 }
 
 /// Offsets of kernel structure members, in bytes, computed from the running kernel's BTF. rustc emits no CO-RE
@@ -100,6 +102,6 @@ pub struct Offsets {
 pub const OFFSETS_LEN: usize = size_of::<Offsets>() / size_of::<u32>();
 
 const _: () = {
-    assert!(size_of::<Config>() == 24);
+    assert!(size_of::<Config>() == 28);
     assert!(OFFSETS_LEN == 30);
 };

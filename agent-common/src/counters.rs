@@ -65,6 +65,8 @@ pub enum Counter {
     TargetTableFull,
     /// Requests left out because their path was known to be no model's.
     DullPaths,
+    /// Times that the chain of TLS record headers on a socket was lost: bytes that no program saw, or that are no TLS.
+    HeaderChainsLost,
     /// Number of counters.
     Count,
 }

@@ -32,6 +32,10 @@ pub enum Kind {
     TlsRecords = 9,
     /// [`TlsPlain`]: a TLS stream that is not copied transferred plaintext.
     TlsPlain = 10,
+    /// [`TlsHeader`]: a TLS record whose plaintext nobody reads has passed.
+    TlsHeader = 20,
+    /// [`TlsHello`]: the first handshake message of a direction.
+    TlsHello = 21,
 }
 
 /// Data flowed into the process ([`Data::direction`]).
@@ -211,6 +215,56 @@ pub struct TlsPlain {
     pub pad: [u8; 3],
 }
 
+/// [`TlsHeader::flags`]: where the records before this one end is not known.
+pub const AFTER_GAP: u8 = 1;
+
+/// A TLS record passed a socket whose plaintext no probe is known to read: the header's type and length, told when the
+/// record's last byte has passed. Only with [`Config::infer`](crate::config::Config::infer).
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct TlsHeader {
+    /// See [`Header`].
+    pub header: Header,
+    /// As in [`Socket`].
+    pub id: u64,
+    /// As in [`Socket`].
+    pub generation: u64,
+    /// Bytes of plaintext that the process's TLS libraries have transferred so far, both directions: while it grows,
+    /// somebody reads the inside of the process's connections.
+    pub plain: u64,
+    /// Length of the fragment (RFC 8446 5.1).
+    pub len: u16,
+    /// Content type.
+    pub content: u8,
+    /// [`READ`] or [`WRITE`].
+    pub direction: u8,
+    /// [`AFTER_GAP`] or 0.
+    pub flags: u8,
+    /// Zero.
+    pub pad: [u8; 3],
+}
+
+/// Bytes of a hello that are copied at most. One with a post-quantum key share has 1,700 to 1,900, and the server's name
+/// can stand behind it.
+pub const MAX_HELLO: usize = 2_048;
+
+/// The first handshake message of a direction, followed by its beginning: ClientHello or ServerHello, without the record's
+/// header, as far as one call transferred it. Goes before the [`TlsHeader`] of its record.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct TlsHello {
+    /// See [`Header`]. `len` = size of this struct + what follows, [`MAX_HELLO`] at most.
+    pub header: Header,
+    /// As in [`Socket`].
+    pub id: u64,
+    /// As in [`Socket`].
+    pub generation: u64,
+    /// [`READ`] or [`WRITE`].
+    pub direction: u8,
+    /// Zero.
+    pub pad: [u8; 7],
+}
+
 /// A TLS stream's object was freed.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -271,6 +325,8 @@ const _: () = {
     assert!(size_of::<TlsClose>() == 48);
     assert!(size_of::<TlsRecords>() == 72);
     assert!(size_of::<TlsPlain>() == 56);
+    assert!(size_of::<TlsHeader>() == 64);
+    assert!(size_of::<TlsHello>() == 56);
     assert!(size_of::<Fork>() == 48);
     assert!(size_of::<Exec>() == 48);
     assert!(size_of::<Exit>() == 40);

@@ -67,6 +67,13 @@ impl Account {
         unsafe { bump(&raw mut (*self.0.as_ptr()).plain[usize::from(direction & 1)], n) };
     }
 
+    /// Plaintext so far, both directions.
+    #[inline(always)]
+    pub fn plain(self) -> u64 {
+        let stats = self.0.as_ptr();
+        unsafe { (*stats).plain[0] + (*stats).plain[1] }
+    }
+
     /// Bytes that were chosen for copying.
     #[inline(always)]
     pub fn on_offer(self, n: u64) {

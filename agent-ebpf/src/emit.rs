@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 use inferscope_common::{
     counters::Counter,
-    record::{Data, Header, Kind, MAX_PAYLOAD, Socket},
+    record::{Data, Header, Kind, MAX_HELLO, MAX_PAYLOAD, Socket, TlsHello},
 };
 
 use crate::{
@@ -74,6 +74,38 @@ fn event_lost(kind: u16, tgid: u32) {
         if let Some(account) = Account::of(tgid) {
             account.on_event_lost();
         }
+    }
+}
+
+/// Tells the beginning of a hello, `n` bytes at `at` in user memory. One that cannot be told leaves its connection without
+/// a name.
+#[inline(always)]
+pub fn hello(current: Current, id: u64, generation: u64, direction: u8, at: u64, n: u64) {
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return };
+    let busy = unsafe { &raw mut (*scratch).busy };
+    if unsafe { count::swap(busy, 1) } != 0 {
+        event_lost(Kind::TlsHello as u16, current.tgid);
+        return;
+    }
+    let n = if n > MAX_HELLO as u64 { MAX_HELLO as u64 } else { n };
+    unsafe {
+        let record: *mut u8 = (&raw mut (*scratch).record).cast();
+        let hello = record.cast::<TlsHello>();
+        (*hello).header = header::<TlsHello>(Kind::TlsHello, current);
+        (*hello).header.len = size_of::<TlsHello>() as u32 + n as u32;
+        (*hello).id = id;
+        (*hello).generation = generation;
+        (*hello).direction = direction;
+        (*hello).pad = [0; 7];
+        if raw_read_user(record.add(size_of::<TlsHello>()).cast(), n as u32, at as *const c_void) == 0 {
+            let bytes = core::slice::from_raw_parts(record, size_of::<TlsHello>() + n as usize);
+            if EVENTS.output::<[u8]>(bytes, wake_flag()).is_ok() {
+                count::add(Counter::EventRecords, 1);
+            } else {
+                event_lost(Kind::TlsHello as u16, current.tgid);
+            }
+        }
+        count::swap(busy, 0);
     }
 }
 
@@ -170,9 +202,9 @@ fn outcome(job: &Job, what: Outcome, n: u64) {
 /// `struct iovec` of the x86-64 ABI.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Iovec {
-    base: u64,
-    len: u64,
+pub struct Iovec {
+    pub base: u64,
+    pub len: u64,
 }
 
 /// One round of the copy loop: the next piece, or the next segment. Non-zero ends the loop.

@@ -28,6 +28,7 @@ mod emit;
 mod flow;
 mod globals;
 mod go_tls;
+mod headers;
 mod log;
 mod maps;
 mod process;

@@ -17,6 +17,7 @@ use inferscope_common::{
 use crate::{
     flow::Flow,
     go_tls::{GoCall, GoCallKey},
+    headers::Chains,
     tls::{TlsCallKey, TlsCalls},
     tls_stream::{TlsKey, TlsStream},
 };
@@ -106,6 +107,12 @@ pub static GO_PLACES: Array<GoPlace> = Array::with_max_entries(MAX_PLACES, 0);
 /// of use for a second.
 #[map]
 pub static UNBOUND: LruHashMap<u32, u64> = LruHashMap::with_max_entries(4096, 0);
+
+/// Where the headers of TLS records are, on sockets whose plaintext nobody reads. Filled only when inference is asked for;
+/// without it userspace makes it as small as a map can be. LRU: a connection that is forgotten is picked up again at its
+/// next record.
+#[map]
+pub static CHAINS: LruHashMap<u64, Chains> = LruHashMap::with_max_entries(16_384, 0);
 
 /// Flags of thread groups (`targets::WANTED` and its neighbours), unless every process is traced.
 #[map]

@@ -20,6 +20,8 @@ use crate::{
     count,
     emit::{self, Job, Source},
     flow::{Flow, REJECTED, TLS},
+    globals::config,
+    headers::{self, Passed},
     maps::{SOCKS, Sock},
     records,
     sock::{self, TcpSock},
@@ -168,9 +170,17 @@ fn transfer(current: Current, socket: &TcpSock, call: &Call, n: u64) {
     }
     if !copy {
         if flow.state == TLS || flow.state == REJECTED {
-            if !tls::note_socket(current, call.direction, socket) && records::is_asked(current) {
+            let nested = tls::note_socket(current, call.direction, socket);
+            if !nested && records::is_asked(current) {
                 announce(current, socket, flow);
                 records::tell(current, socket, call.direction, head, head_len, n);
+            }
+            if flow.state == TLS && unsafe { config!(infer) } != 0 {
+                if let Some(chains) = headers::chains_of(socket, nested) {
+                    announce(current, socket, flow);
+                    let passed = Passed { source: call.source, direction: call.direction, n, position };
+                    headers::pass(current, socket, chains, &passed, account.map_or(0, Account::plain));
+                }
             }
         }
         count::add(Counter::BytesSkipped, n);

@@ -49,6 +49,8 @@ pub enum Source {
     Go,
     /// rustls, at the AEAD functions below it.
     Rustls,
+    /// Nowhere: what is said follows from TLS records' headers (`--infer`).
+    Ciphertext,
 }
 
 impl Source {
@@ -61,12 +63,13 @@ impl Source {
             Self::GnuTls => "gnutls",
             Self::Go => "go",
             Self::Rustls => "rustls",
+            Self::Ciphertext => "ciphertext",
         }
     }
 
     /// Whether the bytes are the inside of TLS.
     pub fn is_tls(self) -> bool {
-        self != Self::Syscall
+        !matches!(self, Self::Syscall | Self::Ciphertext)
     }
 
     /// The kernel side's `SOURCE_*` value.
@@ -136,6 +139,10 @@ pub enum Record<'a> {
         /// Bytes.
         total: u32,
     },
+    /// A TLS record passed whose plaintext nobody reads.
+    TlsHeader(Origin, TlsHeader),
+    /// The first handshake message of a direction.
+    TlsHello(Origin, TlsHello<'a>),
     /// A TLS stream is gone.
     TlsClose {
         /// Common part.
@@ -220,6 +227,34 @@ impl TlsRecords {
     }
 }
 
+/// The header of a TLS record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TlsHeader {
+    /// The socket.
+    pub socket: ObjectId,
+    /// Direction.
+    pub direction: Direction,
+    /// Plaintext that the process's TLS libraries have transferred so far.
+    pub plain: u64,
+    /// Content type.
+    pub content: u8,
+    /// Length of the fragment.
+    pub len: u16,
+    /// Whether records before this one may have been missed.
+    pub after_gap: bool,
+}
+
+/// A ClientHello or ServerHello.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TlsHello<'a> {
+    /// The socket.
+    pub socket: ObjectId,
+    /// Direction.
+    pub direction: Direction,
+    /// The message's beginning.
+    pub bytes: &'a [u8],
+}
+
 /// A TCP state change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SocketState {
@@ -289,6 +324,17 @@ pub fn parse(bytes: &[u8]) -> Result<Record<'_>, RecordError> {
             let total = r.u32()?;
             let [direction] = r.array()?;
             Record::TlsPlain { origin, tls, direction: Direction::of_abi(direction)?, total }
+        }
+        k if k == abi::Kind::TlsHeader as u16 => {
+            let (socket, plain, len) = (r.object()?, r.u64()?, r.u16()?);
+            let [content, direction, flags] = r.array()?;
+            let (direction, after_gap) = (Direction::of_abi(direction)?, flags & abi::AFTER_GAP != 0);
+            Record::TlsHeader(origin, TlsHeader { socket, direction, plain, content, len, after_gap })
+        }
+        k if k == abi::Kind::TlsHello as u16 => {
+            let socket = r.object()?;
+            let [direction, _, _, _, _, _, _, _] = r.array()?;
+            Record::TlsHello(origin, TlsHello { socket, direction: Direction::of_abi(direction)?, bytes: r.rest() })
         }
         k if k == abi::Kind::TlsClose as u16 => Record::TlsClose { origin, tls: r.object()? },
         k if k == abi::Kind::Fork as u16 => {
@@ -473,7 +519,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn noise_never_panics(mut bytes in prop::collection::vec(any::<u8>(), 0..200), kind in 0u16..12) {
+        fn noise_never_panics(mut bytes in prop::collection::vec(any::<u8>(), 0..200), kind in 0u16..24) {
             if bytes.len() >= 6 {
                 let len = (bytes.len() as u32).to_ne_bytes();
                 bytes[..4].copy_from_slice(&len);

@@ -60,6 +60,16 @@ pub struct PipelineStats {
     pub overflowed: u64,
     /// Exchanges given up because nothing came for too long.
     pub idle: u64,
+    /// Calls inferred from ciphertext.
+    pub inferred: u64,
+    /// Inferred calls held back because plaintext of their process was read.
+    pub infer_withheld: u64,
+    /// Inferred calls given up because records were missed.
+    pub infer_lost: u64,
+    /// Inferred requests without an answer.
+    pub infer_unanswered: u64,
+    /// Records of connections not taken up by inference because the table was full.
+    pub infer_refused: u64,
 }
 
 /// What the pipeline missed of one process.
@@ -220,6 +230,11 @@ impl Ledger {
             ("unrecognised", p.unrecognised),
             ("overflowed", p.overflowed),
             ("idle", p.idle),
+            ("inferred", p.inferred),
+            ("infer_withheld", p.infer_withheld),
+            ("infer_lost", p.infer_lost),
+            ("infer_unanswered", p.infer_unanswered),
+            ("infer_refused", p.infer_refused),
         ] {
             entries.push((format!("pipeline.{name}"), value));
         }
@@ -328,6 +343,7 @@ const KERNEL_NAMES: [(&str, Counter); Counter::Count as usize] = [
     ("peeked", Counter::Peeked),
     ("target_table_full", Counter::TargetTableFull),
     ("dull_paths", Counter::DullPaths),
+    ("header_chains_lost", Counter::HeaderChainsLost),
 ];
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::{
 
 use super::{
     attributes::{self as names, EVENT_GAP, EVENT_MALFORMED, EVENT_UNDECODED},
+    inferred,
     span::{Span, SpanEvent, SpanKind, SpanStatus, Value},
 };
 use crate::{
@@ -26,9 +27,10 @@ impl Span {
     /// The span of `call`, its kernel times converted to wall time by `anchor`.
     pub fn from_call(call: &FinishedCall, anchor: WallAnchor) -> Self {
         let mut out = Attributes::default();
-        match &call.facts {
-            Some(facts) => model_call(&mut out, facts),
-            None => {
+        match (&call.facts, &call.inferred) {
+            (Some(facts), _) => model_call(&mut out, facts),
+            (None, Some(facts)) => inferred::attributes(&mut out, call, facts),
+            (None, None) => {
                 out.text(names::HTTP_REQUEST_METHOD, call.http.method.as_deref());
                 out.text(names::URL_PATH, call.http.path.as_deref());
             }
@@ -76,15 +78,15 @@ impl Span {
 
 /// Attributes under construction: a value that is absent adds nothing.
 #[derive(Default)]
-struct Attributes(Vec<(&'static str, Value)>);
+pub(super) struct Attributes(Vec<(&'static str, Value)>);
 
 impl Attributes {
-    fn text(&mut self, name: &'static str, value: Option<&str>) {
+    pub(super) fn text(&mut self, name: &'static str, value: Option<&str>) {
         self.0.extend(value.map(|value| (name, Value::Str(value.to_owned()))));
     }
 
     /// A count that does not fit the wire's signed integer came from a payload that lies: it is left out.
-    fn int(&mut self, name: &'static str, value: Option<u64>) {
+    pub(super) fn int(&mut self, name: &'static str, value: Option<u64>) {
         self.0.extend(value.and_then(|value| i64::try_from(value).ok()).map(|value| (name, Value::Int(value))));
     }
 
@@ -93,11 +95,11 @@ impl Attributes {
         self.0.extend(value.filter(|value| value.is_finite()).map(|value| (name, Value::Double(value))));
     }
 
-    fn seconds(&mut self, name: &'static str, value: Option<Duration>) {
+    pub(super) fn seconds(&mut self, name: &'static str, value: Option<Duration>) {
         self.double(name, value.map(|value| value.as_secs_f64()));
     }
 
-    fn if_true(&mut self, name: &'static str, value: bool) {
+    pub(super) fn if_true(&mut self, name: &'static str, value: bool) {
         self.0.extend(value.then_some((name, Value::Bool(true))));
     }
 
@@ -112,6 +114,7 @@ fn span_name(call: &FinishedCall) -> String {
             format!("{operation} {model}")
         }
         Some(facts) => facts.operation.to_owned(),
+        None if call.inferred.is_some() => call.inferred.as_deref().map(inferred::span_name).unwrap_or_default(),
         // The path would make a name for every resource: the conventions keep it out when the route is unknown.
         None => call.http.method.clone().unwrap_or_else(|| "HTTP".to_owned()),
     }

@@ -56,6 +56,7 @@ pub(crate) fn chat() -> FinishedCall {
             host: Some("api.openai.com".to_owned()),
             status: Some(200),
         },
+        inferred: None,
         facts: Some(Facts {
             api: "openai.chat",
             operation: "chat",

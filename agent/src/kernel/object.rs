@@ -71,6 +71,7 @@ pub fn load(settings: &Settings) -> Result<Loaded, LoadError> {
         all_http: settings.all_http.into(),
         // 16 MiB in one call.
         max_chunks: 1024,
+        infer: settings.infer.into(),
     });
     let offsets = Plain(resolved.offsets);
     let aya_btf = AyaBtf::from_sys_fs().map_err(|error| LoadError::Object(error.into()))?;
@@ -82,6 +83,10 @@ pub fn load(settings: &Settings) -> Result<Loaded, LoadError> {
         .override_global(OFFSETS_GLOBAL, &offsets, true);
     if let Some(bytes) = settings.ring_bytes {
         loader.map_max_entries("DATA", bytes);
+    }
+    if !settings.infer {
+        // Never used then, and its memory is taken when it is made.
+        loader.map_max_entries("CHAINS", 1);
     }
     let mut ebpf = loader.load(OBJECT)?;
 

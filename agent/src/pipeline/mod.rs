@@ -4,6 +4,9 @@
 //! what the kernel saw. No clock, no thread, no file: the same records give the same calls, live or replayed.
 //! Every table has a cap and a counter.
 
+mod inference;
+#[cfg(test)]
+mod inference_tests;
 #[cfg(test)]
 mod joined_tests;
 mod missed;
@@ -21,6 +24,7 @@ use crate::{
         ids::{self, Epoch},
         link::{Links, Tuple},
     },
+    infer::Inference,
     record::{Data, Direction, ObjectId, Origin, Record, SocketState, TlsRecords},
     selfstat::{Missed, PipelineStats},
     stream::{Binder, Finding, StreamKey},
@@ -49,6 +53,8 @@ pub struct PipelineOptions {
     pub idle_ns: u64,
     /// Sets this run's ids apart.
     pub epoch: Epoch,
+    /// Infer calls from ciphertext where TLS cannot be read.
+    pub infer: bool,
 }
 
 /// What comes out.
@@ -73,6 +79,8 @@ pub struct Pipeline {
     tables: Tables,
     links: Links,
     binder: Binder,
+    /// Absent unless it was asked for.
+    inference: Option<Inference>,
     stats: PipelineStats,
     missed: MissedTable,
 }
@@ -80,8 +88,10 @@ pub struct Pipeline {
 impl Pipeline {
     /// An empty one.
     pub fn new(options: PipelineOptions) -> Self {
+        let inference = options.infer.then(Inference::default);
         Self {
             options,
+            inference,
             tables: Tables::default(),
             links: Links::default(),
             binder: Binder::default(),
@@ -132,16 +142,19 @@ impl Pipeline {
                 let key = StreamKey::Tls { tgid: origin.tgid, object: tls };
                 self.binder.forget_stream(key);
                 self.bind(key, socket, Binding::Nested);
+                self.stop_inferring(socket, out);
             }
             Record::TlsRecords(origin, records) => {
                 let TlsRecords { socket, direction, total, .. } = records;
                 let findings =
                     self.binder.records(origin.time, origin.tid, socket, direction, records.fragments(), total);
-                findings.into_iter().for_each(|finding| self.on_finding(finding));
+                findings.into_iter().for_each(|finding| self.on_finding(finding, out));
             }
             Record::TlsPlain { origin, tls, direction, total } => {
-                self.on_plain(&origin, StreamKey::Tls { tgid: origin.tgid, object: tls }, direction, total);
+                self.on_plain(&origin, StreamKey::Tls { tgid: origin.tgid, object: tls }, direction, total, out);
             }
+            Record::TlsHeader(origin, header) => self.on_tls_header(&origin, &header, out),
+            Record::TlsHello(origin, hello) => self.on_tls_hello(&origin, &hello),
             Record::TlsClose { origin, tls } => {
                 let key = StreamKey::Tls { tgid: origin.tgid, object: tls };
                 // The library's object goes before the socket does: on a known socket whose other end is still
@@ -155,6 +168,7 @@ impl Pipeline {
                 self.close_tls_of(origin.tgid, out);
                 // Not now: the kernel closes its sockets after this, and they are its calls' ends.
                 self.tables.processes.ended(origin.tgid);
+                self.infer(out, |inference, _| inference.ended(origin.tgid));
             }
             Record::Process(origin, identity) => {
                 let known = self.tables.processes.learn(origin.tgid, identity);
@@ -169,6 +183,8 @@ impl Pipeline {
         for key in self.tables.idle_since(Mono(now.0.saturating_sub(self.options.idle_ns))) {
             self.with_connection(key, out, |connection, steps| connection.give_up(Ended::Idle, steps));
         }
+        let idle = self.options.idle_ns;
+        self.infer(out, |inference, found| inference.tick(now, idle, found));
     }
 
     /// Reports the calls that are still under way. For the end.
@@ -176,6 +192,7 @@ impl Pipeline {
         for key in self.tables.keys() {
             self.with_connection(key, out, |connection, steps| connection.give_up(Ended::Shutdown, steps));
         }
+        self.infer(out, |inference, found| inference.finish(found));
     }
 
     /// A table of names was full: calls go on, with less about them.
@@ -195,7 +212,7 @@ impl Pipeline {
             self.close(earlier, ClosedBy::Unknown, out);
         }
         if data.source.is_tls() {
-            self.on_plain(origin, key, data.direction, data.total);
+            self.on_plain(origin, key, data.direction, data.total, out);
         }
         let options = self.options.connection.clone();
         let fresh = || Entry {
@@ -228,17 +245,28 @@ impl Pipeline {
     }
 
     /// Plaintext of a TLS stream: a hint at its socket, as long as that is not known.
-    fn on_plain(&mut self, origin: &Origin, key: StreamKey, direction: Direction, total: u32) {
+    fn on_plain(
+        &mut self,
+        origin: &Origin,
+        key: StreamKey,
+        direction: Direction,
+        total: u32,
+        out: &mut dyn FnMut(Output),
+    ) {
+        self.on_plaintext_read(origin);
         if !self.tables.is_bound(key)
             && let Some(finding) = self.binder.plain(origin.time, origin.tid, key, direction, total)
         {
-            self.on_finding(finding);
+            self.on_finding(finding, out);
         }
     }
 
-    fn on_finding(&mut self, finding: Finding) {
+    fn on_finding(&mut self, finding: Finding, out: &mut dyn FnMut(Output)) {
         match finding {
-            Finding::Bound { tls, socket } => self.bind(tls, socket, Binding::Records),
+            Finding::Bound { tls, socket } => {
+                self.bind(tls, socket, Binding::Records);
+                self.stop_inferring(socket, out);
+            }
             Finding::Withdrawn { tls, socket } => {
                 self.stats.bindings_withdrawn += 1;
                 self.tables.unbind(tls, socket);
@@ -282,6 +310,7 @@ impl Pipeline {
             }
         }
         if state.new == tcp::CLOSE {
+            self.infer(out, |inference, found| inference.close(state.id, found));
             self.tables.forget_socket(state.id);
             self.binder.forget_socket(state.id);
         }
@@ -379,6 +408,7 @@ impl Pipeline {
             streamed: outcome.streamed,
             http: outcome.http,
             facts: outcome.facts,
+            inferred: None,
             completion: outcome.completion,
             capture: outcome.capture,
             notes: outcome.notes,

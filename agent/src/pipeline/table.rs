@@ -167,6 +167,11 @@ impl Tables {
         self.socket_of.contains_key(&tls)
     }
 
+    /// Whether a TLS stream uses the socket.
+    pub fn has_tls_stream(&self, socket: ObjectId) -> bool {
+        self.tls_on.contains_key(&socket)
+    }
+
     pub fn forget_socket(&mut self, socket: ObjectId) {
         self.sockets.remove(&socket);
         if let Some(tls) = self.tls_on.remove(&socket) {
