@@ -62,8 +62,8 @@ pub fn event<T: Copy + 'static>(record: &T) -> bool {
     true
 }
 
-/// Tells the beginning of a hello, `n` bytes at `at` in user memory. One that cannot be told leaves its connection without
-/// a name.
+/// Tells the beginning of a hello, `n` bytes at `at` in user memory. One that cannot be told leaves its connection
+/// without a name.
 #[inline(always)]
 pub fn hello(current: Current, id: u64, generation: u64, direction: u8, at: u64, n: u64) {
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return };
