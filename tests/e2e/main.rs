@@ -13,6 +13,7 @@ mod doctor;
 mod expect;
 mod failures;
 mod group;
+mod infer;
 mod load;
 mod otlp;
 mod privacy;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
     doctor::add(&mut all);
     failures::add(&mut all);
     targets::add(&mut all);
+    infer::add(&mut all);
     let trials = all.into_trials(!args.list);
     libtest_mimic::run(&args, trials).exit_code()
 }

@@ -31,6 +31,8 @@ pub enum Need {
     Curl,
     /// wget.
     Wget,
+    /// A Java runtime that can run a source file.
+    Java,
     /// setpriv, to run something without root.
     Setpriv,
     /// unshare, to hide something from one process.
@@ -45,6 +47,7 @@ impl Need {
             Self::Node => "node",
             Self::Curl => "curl",
             Self::Wget => "wget",
+            Self::Java => "java",
             Self::Setpriv => "setpriv",
             Self::Unshare => "unshare",
             Self::Cgroups => return Group::make("inferscope-e2e-probe").err().map(|error| format!("{error:#}")),
