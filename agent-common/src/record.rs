@@ -244,12 +244,12 @@ pub struct TlsHeader {
     pub pad: [u8; 3],
 }
 
-/// Bytes of a hello that are copied at most. One with a post-quantum key share has 1,700 to 1,900, and the server's name
-/// can stand behind it.
+/// Bytes of a hello that are copied at most. One with a post-quantum key share has 1,700 to 1,900, and the server's
+/// name can stand behind it.
 pub const MAX_HELLO: usize = 2_048;
 
-/// The first handshake message of a direction, followed by its beginning: ClientHello or ServerHello, without the record's
-/// header, as far as one call transferred it. Goes before the [`TlsHeader`] of its record.
+/// The first handshake message of a direction, followed by its beginning: ClientHello or ServerHello, without the
+/// record's header, as far as one call transferred it. Goes before the [`TlsHeader`] of its record.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct TlsHello {

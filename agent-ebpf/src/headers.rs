@@ -1,11 +1,11 @@
 //! The headers of TLS records on sockets whose plaintext nobody reads. Only when inference is asked for; without it the
 //! verifier removes every way into this file.
 //!
-//! Programs cut records as they like: five bytes and then the rest, several records in one buffer, the middle of one. So
-//! each direction keeps how much of its record is still to come ([`Chain`]), and headers are found where the chain leads.
-//! Where bytes passed unseen beyond the end of a record, or what should be a header is none, the chain is lost: it begins
-//! anew at a call that begins with a header, and the record that is told next says so. What the records mean is for userspace to find out; it answers
-//! with a reject for a connection that it does not want to hear of.
+//! Programs cut records as they like: five bytes and then the rest, several records in one buffer, the middle of one.
+//! So each direction keeps how much of its record is still to come ([`Chain`]), and headers are found where the chain
+//! leads. Where bytes passed unseen beyond the end of a record, or what should be a header is none, the chain is lost: it
+//! begins anew at a call that begins with a header, and the record that is told next says so. What the records mean is
+//! for userspace to find out; it answers with a reject for a connection that it does not want to hear of.
 
 use core::ffi::c_void;
 
@@ -37,8 +37,8 @@ const HANDSHAKE: u32 = 22;
 /// that has more steps loses its chain.
 const MAX_STEPS: u32 = 1_024;
 
-/// One direction of a connection. The walk over a call's bytes lives here too, and not on the stack: what is in a map is
-/// unknown to the verifier whatever was written last, so that it sees one state of the walk and not all of them.
+/// One direction of a connection. The walk over a call's bytes lives here too, and not on the stack: what is in a map
+/// is unknown to the verifier whatever was written last, so that it sees one state of the walk and not all of them.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Chain {
@@ -115,8 +115,8 @@ const FRESH: Chain = Chain {
 /// The same for both directions. A static: on the stack it would take half of it.
 static NEW: Chains = Chains { generation: 0, quiet: 0, read: FRESH, write: FRESH };
 
-/// The chains of a socket whose records are to be told; `None` if they are not: a library's call that is `nested` around
-/// the socket's shows that the plaintext is read, or userspace does not want them.
+/// The chains of a socket whose records are to be told; `None` if they are not: a library's call that is `nested`
+/// around the socket's shows that the plaintext is read, or userspace does not want them.
 #[inline(always)]
 pub fn chains_of(socket: &TcpSock, nested: bool) -> Option<*mut Chains> {
     let mut how = u64::from(BPF_NOEXIST);
@@ -162,7 +162,6 @@ pub fn pass(current: Current, socket: &TcpSock, chains: *mut Chains, passed: &Pa
     unsafe {
         (*chain).source = passed.source;
         (*chain).remaining = passed.n;
-        (*chain).hello = 0;
     }
     let direction = u64::from(passed.direction);
     let mut walk = Walk { chain, current, id: socket.id, generation: socket.generation, plain, direction };
@@ -195,6 +194,7 @@ fn lose(chain: &mut Chain) {
     count::add(Counter::HeaderChainsLost, 1);
     chain.lost = 1;
     chain.gap = 1;
+    chain.hello = 0;
     chain.left = 0;
     chain.have = 0;
     chain.header = 0;

@@ -108,9 +108,9 @@ pub static GO_PLACES: Array<GoPlace> = Array::with_max_entries(MAX_PLACES, 0);
 #[map]
 pub static UNBOUND: LruHashMap<u32, u64> = LruHashMap::with_max_entries(4096, 0);
 
-/// Where the headers of TLS records are, on sockets whose plaintext nobody reads. Filled only when inference is asked for;
-/// without it userspace makes it as small as a map can be. LRU: a connection that is forgotten is picked up again at its
-/// next record.
+/// Where the headers of TLS records are, on sockets whose plaintext nobody reads. Filled only when inference is asked
+/// for; without it userspace makes the map as small as one can be. LRU: a connection that is forgotten is picked up again
+/// at its next record.
 #[map]
 pub static CHAINS: LruHashMap<u64, Chains> = LruHashMap::with_max_entries(16_384, 0);
 

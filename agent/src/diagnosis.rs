@@ -61,11 +61,12 @@ impl Verdict {
             Self::TlsRead => "captured: the inside of TLS is read",
             Self::NoFunctions => {
                 "NOT captured: its TLS functions were not found. See the other end of its calls, or let it speak plain HTTP \
-                 to a local proxy; `trace --infer` gives times and sizes; please report the program and its version"
+                 to a local proxy; `trace --infer` estimates times and sizes. Please report the program and its version"
             }
             Self::NotHit => {
                 "NOT captured: it maps a TLS library that has probes, but its TLS does not go through it. The probes are set \
-                 anew once; if this stays, it has a second TLS library inside: `trace --infer` gives times and sizes; please report the program and its version"
+                 anew once; if this stays, it has a second TLS library inside: `trace --infer` estimates times and sizes. \
+                 Please report the program and its version"
             }
             Self::Plain => "captured: no TLS, read from the system calls",
             Self::Waiting => "ready: the probes are there, nothing moved while it was watched",

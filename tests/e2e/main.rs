@@ -15,6 +15,7 @@ mod doctor;
 mod expect;
 mod failures;
 mod group;
+mod infer;
 mod libssl;
 mod load;
 mod otlp;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
     discovery::add(&mut all);
     churn::add(&mut all);
     targets::add(&mut all);
+    infer::add(&mut all);
     let trials = all.into_trials(!args.list);
     libtest_mimic::run(&args, trials).exit_code()
 }

@@ -31,6 +31,8 @@ pub enum Need {
     Curl,
     /// wget.
     Wget,
+    /// A Java runtime that can run a source file.
+    Java,
     /// setpriv, to run something without root.
     Setpriv,
     /// unshare, to hide something from one process.
@@ -47,6 +49,7 @@ impl Need {
             Self::Node => "node",
             Self::Curl => "curl",
             Self::Wget => "wget",
+            Self::Java => "java",
             Self::Setpriv => "setpriv",
             Self::Unshare => "unshare",
             Self::Large(large) => return large.missing(),

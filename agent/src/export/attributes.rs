@@ -133,7 +133,7 @@ names! {
     INFERSCOPE_INFERRED = "inferscope.inferred";
     /// Seconds to the response's first record.
     INFERSCOPE_INFERRED_FIRST_RECORD = "inferscope.inferred.time_to_first_record";
-    /// Seconds to the response's second piece, where it came like a stream: the first token, if the head was sent before.
+    /// Seconds to the response's second piece, where it came like a stream: the first token, if the head went before.
     INFERSCOPE_INFERRED_FIRST_TOKEN = "inferscope.inferred.time_to_first_token";
     /// Bytes of the request, HTTP's own included.
     INFERSCOPE_INFERRED_REQUEST_BYTES = "inferscope.inferred.request.bytes";

@@ -1,7 +1,8 @@
 //! The attributes of a call that was inferred from ciphertext.
 //!
 //! Owns which they are: every one of them has the prefix `inferscope.inferred`, so that no reader and no query takes an
-//! estimate for what was read. Nothing else of such a call is guessed: it has no model, no token, no status and no completion.
+//! estimate for what was read. Nothing else of such a call is guessed: it has no model, no token, no status and no
+//! completion.
 
 use super::{attributes as names, from_call::Attributes};
 use crate::{

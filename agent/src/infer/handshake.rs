@@ -1,9 +1,10 @@
 //! Which records of a connection are application data.
 //!
-//! Up to TLS 1.2 the content type says it. In TLS 1.3 everything behind the ServerHello is of the type `application_data`, the rest
-//! of the handshake too, and the order decides: what the server sends before the client's Finished is handshake, and the
-//! client's Finished is a record whose length the cipher suite gives (RFC 8446 4.4.4: a header of four bytes and a hash). A client that
-//! shows a certificate sends that first, in the same flight. Tickets, which follow the handshake, are told apart by `shape`.
+//! Up to TLS 1.2 the content type says it. In TLS 1.3 everything behind the ServerHello is of the type
+//! `application_data`, the rest of the handshake too, and the order decides: what the server sends before the client's
+//! Finished is handshake, and that is a record whose length the cipher suite gives (RFC 8446 4.4.4: a header of four bytes
+//! and a hash); Java's runtime pads all but application data. A client that shows a certificate sends that first, in the
+//! same flight. Tickets, which follow the handshake, are told apart by `shape`.
 
 use super::hello::Suite;
 use crate::time::Mono;
@@ -14,6 +15,9 @@ const APPLICATION_DATA: u8 = 23;
 /// Records that a client may send before its Finished: a certificate of some length, and its proof.
 const MAX_BEFORE_FINISHED: u8 = 6;
 
+/// Zeros that Java's runtime puts behind the content of a TLS 1.3 record that is no application data.
+const JAVA_PADDING: u16 = 16;
+
 /// An alert's plaintext: a level and a description.
 const ALERT: u16 = 2;
 
@@ -22,8 +26,10 @@ const ALERT: u16 = 2;
 pub struct Cipher {
     /// Bytes by which a fragment is longer than its plaintext, if that is known.
     pub overhead: Option<u16>,
-    /// Fragment length of an alert that looks like application data (TLS 1.3).
-    pub alert: Option<u16>,
+    /// Fragment length of a client's alert that looks like application data (TLS 1.3).
+    pub client_alert: Option<u16>,
+    /// The same of a server's.
+    pub server_alert: Option<u16>,
     /// Tickets that look like application data may come until this time, if the client's Finished was seen.
     pub tickets_until: Option<Mono>,
 }
@@ -49,6 +55,8 @@ pub struct Handshake {
     client_hello: Option<Mono>,
     server_hello: Option<Mono>,
     finished: Option<Mono>,
+    /// What the client puts behind a record's content, as its Finished shows.
+    padding: u16,
 }
 
 impl Handshake {
@@ -83,8 +91,9 @@ impl Handshake {
             State::Encrypted { before } if from_client => {
                 let suite = self.suite.unwrap_or(Suite { overhead: None, hash: None });
                 let finished = suite.hash.zip(suite.overhead).map(|(hash, overhead)| 4 + hash + overhead);
-                if finished == Some(len) {
-                    (self.state, self.finished) = (State::Open, Some(at));
+                let padding = finished.and_then(|finished| len.checked_sub(finished));
+                if let Some(padding @ (0 | JAVA_PADDING)) = padding {
+                    (self.state, self.finished, self.padding) = (State::Open, Some(at), padding);
                 } else if before >= MAX_BEFORE_FINISHED {
                     self.state = State::Opaque;
                 } else {
@@ -100,9 +109,11 @@ impl Handshake {
     pub fn cipher(&self) -> Cipher {
         let overhead = self.suite.and_then(|suite| suite.overhead);
         let is_1_3 = self.suite.is_some_and(|suite| suite.hash.is_some());
+        let alert = overhead.filter(|_| is_1_3).map(|overhead| overhead + ALERT);
         Cipher {
             overhead,
-            alert: overhead.filter(|_| is_1_3).map(|overhead| overhead + ALERT),
+            client_alert: alert.map(|alert| alert + self.padding),
+            server_alert: alert,
             tickets_until: self.tickets_until(),
         }
     }

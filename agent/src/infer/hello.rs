@@ -38,8 +38,8 @@ pub struct ClientHello {
 pub struct Suite {
     /// Bytes by which a fragment is longer than its plaintext; absent where that is no constant (CBC).
     pub overhead: Option<u16>,
-    /// Length of the hash, for TLS 1.3 alone: there the handshake is encrypted too, and its last message is as long as the
-    /// hash.
+    /// Length of the hash, for TLS 1.3 alone: there the handshake is encrypted too, and its last message is as long as
+    /// the hash.
     pub hash: Option<u16>,
 }
 

@@ -5,8 +5,9 @@
 //! outside ([`shape`]) and the table of connections. Knows sizes and times and nothing else: no model, no token, no
 //! status. What is given out is marked as inferred by whoever exports it.
 //!
-//! Leaves to the pipeline: who is wanted, whose socket it is, and the rule that nothing is inferred of a connection whose plaintext
-//! somebody read. Plaintext can show up later than the records, so an exchange is held back until it is over.
+//! Leaves to the pipeline: who is wanted, whose socket it is, and the rule that nothing is inferred of a connection
+//! whose plaintext somebody read. Plaintext can show up later than the records, so an exchange is held back until it is
+//! over.
 
 mod handshake;
 mod hello;

@@ -2,14 +2,14 @@
 //!
 //! Rules, each with what it is right about and what it cannot know:
 //!
-//! * A request is what the client sends between two records of the server, if that is [`MIN_REQUEST`] bytes or more. Less is
-//!   HTTP/2's own traffic (settings, acknowledgements), which comes at any time.
+//! * A request is what the client sends between two records of the server, if that is [`MIN_REQUEST`] bytes or more.
+//!   Less is HTTP/2's own traffic (settings, acknowledgements), which comes at any time.
 //! * A response is what the server sends from there to the next request, the connection's end or long silence. Several
 //!   calls that share a connection at one time look like one.
 //! * Records that come within [`PIECE_NS`] of each other are one piece: a server writes an event's length, text and end
 //!   as it likes. Many small pieces are a stream.
-//! * The first piece of a stream holds the head of the response, which most servers send before the first token. So the
-//!   first token is taken to be in the second piece; where it came with the head, that is one gap too late.
+//! * The first piece of a stream holds the head of the response, which most servers send before the first token. So
+//!   the first token is taken to be in the second piece; where it came with the head, that is one gap too late.
 //! * The first records after a TLS 1.3 handshake may be session tickets: records of one length at the very beginning are
 //!   (most servers send two or more), and a single one is if it comes while a ticket must be expected. No model answers
 //!   as fast as that; where a server sends no ticket and its response's head at once, the head is missed.
@@ -22,8 +22,9 @@ use crate::{call::gaps::GapSketch, time::Mono};
 /// Bytes of the shortest request for a model: a request line, a host, a length and a JSON body.
 const MIN_REQUEST: u64 = 100;
 
-/// Within this time a record belongs to the piece before it, ns. Between two tokens lie several milliseconds.
-const PIECE_NS: u64 = 1_000_000;
+/// Within this time a record belongs to the piece before it, ns. A busy server needs up to that between the head of a
+/// response and an event that it sends at once; engines leave more between two tokens of one stream.
+const PIECE_NS: u64 = 3_000_000;
 
 /// A read of what was waiting already comes within this time after the request, ns.
 const WAITING_NS: u64 = 1_000_000;
@@ -37,7 +38,8 @@ const MAX_STREAM_PIECE: u64 = 4_096;
 /// Records at the beginning that are held back until it is known whether they are tickets. Servers send four at most.
 const MAX_HELD: usize = 8;
 
-/// Plaintext of `HTTP/1.1 100 Continue` and two line ends: what a client that asks for it waits for before it sends its body.
+/// Plaintext of `HTTP/1.1 100 Continue` and two line ends: what a client that asks for it waits for before it sends its
+/// body.
 const CONTINUE: u64 = 25;
 
 /// An exchange that is over.
@@ -126,8 +128,8 @@ impl Talk {
 
     /// The client sent application data. What that shows to be over goes to `out`.
     pub fn client(&mut self, cipher: Cipher, at: Mono, len: u16, out: &mut dyn FnMut(Shape)) {
-        // The connection's end; nobody begins a request with two bytes.
-        if cipher.alert == Some(len) && self.sending.is_none() {
+        // The connection's end; nobody begins a request with so few bytes.
+        if cipher.client_alert == Some(len) && self.sending.is_none() {
             return;
         }
         // An answer came; a ticket may come while the request is still being sent.
@@ -201,7 +203,7 @@ impl Talk {
 
 impl Exchange {
     fn on_record(&mut self, cipher: Cipher, at: Mono, len: u16) {
-        let is_doubtful = cipher.alert == Some(len);
+        let is_doubtful = cipher.server_alert == Some(len);
         let Some(response) = &mut self.response else {
             if !is_doubtful {
                 self.response = Some(Response::new(at, size(cipher, len)));

@@ -1,8 +1,9 @@
 //! Inferred calls in the pipeline: whose they are, whether they are wanted, and that nothing else tells of them.
 //!
-//! Owns three rules. Only connections to a model provider or to a chosen host are followed (all with `--all-http`); the kernel
-//! side is told to leave the others alone. Nothing is inferred of a connection that a TLS stream is bound to, nor while
-//! plaintext of the process is being read: that may be the same call. And an inferred call has no other end: its two ends are not linked.
+//! Owns three rules. Only connections to a model provider or to a chosen host are followed (all with `--all-http`); the
+//! kernel side is told to leave the others alone. Nothing is inferred of a connection that a TLS stream is bound to, nor
+//! while plaintext of the process is being read: that may be the same call. And an inferred call has no other end: its
+//! two ends are not linked.
 
 use inferscope_common::verdict::{REJECT, Verdict};
 
