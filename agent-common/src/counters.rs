@@ -46,6 +46,8 @@ pub enum Counter {
     TargetTableFull,
     /// Requests left out because their path was known to be no model's.
     DullPaths,
+    /// Bytes that io_uring moved over stream sockets, followed or not.
+    BytesUring,
     /// Number of counters.
     Count,
 }

@@ -22,6 +22,7 @@ static NEW: ProcessStats = ProcessStats {
     unreadable: 0,
     truncated: 0,
     unseen: 0,
+    uring: [0; 2],
     ended: 0,
 };
 
@@ -81,6 +82,12 @@ impl Account {
             };
             bump(slot, n);
         }
+    }
+
+    /// Bytes that io_uring moved over a socket.
+    #[inline(always)]
+    pub fn on_uring(self, direction: u8, n: u64) {
+        unsafe { bump(&raw mut (*self.0.as_ptr()).uring[usize::from(direction & 1)], n) };
     }
 
     /// Bytes that no program saw.

@@ -21,7 +21,7 @@ use crate::{
     count, emit,
     log::log,
     maps::{TLS_CALLS, TLS_STREAMS},
-    sock::TcpSock,
+    sock::StreamSock,
     task::{Current, is_traced},
     tls_stream::{self, Plaintext, TlsKey},
 };
@@ -150,7 +150,7 @@ pub fn tls_return(ctx: RetProbeContext) -> u32 {
 /// A socket call happened. If the thread is inside a TLS call of the same direction, that is the stream's socket:
 /// a handshake inside a read writes, which is why the direction must agree. False if it is inside none.
 #[inline(always)]
-pub fn note_socket(current: Current, direction: u8, socket: &TcpSock) -> bool {
+pub fn note_socket(current: Current, direction: u8, socket: &StreamSock) -> bool {
     let Some(call) = TLS_CALLS.get_ptr_mut(call_key(current, direction)) else { return false };
     unsafe {
         (*call).socket = socket.id;

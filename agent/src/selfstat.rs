@@ -101,9 +101,15 @@ pub fn unread_bytes(stats: &ProcessStats) -> u64 {
     if plain == 0 && tls >= UNREAD_FROM { tls } else { 0 }
 }
 
+/// Bytes that a process moved over its sockets by io_uring.
+pub fn uring_bytes(stats: &ProcessStats) -> u64 {
+    stats.uring[0] + stats.uring[1]
+}
+
 /// Bytes that were chosen for capture and lost, or passed unseen or unread.
 fn missed_bytes(stats: &ProcessStats) -> u64 {
-    stats.lost_ring + stats.lost_scratch + stats.unreadable + stats.truncated + stats.unseen + unread_bytes(stats)
+    let lost = stats.lost_ring + stats.lost_scratch + stats.unreadable + stats.truncated;
+    lost + stats.unseen + uring_bytes(stats) + unread_bytes(stats)
 }
 
 impl Ledger {
@@ -213,6 +219,7 @@ impl Ledger {
                 ("unreadable", stats.unreadable),
                 ("truncated", stats.truncated),
                 ("unseen", stats.unseen),
+                ("io_uring", uring_bytes(stats)),
                 ("tls_unread", unread_bytes(stats)),
             ];
             let named = reasons.into_iter().filter(|(_, n)| *n > 0).map(|(name, n)| (name.to_owned(), json!(n)));
@@ -244,6 +251,7 @@ const KERNEL_NAMES: [(&str, Counter); Counter::Count as usize] = [
     ("peeked", Counter::Peeked),
     ("target_table_full", Counter::TargetTableFull),
     ("dull_paths", Counter::DullPaths),
+    ("bytes_uring", Counter::BytesUring),
 ];
 
 #[cfg(test)]
@@ -258,9 +266,11 @@ mod tests {
             (3, ProcessStats { tls: [20_000, 0], ..Default::default() }),
             (4, ProcessStats { tls: [20_000, 0], plain: [10, 0], ..Default::default() }),
             (5, ProcessStats { tls: [6_000, 0], ..Default::default() }),
+            (6, ProcessStats { uring: [1, 2], ..Default::default() }),
         ];
         let ledger = Ledger { processes, ..Default::default() };
-        let expected = json!([{"pid": 3, "tls_unread": 20_000}, {"pid": 2, "lost_ring": 5, "truncated": 2}]);
+        let expected = json!([{"pid": 3, "tls_unread": 20_000}, {"pid": 2, "lost_ring": 5, "truncated": 2},
+            {"pid": 6, "io_uring": 3}]);
         assert_eq!(ledger.to_json()["processes"], expected);
     }
 

@@ -16,7 +16,7 @@ use super::{
     error::LoadError,
     privilege,
     probe_stats::ProbeStats,
-    programs::{PROCESS_TRACEPOINTS, SOCKET_TRACEPOINTS, program},
+    programs::{PROCESS_TRACEPOINTS, SOCKET_TRACEPOINTS, URING_TRACEPOINT, program},
     settings::Settings,
     targets::TargetTable,
 };
@@ -25,6 +25,8 @@ use super::{
 pub struct Prober {
     ebpf: Ebpf,
     tls: bool,
+    /// Whether the kernel has the tracepoint.
+    follow_uring: bool,
     targets: TargetTable,
     stats: ProbeStats,
 }
@@ -118,10 +120,10 @@ impl Links {
 }
 
 impl Prober {
-    pub(super) fn new(mut ebpf: Ebpf, settings: &Settings) -> Result<Self, LoadError> {
+    pub(super) fn new(mut ebpf: Ebpf, settings: &Settings, follow_uring: bool) -> Result<Self, LoadError> {
         let targets = TargetTable::take(&mut ebpf, &settings.targets)?;
         let stats = ProbeStats::take(&mut ebpf)?;
-        Ok(Self { ebpf, tls: !privilege::return_probes_are_dangerous(), targets, stats })
+        Ok(Self { ebpf, tls: !privilege::return_probes_are_dangerous(), follow_uring, targets, stats })
     }
 
     /// Attaches the programs that follow processes, so that the list of targets is kept from here on.
@@ -131,7 +133,11 @@ impl Prober {
 
     /// Attaches the programs that follow sockets. To be called when somebody is about to read the rings.
     pub fn follow_sockets(&mut self) -> Result<(), LoadError> {
-        self.attach_once(&SOCKET_TRACEPOINTS)
+        self.attach_once(&SOCKET_TRACEPOINTS)?;
+        if self.follow_uring {
+            self.attach_once(&[URING_TRACEPOINT.0])?;
+        }
+        Ok(())
     }
 
     fn attach_once(&mut self, names: &[&'static str]) -> Result<(), LoadError> {
