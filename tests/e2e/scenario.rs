@@ -29,6 +29,8 @@ pub enum Need {
     Node,
     /// curl.
     Curl,
+    /// A C compiler, for programs of our own.
+    Cc,
     /// wget.
     Wget,
     /// setpriv, to run something without root.
@@ -44,6 +46,7 @@ impl Need {
         let program = match self {
             Self::Node => "node",
             Self::Curl => "curl",
+            Self::Cc => "cc",
             Self::Wget => "wget",
             Self::Setpriv => "setpriv",
             Self::Unshare => "unshare",
