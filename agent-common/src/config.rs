@@ -74,6 +74,16 @@ pub struct Offsets {
     pub socket_sk: u32,
     /// `sock.sk_protocol`
     pub sk_protocol: u32,
+    /// `sock.sk_type`
+    pub sk_type: u32,
+    /// `sock.sk_socket`
+    pub sk_socket: u32,
+    /// `sock.sk_shutdown`
+    pub sk_shutdown: u32,
+    /// `sock.sk_receive_queue`
+    pub sk_receive_queue: u32,
+    /// `sk_buff_head.qlen`
+    pub queue_len: u32,
     /// `sock.sk_err`
     pub sk_err: u32,
     /// `sock_common.skc_family`
@@ -96,6 +106,28 @@ pub struct Offsets {
     pub tcp_write_seq: u32,
     /// `tcp_sock.copied_seq`
     pub tcp_copied_seq: u32,
+    /// `tcp_sock.rcv_nxt`
+    pub tcp_rcv_nxt: u32,
+    /// `unix_sock.peer`
+    pub unix_peer: u32,
+    /// `unix_sock.addr`
+    pub unix_addr: u32,
+    /// `unix_address.len`
+    pub unix_address_len: u32,
+    /// `unix_address.name`
+    pub unix_address_name: u32,
+    /// `io_kiocb.file`
+    pub uring_file: u32,
+    /// `io_kiocb.opcode`
+    pub uring_opcode: u32,
+    /// `io_kiocb.cqe`
+    pub uring_cqe: u32,
+    /// `io_cqe.res`
+    pub uring_cqe_res: u32,
+    /// `io_kiocb.tctx`
+    pub uring_tctx: u32,
+    /// `io_uring_task.task`
+    pub uring_task: u32,
 }
 
 /// Number of offsets in [`Offsets`].
@@ -103,5 +135,5 @@ pub const OFFSETS_LEN: usize = size_of::<Offsets>() / size_of::<u32>();
 
 const _: () = {
     assert!(size_of::<Config>() == 28);
-    assert!(OFFSETS_LEN == 30);
+    assert!(OFFSETS_LEN == 46);
 };

@@ -67,6 +67,8 @@ pub enum Counter {
     DullPaths,
     /// Times that the chain of TLS record headers on a socket was lost: bytes that no program saw, or that are no TLS.
     HeaderChainsLost,
+    /// Bytes that io_uring moved over stream sockets, followed or not.
+    BytesUring,
     /// Number of counters.
     Count,
 }
@@ -76,13 +78,14 @@ impl Counter {
     #[inline(always)]
     pub const fn lost_event(kind: u16) -> Self {
         const SOCKET: u16 = Kind::Socket as u16;
+        const UNIX_SOCKET: u16 = Kind::UnixSocket as u16;
         const SOCKET_STATE: u16 = Kind::SocketState as u16;
         const TLS_BIND: u16 = Kind::TlsBind as u16;
         const TLS_CLOSE: u16 = Kind::TlsClose as u16;
         const FORK: u16 = Kind::Fork as u16;
         const EXIT: u16 = Kind::Exit as u16;
         match kind {
-            SOCKET => Self::SocketEventsLost,
+            SOCKET | UNIX_SOCKET => Self::SocketEventsLost,
             SOCKET_STATE => Self::SocketStateEventsLost,
             TLS_BIND => Self::TlsBindEventsLost,
             TLS_CLOSE => Self::TlsCloseEventsLost,

@@ -32,6 +32,8 @@ pub enum Kind {
     TlsRecords = 9,
     /// [`TlsPlain`]: a TLS stream that is not copied transferred plaintext.
     TlsPlain = 10,
+    /// [`UnixSocket`]: what a UNIX socket is connected to, once, before its first data.
+    UnixSocket = 16,
     /// [`TlsHeader`]: a TLS record whose plaintext nobody reads has passed.
     TlsHeader = 20,
     /// [`TlsHello`]: the first handshake message of a direction.
@@ -77,7 +79,8 @@ pub struct Header {
     pub start_ns: u64,
 }
 
-/// Bytes of a stream, followed by [`Data::captured`] bytes of payload.
+/// Bytes of a stream, followed by [`Data::captured`] bytes of payload. Without payload, and then on the ring of rare
+/// events, it says where the direction is by now: bytes before [`Data::offset`] passed without a program seeing them.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Data {
@@ -85,8 +88,8 @@ pub struct Data {
     pub header: Header,
     /// Stream: address of the kernel's `sock`, or of the TLS library's connection object.
     pub id: u64,
-    /// Tells apart streams that reuse `id`: the socket's inode number, or the time at which the TLS stream was
-    /// first seen.
+    /// Tells apart streams that reuse `id`: the socket's inode number, or the time at which the TLS stream or UNIX
+    /// socket was first seen.
     pub generation: u64,
     /// Position of the first payload byte in its direction of the stream, counted from where the kernel program
     /// first saw the stream.
@@ -146,10 +149,38 @@ pub struct SocketState {
     pub old: u8,
     /// State after.
     pub new: u8,
-    /// Zero.
-    pub pad: u16,
+    /// 1: `new` is `TCP_CLOSE` and bytes are left that the process may still read. A second record of the kind, without
+    /// it, follows when they were read; none does when the process closes without reading them.
+    pub unread: u16,
     /// `sk_err`: non-zero when the other end reset the connection.
     pub error: u32,
+}
+
+/// Bytes of a UNIX socket's name: `sun_path` of `struct sockaddr_un`.
+pub const UNIX_NAME: usize = 108;
+
+/// The two ends of a stream socket of the UNIX family.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct UnixSocket {
+    /// See [`Header`].
+    pub header: Header,
+    /// Address of the kernel's `sock`.
+    pub id: u64,
+    /// As in [`Data`]: the time at which the socket was first seen.
+    pub generation: u64,
+    /// Address of the other end's `sock`, 0 if it is not known.
+    pub peer: u64,
+    /// Length of `name` in bytes, 0 if the process's end has none.
+    pub name_len: u16,
+    /// Length of `peer_name` in bytes, 0 if the other end has none.
+    pub peer_name_len: u16,
+    /// Zero.
+    pub pad: u32,
+    /// Name of the process's end: a path, or a zero byte and an abstract name.
+    pub name: [u8; UNIX_NAME],
+    /// Name of the other end.
+    pub peer_name: [u8; UNIX_NAME],
 }
 
 /// A TLS stream was seen to use a socket: a socket call of the same direction, on the same thread, inside the
@@ -321,6 +352,7 @@ const _: () = {
     assert!(size_of::<Data>() == 80);
     assert!(size_of::<Socket>() == 88);
     assert!(size_of::<SocketState>() == 56);
+    assert!(size_of::<UnixSocket>() == 280);
     assert!(size_of::<TlsBind>() == 64);
     assert!(size_of::<TlsClose>() == 48);
     assert!(size_of::<TlsRecords>() == 72);

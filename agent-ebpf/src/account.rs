@@ -28,6 +28,7 @@ static NEW: ProcessStats = ProcessStats {
     untracked: 0,
     events_lost: 0,
     calls_lost: 0,
+    uring: [0; 2],
     ended: 0,
 };
 
@@ -112,6 +113,12 @@ impl Account {
     #[inline(always)]
     pub fn on_call_lost(self) {
         unsafe { bump(&raw mut (*self.0.as_ptr()).calls_lost, 1) };
+    }
+
+    /// Bytes that io_uring moved over a socket.
+    #[inline(always)]
+    pub fn on_uring(self, direction: u8, n: u64) {
+        unsafe { bump(&raw mut (*self.0.as_ptr()).uring[usize::from(direction & 1)], n) };
     }
 
     /// Bytes that no program saw.

@@ -23,7 +23,7 @@ use crate::{
     count,
     log::log,
     maps::{GO_CALLS, GO_PLACES, TLS_STREAMS},
-    sock::{self, TcpSock},
+    sock::{self, StreamSock},
     task::{Current, is_traced},
     tls_stream::{self, Plaintext, TlsKey},
 };
@@ -187,7 +187,7 @@ fn taken(current: Current, regs: &Registers, frame: u64, direction: u8) -> Optio
 /// The socket below a `tls.Conn`, if it runs on a TCP connection of the net package and on nothing else: what another type's
 /// first word means is not known.
 #[inline(always)]
-fn socket_of(object: u64, ip: u64, itab: i64) -> Option<TcpSock> {
+fn socket_of(object: u64, ip: u64, itab: i64) -> Option<StreamSock> {
     if itab == 0 {
         return None;
     }
@@ -199,7 +199,11 @@ fn socket_of(object: u64, ip: u64, itab: i64) -> Option<TcpSock> {
     // `TCPConn{conn{fd *netFD}}`
     let net_fd: u64 = read(connection)?;
     let fd: u64 = read(net_fd.wrapping_add(SYSFD))?;
-    sock::of_fd(fd)
+    let found = sock::of_fd(fd)?;
+    if found.is_unix {
+        return None;
+    }
+    Some(StreamSock { id: found.id, generation: found.inode })
 }
 
 /// A `tls.Conn` that nobody closed is freed all the same, and the next one may be in its place: with another socket.

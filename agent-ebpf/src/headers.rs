@@ -23,7 +23,7 @@ use crate::{
     count,
     emit::{self, Iovec, Source},
     maps::{CHAINS, VERDICTS},
-    sock::TcpSock,
+    sock::StreamSock,
     task::Current,
 };
 
@@ -118,7 +118,7 @@ static NEW: Chains = Chains { generation: 0, quiet: 0, read: FRESH, write: FRESH
 /// The chains of a socket whose records are to be told; `None` if they are not: a library's call that is `nested`
 /// around the socket's shows that the plaintext is read, or userspace does not want them.
 #[inline(always)]
-pub fn chains_of(socket: &TcpSock, nested: bool) -> Option<*mut Chains> {
+pub fn chains_of(socket: &StreamSock, nested: bool) -> Option<*mut Chains> {
     let mut how = u64::from(BPF_NOEXIST);
     if let Some(chains) = CHAINS.get_ptr_mut(socket.id) {
         if unsafe { (*chains).generation } == socket.generation {
@@ -136,7 +136,7 @@ pub fn chains_of(socket: &TcpSock, nested: bool) -> Option<*mut Chains> {
 }
 
 #[inline(always)]
-fn is_quiet(chains: &mut Chains, socket: &TcpSock, nested: bool) -> bool {
+fn is_quiet(chains: &mut Chains, socket: &StreamSock, nested: bool) -> bool {
     if chains.quiet != 0 {
         return true;
     }
@@ -156,7 +156,7 @@ fn is_quiet(chains: &mut Chains, socket: &TcpSock, nested: bool) -> bool {
 
 /// Walks over the bytes of a call and tells the records that end in it.
 #[inline(always)]
-pub fn pass(current: Current, socket: &TcpSock, chains: *mut Chains, passed: &Passed, plain: u64) {
+pub fn pass(current: Current, socket: &StreamSock, chains: *mut Chains, passed: &Passed, plain: u64) {
     let chain = unsafe { if passed.direction == READ { &raw mut (*chains).read } else { &raw mut (*chains).write } };
     catch_up(unsafe { &mut *chain }, passed.position);
     unsafe {

@@ -1,7 +1,8 @@
 //! inferscope's kernel programs.
 //!
-//! Three hook families, one file each: socket system calls at their exit ([`syscall`]), calls into TLS libraries
-//! ([`tls`] and [`go_tls`] over [`tls_stream`]) and the life of processes and sockets ([`process`], [`sock_state`]). They share the gate that
+//! Four hook families, one file each: socket system calls at their exit ([`syscall`]), what io_uring does in their place
+//! ([`uring`]), calls into TLS libraries ([`tls`] and [`go_tls`] over [`tls_stream`]) and the life of processes and sockets
+//! ([`process`], [`sock_state`], [`unix_end`]). They share the gate that
 //! decides what is worth copying ([`flow`]), the walk from a descriptor to its socket ([`sock`]) and the only code
 //! that writes to the rings ([`emit`]). Everything userspace must agree on is in `inferscope-common`.
 //!
@@ -39,6 +40,9 @@ mod syscall;
 mod task;
 mod tls;
 mod tls_stream;
+mod transfer;
+mod unix_end;
+mod uring;
 
 /// GPL-only helpers need a compatible licence.
 #[unsafe(link_section = "license")]

@@ -20,11 +20,13 @@ use crate::{
     headers::Chains,
     tls::{TlsCallKey, TlsCalls},
     tls_stream::{TlsKey, TlsStream},
+    transfer::Call,
 };
 
-/// Payload. 16 MiB holds 2 ms of the highest rate that one core can write (4 GB/s), with room to spare.
+/// Payload. A call is copied whole before it returns, and on its processor nothing else runs meanwhile, the reader
+/// included.
 #[map]
-pub static DATA: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
+pub static DATA: RingBuf = RingBuf::with_byte_size(32 << 20, 0);
 
 /// Everything that is not payload, so that payload cannot starve it. 1 MiB is about 18,000 records.
 #[map]
@@ -66,18 +68,29 @@ pub const SCRATCH_SLOTS: u32 = 4;
 #[map]
 pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(SCRATCH_SLOTS, 0);
 
-/// A TCP socket that data was seen on.
+/// A stream socket that data was seen on.
 #[repr(C)]
 pub struct Sock {
     /// Inode number, which tells apart sockets that reuse the address.
+    pub inode: u64,
+    /// The same for userspace: the inode number of a TCP socket, which `/proc` shows too; for a UNIX socket the time at
+    /// which it was first seen, so that one that was evicted and comes back is a new stream.
     pub generation: u64,
+    /// 1: userspace was told that one half of a UNIX socket was shut down.
+    pub half: u64,
     pub flow: Flow,
 }
 
-/// By address of the kernel's `sock`. Entries go when the socket closes, so this bounds the sockets that are open
-/// at once. Not LRU: an eviction would lose the stream's position without a word.
+/// TCP sockets by address of the kernel's `sock`. Entries go when the socket closes, so this bounds the sockets that are
+/// open at once. Not LRU: an eviction would lose the stream's position without a word.
 #[map]
 pub static SOCKS: HashMap<u64, Sock> = HashMap::with_max_entries(65_536, 0);
+
+/// Sockets whose end nothing tells for certain, by the same address: those of the UNIX family (see
+/// [`unix_end`](crate::unix_end)) and TCP sockets that are closed with bytes still to be read. LRU, which is what bounds
+/// entries that nobody takes out; sized for those in use at once.
+#[map]
+pub static LOOSE_SOCKS: LruHashMap<u64, Sock> = LruHashMap::with_max_entries(16_384, 0);
 
 /// Userspace's answers, by stream id. A program that applies one removes it. LRU: an answer that is never
 /// fetched belongs to a stream that is gone.
@@ -102,6 +115,11 @@ pub static GO_CALLS: LruHashMap<GoCallKey, GoCall> = LruHashMap::with_max_entrie
 /// What is known of the probed places in Go files, by file and place.
 #[map]
 pub static GO_PLACES: Array<GoPlace> = Array::with_max_entries(MAX_PLACES, 0);
+
+/// The system call that is being looked at, one per processor: its program is never preempted. On the stack the verifier
+/// would follow each kind of call on its own through all that is the same for them.
+#[map]
+pub static CALL: PerCpuArray<Call> = PerCpuArray::with_max_entries(1, 0);
 
 /// Processes that have a TLS stream whose socket is not known, and until when their records are told. LRU: an entry is
 /// of use for a second.

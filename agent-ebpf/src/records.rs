@@ -8,7 +8,7 @@
 use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_probe_read_user_buf};
 use inferscope_common::record::{Kind, MAX_TLS_RECORDS, TlsPlain, TlsRecords};
 
-use crate::{emit, maps::UNBOUND, sock::TcpSock, task::Current};
+use crate::{emit, maps::UNBOUND, sock::StreamSock, task::Current};
 
 /// How long after a call of an unbound stream the records of its process are told, ns. A program sends what it has
 /// encrypted within the same turn of its event loop, seen within 50 us.
@@ -40,7 +40,7 @@ pub fn is_asked(current: Current) -> bool {
 
 /// Tells the records of a socket call whose first `head_len` bytes are at `head` in user memory.
 #[inline(always)]
-pub fn tell(current: Current, socket: &TcpSock, direction: u8, head: u64, head_len: u64, n: u64) {
+pub fn tell(current: Current, socket: &StreamSock, direction: u8, head: u64, head_len: u64, n: u64) {
     let mut lens = [0u16; MAX_TLS_RECORDS];
     let mut count = 0;
     let mut at = 0u64;

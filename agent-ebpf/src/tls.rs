@@ -17,7 +17,7 @@ use crate::{
     count,
     log::log,
     maps::TLS_CALLS,
-    sock::TcpSock,
+    sock::StreamSock,
     task::{Current, is_traced},
     tls_stream::{self, Plaintext},
 };
@@ -249,7 +249,7 @@ fn lost(current: Current, why: Counter) {
 /// a handshake inside a read writes, which is why the direction must agree. Of TLS inside TLS it is both streams'. False
 /// if the thread is inside none.
 #[inline(always)]
-pub fn note_socket(current: Current, direction: u8, socket: &TcpSock) -> bool {
+pub fn note_socket(current: Current, direction: u8, socket: &StreamSock) -> bool {
     let Some(calls) = TLS_CALLS.get_ptr_mut(call_key(current, direction)) else { return false };
     let calls = unsafe { &mut *calls };
     (calls.outer.socket, calls.outer.socket_generation) = (socket.id, socket.generation);

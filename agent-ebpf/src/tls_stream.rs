@@ -16,7 +16,7 @@ use crate::{
     count,
     emit::{self, Job, Source},
     flow::{Flow, REJECTED, TLS, UNKNOWN},
-    maps::{SOCKS, TLS_STREAMS},
+    maps::{LOOSE_SOCKS, SOCKS, TLS_STREAMS},
     records, sock,
     task::{self, Current},
 };
@@ -113,7 +113,7 @@ pub fn transfer(current: Current, call: &Plaintext, cookie: u64) {
         stream.socket = call.socket;
     }
     emit::data(&mut Job {
-        source: Source { segment: call.buffer, segment_left: n, iovecs: 0, iovecs_left: 0 },
+        source: Source::buffer(call.buffer, n),
         remaining: n,
         position,
         id: call.object,
@@ -156,7 +156,7 @@ fn bind(current: Current, call: &Plaintext, stream: &TlsStream) -> bool {
         return false;
     }
     // From now on the socket's state changes are of interest.
-    if let Some(entry) = SOCKS.get_ptr_mut(call.socket) {
+    if let Some(entry) = SOCKS.get_ptr_mut(call.socket).or_else(|| LOOSE_SOCKS.get_ptr_mut(call.socket)) {
         unsafe { (*entry).flow.announced = 1 };
     }
     emit::event(&TlsBind {

@@ -11,7 +11,7 @@ use crate::{
     discover::{Evidence, FileReport, ProcessReport, Report, UnsupportedFile},
     kernel::Probe,
     privacy::printable,
-    selfstat::unread_bytes,
+    selfstat::{unread_bytes, uring_bytes},
 };
 
 /// A mechanism of the host.
@@ -34,6 +34,8 @@ pub enum Verdict {
     NoFunctions,
     /// TLS passes, and the probes that are there are not hit.
     NotHit,
+    /// Its sockets are moved by io_uring, which no system call shows.
+    Uring,
     /// Bytes without TLS, which are read from the system calls.
     Plain,
     /// Probes are there, and nothing moved.
@@ -49,6 +51,7 @@ impl Verdict {
             Self::TlsRead => "tls_read",
             Self::NoFunctions => "tls_no_functions",
             Self::NotHit => "tls_not_hit",
+            Self::Uring => "io_uring",
             Self::Plain => "plain",
             Self::Waiting => "waiting",
             Self::Quiet => "quiet",
@@ -68,6 +71,11 @@ impl Verdict {
                  anew once; if this stays, it has a second TLS library inside: `trace --infer` estimates times and sizes. \
                  Please report the program and its version"
             }
+            Self::Uring => {
+                "NOT captured, all or in part: it moves its sockets' bytes by io_uring, which no system call shows. See the \
+                 other end of its calls, or have it use epoll (UV_USE_IO_URING=0 for libuv and Node, a switch of the server's \
+                 own, or the sysctl kernel.io_uring_disabled for all)"
+            }
             Self::Plain => "captured: no TLS, read from the system calls",
             Self::Waiting => "ready: the probes are there, nothing moved while it was watched",
             Self::Quiet => "nothing moved while it was watched, and it maps no TLS library",
@@ -76,14 +84,17 @@ impl Verdict {
 
     /// Whether something passes unread.
     pub fn is_blind(self) -> bool {
-        matches!(self, Self::NoFunctions | Self::NotHit)
+        matches!(self, Self::NoFunctions | Self::NotHit | Self::Uring)
     }
 }
 
 /// Judges a process.
 pub fn judge(process: &ProcessReport) -> Verdict {
     let ProcessStats { socket, plain, .. } = process.stats;
-    if plain[0] + plain[1] > 0 {
+    // Before the rest: what else it does may well be captured, and would hide it.
+    if uring_bytes(&process.stats) > 0 {
+        Verdict::Uring
+    } else if plain[0] + plain[1] > 0 {
         Verdict::TlsRead
     } else if unread_bytes(&process.stats) > 0 {
         if process.files.is_empty() { Verdict::NoFunctions } else { Verdict::NotHit }
@@ -133,7 +144,7 @@ fn probe_to_json(probe: &Probe) -> Value {
 
 fn process_to_json(process: &ProcessReport, report: &Report) -> Value {
     let verdict = judge(process);
-    let ProcessStats { socket, tls, plain, offered, emitted, .. } = process.stats;
+    let ProcessStats { socket, tls, plain, offered, emitted, unseen, uring, .. } = process.stats;
     let files = process.files.iter().filter_map(|&place| report.files.get(place));
     json!({
         "pid": process.pid,
@@ -147,6 +158,8 @@ fn process_to_json(process: &ProcessReport, report: &Report) -> Value {
         "offered_bytes": offered,
         "emitted_bytes": emitted,
         "unread_bytes": unread_bytes(&process.stats),
+        "unseen_bytes": unseen,
+        "io_uring_bytes": {"read": uring[0], "written": uring[1]},
     })
 }
 
@@ -186,7 +199,7 @@ pub fn to_lines(checks: &[Check], report: &Report) -> Vec<String> {
     lines.push(format!("Processes ({})", report.processes.len()));
     for process in &report.processes {
         let verdict = judge(process);
-        let ProcessStats { socket, tls, plain, .. } = process.stats;
+        let ProcessStats { socket, tls, plain, unseen, uring, .. } = process.stats;
         let name = process.comm.as_deref().unwrap_or("?");
         lines.push(format!(
             "  {} {}[{}] {}",
@@ -199,6 +212,12 @@ pub fn to_lines(checks: &[Check], report: &Report) -> Vec<String> {
             "      bytes read/written: sockets {}/{}, of them TLS {}/{}, plaintext of TLS {}/{}",
             socket[0], socket[1], tls[0], tls[1], plain[0], plain[1],
         ));
+        if unseen + uring_bytes(&process.stats) > 0 {
+            lines.push(format!(
+                "      uncaptured: by io_uring {}/{}, on followed streams by sendfile, splice and other ways {unseen}",
+                uring[0], uring[1],
+            ));
+        }
         for file in process.files.iter().filter_map(|&place| report.files.get(place)) {
             lines.push(format!("      maps {}", printable(&file.path)));
         }
@@ -238,6 +257,7 @@ mod tests {
             (vec![], tls, Verdict::NoFunctions),
             (vec![0], tls, Verdict::NotHit),
             (vec![0], plain, Verdict::Plain),
+            (vec![0], ProcessStats { uring: [0, 1], ..read }, Verdict::Uring),
             (vec![0], ProcessStats::default(), Verdict::Waiting),
             (vec![], ProcessStats::default(), Verdict::Quiet),
         ] {

@@ -7,6 +7,8 @@
 //! To add a record: see `inferscope-common`; here it takes a variant, a branch of [`parse`] and a line in the
 //! round-trip test.
 
+use std::{net::SocketAddr, sync::Arc};
+
 use inferscope_common::record as abi;
 use thiserror::Error;
 
@@ -175,7 +177,7 @@ pub enum Record<'a> {
     Process(Origin, ProcessIdentity),
 }
 
-/// Bytes of a stream.
+/// Bytes of a stream. Without any, they passed before `offset` and nobody saw them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Data<'a> {
     /// The stream.
@@ -197,14 +199,44 @@ pub struct Data<'a> {
 }
 
 /// Addresses of a socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Socket {
     /// The socket.
     pub id: ObjectId,
     /// The process's end.
-    pub local: std::net::SocketAddr,
+    pub local: Address,
     /// The other end.
-    pub peer: std::net::SocketAddr,
+    pub peer: Address,
+}
+
+/// One end of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// Of TCP.
+    Ip(SocketAddr),
+    /// Of a UNIX socket.
+    Unix {
+        /// Address of the kernel's `sock`, 0 if it is not known: what both ends of a connection call this one.
+        sock: u64,
+        /// What it is bound to: a path, or `@` and an abstract name. Clients have none as a rule.
+        name: Option<Arc<str>>,
+    },
+}
+
+impl Address {
+    /// Address and port, of TCP.
+    pub fn ip(&self) -> Option<SocketAddr> {
+        match *self {
+            Self::Ip(address) => Some(address),
+            Self::Unix { .. } => None,
+        }
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Self::Ip(address)
+    }
 }
 
 /// The TLS records of one socket call.
@@ -264,6 +296,8 @@ pub struct SocketState {
     pub old: u8,
     /// State after.
     pub new: u8,
+    /// It is over, and the process may still read what is left; another record follows when it has.
+    pub unread: bool,
     /// `sk_err`.
     pub error: u32,
 }
@@ -303,9 +337,10 @@ pub fn parse(bytes: &[u8]) -> Result<Record<'_>, RecordError> {
         k if k == abi::Kind::SocketState as u16 => {
             let id = r.object()?;
             let [old, new] = r.array()?;
-            r.u16()?;
-            Record::SocketState(origin, SocketState { id, old, new, error: r.u32()? })
+            let unread = r.u16()? != 0;
+            Record::SocketState(origin, SocketState { id, old, new, unread, error: r.u32()? })
         }
+        k if k == abi::Kind::UnixSocket as u16 => Record::Socket(origin, unix_socket(&mut r)?),
         k if k == abi::Kind::TlsBind as u16 => Record::TlsBind { origin, tls: r.object()?, socket: r.object()? },
         k if k == abi::Kind::TlsRecords as u16 => {
             let socket = r.object()?;
@@ -409,7 +444,31 @@ fn socket(r: &mut Reader<'_>) -> Result<Socket, RecordError> {
         AF_INET6 => Ok(std::net::Ipv6Addr::from(bytes).to_canonical()),
         _ => Err(RecordError::BadMember("family")),
     };
-    Ok(Socket { id, local: (ip(local)?, local_port).into(), peer: (ip(remote)?, remote_port).into() })
+    let address = |bytes, port| Ok(Address::Ip((ip(bytes)?, port).into()));
+    Ok(Socket { id, local: address(local, local_port)?, peer: address(remote, remote_port)? })
+}
+
+fn unix_socket(r: &mut Reader<'_>) -> Result<Socket, RecordError> {
+    let id = r.object()?;
+    let peer = r.u64()?;
+    let (len, peer_len) = (r.u16()?, r.u16()?);
+    r.u32()?;
+    let (name, peer_name): ([u8; abi::UNIX_NAME], [u8; abi::UNIX_NAME]) = (r.array()?, r.array()?);
+    Ok(Socket {
+        id,
+        local: Address::Unix { sock: id.address, name: unix_name(&name, len)? },
+        peer: Address::Unix { sock: peer, name: unix_name(&peer_name, peer_len)? },
+    })
+}
+
+/// A name as people write it: a path up to its end, or an abstract name with `@` in place of the zero bytes.
+fn unix_name(bytes: &[u8; abi::UNIX_NAME], len: u16) -> Result<Option<Arc<str>>, RecordError> {
+    let name = bytes.get(..usize::from(len)).ok_or(RecordError::BadMember("name"))?;
+    Ok(match name {
+        [] => None,
+        [0, ..] => Some(String::from_utf8_lossy(name).replace('\0', "@").into()),
+        _ => Some(String::from_utf8_lossy(name.split(|&byte| byte == 0).next().unwrap_or_default()).into()),
+    })
 }
 
 struct Reader<'a> {
@@ -497,6 +556,28 @@ mod tests {
             payload: b"abc",
         };
         assert_eq!(data, expected);
+    }
+
+    #[test]
+    fn names_of_unix_sockets_are_written_as_people_write_them() {
+        let mut bytes = vec![0u8; size_of::<abi::UnixSocket>()];
+        let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
+        put(offset_of!(abi::UnixSocket, header.len), &(size_of::<abi::UnixSocket>() as u32).to_ne_bytes());
+        put(offset_of!(abi::UnixSocket, header.kind), &(abi::Kind::UnixSocket as u16).to_ne_bytes());
+        put(offset_of!(abi::UnixSocket, id), &8u64.to_ne_bytes());
+        put(offset_of!(abi::UnixSocket, generation), &9u64.to_ne_bytes());
+        put(offset_of!(abi::UnixSocket, peer), &10u64.to_ne_bytes());
+        put(offset_of!(abi::UnixSocket, name_len), &6u16.to_ne_bytes());
+        put(offset_of!(abi::UnixSocket, peer_name_len), &4u16.to_ne_bytes());
+        put(offset_of!(abi::UnixSocket, name), b"/a/b\0\0");
+        put(offset_of!(abi::UnixSocket, peer_name), b"\0xyz");
+        let Ok(Record::Socket(_, socket)) = parse(&bytes) else { panic!("no socket record") };
+        let end = |sock, name: &str| Address::Unix { sock, name: Some(name.into()) };
+        assert_eq!(socket.id, ObjectId { address: 8, generation: 9 });
+        assert_eq!((socket.local, socket.peer), (end(8, "/a/b"), end(10, "@xyz")));
+        let at = offset_of!(abi::UnixSocket, name_len);
+        bytes[at..at + 2].copy_from_slice(&109u16.to_ne_bytes());
+        assert_eq!(parse(&bytes), Err(RecordError::BadMember("name")));
     }
 
     #[test]

@@ -137,9 +137,14 @@ pub fn unread_bytes(stats: &ProcessStats) -> u64 {
     if plain == 0 && tls >= UNREAD_FROM { tls } else { 0 }
 }
 
+/// Bytes that a process moved over its sockets by io_uring.
+pub fn uring_bytes(stats: &ProcessStats) -> u64 {
+    stats.uring[0] + stats.uring[1]
+}
+
 /// Bytes that were chosen for capture and lost, or passed unseen or unread.
 fn missed_bytes(stats: &ProcessStats) -> u64 {
-    lost_of(stats) + stats.untracked + stats.unseen + unread_bytes(stats)
+    lost_of(stats) + stats.untracked + stats.unseen + uring_bytes(stats) + unread_bytes(stats)
 }
 
 /// Bytes of a process that were chosen for capture and that the kernel side lost.
@@ -295,7 +300,7 @@ impl Ledger {
 }
 
 /// Reasons for which something is missing of a process.
-const REASONS: usize = 13;
+const REASONS: usize = 14;
 
 fn reasons(stats: &ProcessStats, missed: &Missed) -> [(&'static str, u64); REASONS] {
     [
@@ -304,6 +309,7 @@ fn reasons(stats: &ProcessStats, missed: &Missed) -> [(&'static str, u64); REASO
         ("unreadable", stats.unreadable),
         ("truncated", stats.truncated),
         ("unseen", stats.unseen),
+        ("io_uring", uring_bytes(stats)),
         ("untracked", stats.untracked),
         ("events_lost", stats.events_lost),
         ("tls_calls_lost", stats.calls_lost),
@@ -344,6 +350,7 @@ const KERNEL_NAMES: [(&str, Counter); Counter::Count as usize] = [
     ("target_table_full", Counter::TargetTableFull),
     ("dull_paths", Counter::DullPaths),
     ("header_chains_lost", Counter::HeaderChainsLost),
+    ("bytes_uring", Counter::BytesUring),
 ];
 
 #[cfg(test)]
@@ -361,6 +368,7 @@ mod tests {
             (4, ProcessStats { tls: [20_000, 0], plain: [10, 0], ..Default::default() }),
             (5, ProcessStats { tls: [6_000, 0], ..Default::default() }),
             (6, ProcessStats { calls_lost: 1, ..Default::default() }),
+            (8, ProcessStats { uring: [1, 2], ..Default::default() }),
         ];
         let missed =
             vec![(2, Missed { unparsed: 3, ..Default::default() }), (7, Missed { lost: 1, ..Default::default() })];
@@ -368,6 +376,7 @@ mod tests {
         let expected = json!([
             {"pid": 3, "tls_unread": 20_000},
             {"pid": 2, "lost_ring": 5, "truncated": 2, "unparsed": 3},
+            {"pid": 8, "io_uring": 3},
             {"pid": 7, "gaps": 1},
             {"pid": 6, "tls_calls_lost": 1},
         ]);

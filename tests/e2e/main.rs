@@ -24,6 +24,7 @@ mod raw;
 mod replay;
 mod scenario;
 mod servers;
+mod sockets;
 mod targets;
 
 use std::process::ExitCode;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
     let mut all = scenario::Scenarios::default();
     clients::add(&mut all);
     servers::add(&mut all);
+    sockets::add(&mut all);
     binding::add(&mut all);
     load::add(&mut all);
     privacy::add(&mut all);

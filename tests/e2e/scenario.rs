@@ -29,6 +29,8 @@ pub enum Need {
     Node,
     /// curl.
     Curl,
+    /// A C compiler, for programs of our own.
+    Cc,
     /// wget.
     Wget,
     /// A Java runtime that can run a source file.
@@ -48,6 +50,7 @@ impl Need {
         let program = match self {
             Self::Node => "node",
             Self::Curl => "curl",
+            Self::Cc => "cc",
             Self::Wget => "wget",
             Self::Java => "java",
             Self::Setpriv => "setpriv",

@@ -83,7 +83,7 @@ async def answer(api, request):
         body = None
     note = {
         "api": api,
-        "peer_port": request.client.port,
+        "peer_port": request.client.port if request.client else None,
         "start_ns": request.scope["start_ns"],
         "first_ns": None,
         "chunks": 0,
@@ -128,13 +128,15 @@ class Announcing(uvicorn.Server):
     async def startup(self, sockets=None):
         await super().startup(sockets=sockets)
         if self.started:
-            print("ready", sockets[0].getsockname()[1], flush=True)
+            name = sockets[0].getsockname()
+            print("ready", name if isinstance(name, str) else name[1], flush=True)
 
 
 def main():
     global LOG
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--uds", help="path of a UNIX socket to listen on instead")
     parser.add_argument("--loop", choices=["uvloop", "asyncio"], default="uvloop")
     parser.add_argument("--http", choices=["httptools", "h11"], default="httptools")
     parser.add_argument("--cert")
@@ -145,9 +147,9 @@ def main():
     parser.add_argument("--first-token-ms", type=float, default=PACE.first_token_ms)
     args = parser.parse_args(namespace=PACE)
     LOG = Log(args.log)
-    listener = socket.socket()
+    listener = socket.socket(socket.AF_UNIX) if args.uds else socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("127.0.0.1", args.port))
+    listener.bind(args.uds or ("127.0.0.1", args.port))
     config = uvicorn.Config(
         stamped(app),
         loop=args.loop,

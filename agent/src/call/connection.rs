@@ -124,6 +124,9 @@ impl Connection {
     pub fn push(&mut self, at: Mono, direction: Direction, piece: &Piece<'_>, steps: &mut dyn FnMut(Step)) {
         self.last_seen = self.last_seen.max(at);
         let Some(part) = self.part_of(direction, piece.bytes) else {
+            if piece.bytes.is_empty() {
+                return;
+            }
             // Looked like HTTP to the kernel side and is not.
             steps(Step::Unparsed(piece.bytes.len() as u64));
             steps(Step::Answer(DROP));

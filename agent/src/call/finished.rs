@@ -3,9 +3,13 @@
 //! Owns the boundary between the pure pipeline and the exporters. Nothing here knows of OTLP, JSON or terminals;
 //! `export/` knows nothing of records, streams or parsers.
 
-use std::net::SocketAddr;
-
-use crate::{call::gaps::GapSketch, host::ProcessIdentity, llm::Facts, record::Source, time::Mono};
+use crate::{
+    call::gaps::GapSketch,
+    host::ProcessIdentity,
+    llm::Facts,
+    record::{Address, Source},
+    time::Mono,
+};
 
 /// Trace and span ids of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -201,9 +205,9 @@ pub struct FinishedCall {
     /// The process, as the kernel saw it.
     pub process: ProcessIdentity,
     /// The process's own address, when the socket is known.
-    pub local: Option<SocketAddr>,
+    pub local: Option<Address>,
     /// The other end's address, when the socket is known.
-    pub peer: Option<SocketAddr>,
+    pub peer: Option<Address>,
     /// Whether the bytes were inside TLS.
     pub tls: bool,
     /// How the socket was found, for a TLS stream whose socket is known.

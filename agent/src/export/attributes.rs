@@ -74,11 +74,13 @@ names! {
     HTTP_RESPONSE_STATUS_CODE = "http.response.status_code";
     /// What kind of error ended the call.
     ERROR_TYPE = "error.type";
-    /// Name or address of the server.
+    /// Name or address of the server; of a UNIX socket the name that it is bound to.
     SERVER_ADDRESS = "server.address";
     /// Port of the server.
     SERVER_PORT = "server.port";
-    /// Address of the other end of the socket.
+    /// `unix` for a call over a UNIX socket; absent for TCP, which is the conventions' default.
+    NETWORK_TRANSPORT = "network.transport";
+    /// Address of the other end: IP address, or name of a UNIX socket.
     NETWORK_PEER_ADDRESS = "network.peer.address";
     /// Port of the other end of the socket.
     NETWORK_PEER_PORT = "network.peer.port";

@@ -3,10 +3,7 @@
 //! Owns which attribute is present when, and the arithmetic of the derived times. Pure. What was not seen gives no
 //! attribute: there is no default that could be taken for a measurement (invariant 4).
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::time::Duration;
 
 use super::{
     attributes::{self as names, EVENT_GAP, EVENT_MALFORMED, EVENT_UNDECODED},
@@ -17,6 +14,7 @@ use crate::{
     call::{Binding, Capture, Completion, FinishedCall, HttpFacts, Note, NoteKind, Side, Timing},
     host::ProcessIdentity,
     llm::{Content, Facts, RequestFacts, ResponseFacts, Usage},
+    record::Address,
     time::{Mono, WallAnchor},
 };
 
@@ -43,9 +41,10 @@ impl Span {
         out.text(names::ERROR_TYPE, error.as_deref());
         let (address, port) = server(call);
         out.text(names::SERVER_ADDRESS, address.as_deref());
-        out.int(names::SERVER_PORT, port.map(u64::from));
-        out.text(names::NETWORK_PEER_ADDRESS, call.peer.map(|peer| address_of(peer).to_string()).as_deref());
-        out.int(names::NETWORK_PEER_PORT, call.peer.map(|peer| u64::from(peer.port())));
+        out.int(names::SERVER_PORT, port);
+        out.text(names::NETWORK_TRANSPORT, is_unix(call).then_some("unix"));
+        out.text(names::NETWORK_PEER_ADDRESS, call.peer.as_ref().and_then(address_of).as_deref());
+        out.int(names::NETWORK_PEER_PORT, call.peer.as_ref().and_then(port_of));
         process(&mut out, &call.process);
         out.text(names::INFERSCOPE_COMPLETION, call.completion.map(Completion::as_str));
         out.text(names::INFERSCOPE_CAPTURE, Some(call.capture.as_str()));
@@ -205,23 +204,27 @@ fn error_type(call: &FinishedCall) -> Option<String> {
 
 /// Address and port of the serving end. A client's port follows from the scheme when `Host` names none; a server
 /// may sit behind something that spoke another scheme, so there the socket's own port is the better witness.
-fn server(call: &FinishedCall) -> (Option<String>, Option<u16>) {
+fn server(call: &FinishedCall) -> (Option<String>, Option<u64>) {
     let HttpFacts { host, .. } = &call.http;
     let socket = match call.side {
-        Side::Client => call.peer,
-        Side::Server => call.local,
+        Side::Client => call.peer.as_ref(),
+        Side::Server => call.local.as_ref(),
     };
+    // What a client writes into `Host` on a UNIX socket names nothing.
+    if is_unix(call) {
+        return (socket.and_then(address_of), None);
+    }
     match host.as_deref().and_then(split_host) {
-        Some((host, HostPort::Given(port))) => (Some(host.to_owned()), Some(port)),
+        Some((host, HostPort::Given(port))) => (Some(host.to_owned()), Some(u64::from(port))),
         Some((host, HostPort::Unreadable)) => (Some(host.to_owned()), None),
         Some((host, HostPort::Default)) => {
             let port = match call.side {
                 Side::Client => Some(if call.tls { 443 } else { 80 }),
-                Side::Server => socket.map(|socket| socket.port()),
+                Side::Server => socket.and_then(port_of),
             };
             (Some(host.to_owned()), port)
         }
-        None => (socket.map(|socket| address_of(socket).to_string()), socket.map(|socket| socket.port())),
+        None => (socket.and_then(address_of), socket.and_then(port_of)),
     }
 }
 
@@ -251,9 +254,21 @@ fn split_host(value: &str) -> Option<(&str, HostPort)> {
     (!host.is_empty()).then_some((host, port))
 }
 
-/// An IPv4 peer of a dual-stack socket is the same peer: `::ffff:a.b.c.d` is written `a.b.c.d`.
-fn address_of(socket: SocketAddr) -> IpAddr {
-    socket.ip().to_canonical()
+fn is_unix(call: &FinishedCall) -> bool {
+    matches!(call.local, Some(Address::Unix { .. }))
+}
+
+/// An IPv4 peer of a dual-stack socket is the same peer: `::ffff:a.b.c.d` is written `a.b.c.d`. A UNIX socket's address is
+/// the name that it is bound to, if it is.
+fn address_of(end: &Address) -> Option<String> {
+    match end {
+        Address::Ip(address) => Some(address.ip().to_canonical().to_string()),
+        Address::Unix { name, .. } => name.as_deref().map(str::to_owned),
+    }
+}
+
+fn port_of(end: &Address) -> Option<u64> {
+    end.ip().map(|address| u64::from(address.port()))
 }
 
 fn process(out: &mut Attributes, process: &ProcessIdentity) {

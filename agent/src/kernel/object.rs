@@ -17,7 +17,7 @@ use super::{
     multi::Multi,
     offsets, privilege,
     prober::{Prober, Program},
-    programs::{PROCESS_TRACEPOINTS, Plain, SOCKET_TRACEPOINTS, program},
+    programs::{PROCESS_TRACEPOINTS, Plain, SOCKET_TRACEPOINTS, URING_TRACEPOINT, program},
     rings::Rings,
     settings::Settings,
     targets,
@@ -69,8 +69,8 @@ pub fn load(settings: &Settings) -> Result<Loaded, LoadError> {
         judged: settings.targets.needs_judge().into(),
         ports: targets::port_flags(&settings.targets),
         all_http: settings.all_http.into(),
-        // 16 MiB in one call.
-        max_chunks: 1024,
+        // 32 MiB in one call, and all its segments.
+        max_chunks: 2048,
         infer: settings.infer.into(),
     });
     let offsets = Plain(resolved.offsets);
@@ -100,6 +100,12 @@ pub fn load(settings: &Settings) -> Result<Loaded, LoadError> {
         });
     }
     load_tracepoints(&mut ebpf, &aya_btf)?;
+    let (name, consequence) = URING_TRACEPOINT;
+    let follow_uring = program::<BtfTracePoint>(&mut ebpf, name)?.load(name, &aya_btf);
+    if let Err(error) = &follow_uring {
+        tracing::debug!(name, %error, "not loaded");
+        degraded.push(Degraded { mechanism: format!("tracepoint {name}"), consequence });
+    }
     // Before the maps are handed out.
     let multi =
         Multi::load(OBJECT, &ebpf).inspect_err(|error| tracing::debug!(%error, "user probes by perf events")).ok();
@@ -112,7 +118,7 @@ pub fn load(settings: &Settings) -> Result<Loaded, LoadError> {
     let rings = Rings::take(&mut ebpf)?;
     let counters = KernelCounters::take(&mut ebpf)?;
     let accounts = Arc::new(Accounts::take(&mut ebpf)?);
-    let prober = Prober::new(ebpf, multi, settings)?;
+    let prober = Prober::new(ebpf, multi, settings, follow_uring.is_ok())?;
     Ok(Loaded { rings, prober, counters, accounts, degraded })
 }
 
@@ -156,6 +162,16 @@ fn consequence_of(member: &str) -> Option<&'static str> {
         | "sock_common.skc_num"
         | "sock_common.skc_v6_daddr"
         | "sock_common.skc_v6_rcv_saddr" => Some("addresses are not seen"),
+        "sock.sk_type" => Some("UNIX sockets are not captured"),
+        "sock.sk_socket" | "sock.sk_receive_queue" | "sk_buff_head.qlen" => {
+            Some("what is read of a connection that is over already is not captured")
+        }
+        "sock.sk_shutdown" => Some("the end of a UNIX socket is seen late"),
+        "tcp_sock.rcv_nxt" => Some("a gap at the end of a stream can be one byte too long"),
+        "unix_sock.peer" => Some("the two ends of a UNIX socket are not linked"),
+        "unix_sock.addr" | "unix_address.len" | "unix_address.name" => Some("names of UNIX sockets are not seen"),
+        "io_kiocb.file" | "io_kiocb.opcode" | "io_kiocb.cqe" | "io_cqe.res" | "io_kiocb.tctx"
+        | "io_uring_task.task" => Some(URING_TRACEPOINT.1),
         "tcp_sock.write_seq" | "tcp_sock.copied_seq" => {
             Some("bytes that pass a socket unseen (sendfile, splice, io_uring) do not show as gaps")
         }

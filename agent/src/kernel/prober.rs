@@ -18,7 +18,7 @@ use super::{
     multi::Multi,
     privilege,
     probe_stats::ProbeStats,
-    programs::{PROCESS_TRACEPOINTS, SOCKET_TRACEPOINTS, program},
+    programs::{PROCESS_TRACEPOINTS, SOCKET_TRACEPOINTS, URING_TRACEPOINT, program},
     settings::Settings,
     targets::TargetTable,
 };
@@ -29,6 +29,8 @@ pub struct Prober {
     /// Where the kernel has no such links, or refuses them: a perf event for every place.
     multi: Option<Multi>,
     tls: bool,
+    /// Whether the kernel has the tracepoint.
+    follow_uring: bool,
     targets: TargetTable,
     stats: ProbeStats,
     places: GoPlaces,
@@ -170,11 +172,17 @@ impl Drop for Links {
 }
 
 impl Prober {
-    pub(super) fn new(mut ebpf: Ebpf, multi: Option<Multi>, settings: &Settings) -> Result<Self, LoadError> {
+    pub(super) fn new(
+        mut ebpf: Ebpf,
+        multi: Option<Multi>,
+        settings: &Settings,
+        follow_uring: bool,
+    ) -> Result<Self, LoadError> {
         let targets = TargetTable::take(&mut ebpf, &settings.targets)?;
         let stats = ProbeStats::take(&mut ebpf)?;
         let places = GoPlaces::take(&mut ebpf)?;
-        Ok(Self { ebpf, multi, tls: !privilege::return_probes_are_dangerous(), targets, stats, places })
+        let tls = !privilege::return_probes_are_dangerous();
+        Ok(Self { ebpf, multi, tls, follow_uring, targets, stats, places })
     }
 
     /// Attaches the programs that follow processes, so that the list of targets is kept from here on.
@@ -184,7 +192,11 @@ impl Prober {
 
     /// Attaches the programs that follow sockets. To be called when somebody is about to read the rings.
     pub fn follow_sockets(&mut self) -> Result<(), LoadError> {
-        self.attach_once(&SOCKET_TRACEPOINTS)
+        self.attach_once(&SOCKET_TRACEPOINTS)?;
+        if self.follow_uring {
+            self.attach_once(&[URING_TRACEPOINT.0])?;
+        }
+        Ok(())
     }
 
     fn attach_once(&mut self, names: &[&'static str]) -> Result<(), LoadError> {

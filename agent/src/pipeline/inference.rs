@@ -70,19 +70,19 @@ impl Pipeline {
             return;
         };
         let addresses = self.tables.addresses(StreamKey::Socket(socket));
-        if let Some(addresses) = addresses {
+        if let Some((local, peer)) = addresses.and_then(|ends| Some((ends.local.ip()?, ends.peer.ip()?))) {
             // Without a hello the end with the lower port is the server: the other one was given its port by its kernel.
-            let is_client = addresses.peer.port() < addresses.local.port();
+            let is_client = peer.port() < local.port();
             inference.join(socket, if is_client { Direction::Write } else { Direction::Read });
         }
         let Some(parties) = inference.parties(socket) else { return };
         let targets = &self.options.connection.targets;
-        let server = addresses.map(|ends| if is_client(parties) { ends.peer } else { ends.local });
+        let server = addresses.and_then(|ends| if is_client(parties) { ends.peer.ip() } else { ends.local.ip() });
         let address = server.map(|server| server.ip().to_string());
         let host = parties.server_name.as_deref().or(address.as_deref());
         let is_named = !targets.include.hosts.is_empty() || self.options.connection.all_http;
         let wanted = targets.wants_host(host)
-            && addresses.is_none_or(|ends| targets.wants_ports(ends.local, ends.peer))
+            && addresses.is_none_or(|ends| targets.wants_ports(&ends.local, &ends.peer))
             && (is_named || parties.server_name.as_deref().is_some_and(llm::is_provider));
         if wanted && !self.tables.has_tls_stream(socket) {
             inference.follow(socket);
@@ -112,7 +112,7 @@ impl Pipeline {
         let key = StreamKey::Socket(socket);
         let side = if is_client(&parties) { Side::Client } else { Side::Server };
         let addresses = self.tables.addresses(key);
-        let server = addresses.map(|ends| if side == Side::Client { ends.peer } else { ends.local });
+        let server = addresses.and_then(|ends| if side == Side::Client { ends.peer.ip() } else { ends.local.ip() });
         let host = parties.server_name.as_ref().map(|name| match server {
             Some(server) => format!("{name}:{}", server.port()),
             None => name.clone(),
@@ -121,8 +121,8 @@ impl Pipeline {
             ids: ids::derive(&self.options.epoch, key, number, shape.start, side),
             side,
             process: self.tables.processes.identity(parties.tgid, parties.start_ns),
-            local: addresses.map(|ends| ends.local),
-            peer: addresses.map(|ends| ends.peer),
+            local: addresses.map(|ends| ends.local.clone()),
+            peer: addresses.map(|ends| ends.peer.clone()),
             tls: true,
             binding: None,
             source: Source::Ciphertext,

@@ -5,7 +5,7 @@ use inferscope_common::verdict::{REJECT, Verdict};
 use super::*;
 use crate::{
     call::Side,
-    record::{ObjectId, Socket, Source, TlsHeader, TlsHello},
+    record::{Address, ObjectId, Socket, Source, TlsHeader, TlsHello},
     targets::{Selectors, Targets},
 };
 
@@ -57,7 +57,7 @@ impl Bench {
 
     /// A TLS 1.2 connection of a client with one exchange.
     fn exchange(&mut self, name: &str) {
-        let (local, peer) = ("10.0.0.1:40000".parse().unwrap(), "10.0.0.2:443".parse().unwrap());
+        let [local, peer] = ["10.0.0.1:40000", "10.0.0.2:443"].map(|end| Address::Ip(end.parse().unwrap()));
         let origin = self.origin();
         self.take(Record::Socket(origin, Socket { id: SOCKET, local, peer }));
         self.hello(Direction::Write, &client_hello(name));
@@ -68,7 +68,10 @@ impl Bench {
 
     fn close(&mut self) {
         let origin = self.origin();
-        self.take(Record::SocketState(origin, SocketState { id: SOCKET, old: 5, new: tcp::CLOSE, error: 0 }));
+        self.take(Record::SocketState(
+            origin,
+            SocketState { id: SOCKET, old: 5, new: tcp::CLOSE, error: 0, unread: false },
+        ));
     }
 }
 

@@ -10,6 +10,8 @@ mod inference_tests;
 #[cfg(test)]
 mod joined_tests;
 mod missed;
+#[cfg(test)]
+mod socket_tests;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -22,7 +24,7 @@ use crate::{
         connection::{Connection, ConnectionOptions, Step},
         exchange::{ClosedBy, Ended, Exchange},
         ids::{self, Epoch},
-        link::{Links, Tuple},
+        link::{End, Links, Tuple},
     },
     infer::Inference,
     record::{Data, Direction, ObjectId, Origin, Record, SocketState, TlsRecords},
@@ -43,6 +45,10 @@ mod tcp {
 
 /// A connection without a call on which nothing came for this long may be forgotten when the table fills up.
 const QUIET_NS: u64 = 60_000_000_000;
+
+/// How long a connection that is over may still be read before it is taken for closed without reading. Whoever reads
+/// at all does so as soon as the end shows.
+const LINGER_NS: u64 = 5_000_000_000;
 
 /// What the pipeline is told once.
 #[derive(Clone, Debug)]
@@ -137,7 +143,7 @@ impl Pipeline {
                 let known = self.tables.learn_socket(socket);
                 self.count_unnamed(known);
             }
-            Record::SocketState(_, state) => self.on_socket_state(&state, out),
+            Record::SocketState(origin, state) => self.on_socket_state(origin.time, &state, out),
             Record::TlsBind { origin, tls, socket } => {
                 let key = StreamKey::Tls { tgid: origin.tgid, object: tls };
                 self.binder.forget_stream(key);
@@ -166,7 +172,10 @@ impl Pipeline {
             Record::Exec { origin } => self.close_tls_of(origin.tgid, out),
             Record::Exit { origin, .. } => {
                 self.close_tls_of(origin.tgid, out);
-                // Not now: the kernel closes its sockets after this, and they are its calls' ends.
+                for key in self.tables.unix_streams_of(origin.tgid) {
+                    self.close(key, ClosedBy::Local, out);
+                }
+                // Not now: the kernel closes its TCP sockets after this, and they are its calls' ends.
                 self.tables.processes.ended(origin.tgid);
                 self.infer(out, |inference, _| inference.ended(origin.tgid));
             }
@@ -179,6 +188,9 @@ impl Pipeline {
 
     /// Gives up what has been idle for too long. `now` is on the records' clock.
     pub fn on_tick(&mut self, now: Mono, out: &mut dyn FnMut(Output)) {
+        while let Some(socket) = self.tables.lingered(Mono(now.0.saturating_sub(LINGER_NS))) {
+            self.end_socket(socket, out);
+        }
         self.tables.make_room(Mono(now.0.saturating_sub(QUIET_NS)));
         for key in self.tables.idle_since(Mono(now.0.saturating_sub(self.options.idle_ns))) {
             self.with_connection(key, out, |connection, steps| connection.give_up(Ended::Idle, steps));
@@ -201,6 +213,10 @@ impl Pipeline {
     }
 
     fn on_data(&mut self, origin: &Origin, data: &Data<'_>, out: &mut dyn FnMut(Output)) {
+        if data.payload.is_empty() {
+            self.on_passed(origin, data, out);
+            return;
+        }
         self.stats.received += data.payload.len() as u64;
         let key = if data.source.is_tls() {
             StreamKey::Tls { tgid: origin.tgid, object: data.stream }
@@ -242,6 +258,20 @@ impl Pipeline {
         self.with_connection(key, out, |connection, steps| {
             connection.push(origin.time, data.direction, &piece, steps);
         });
+    }
+
+    /// Bytes that were in no buffer of a call. On a connection that is not known nothing is missing yet.
+    fn on_passed(&mut self, origin: &Origin, data: &Data<'_>, out: &mut dyn FnMut(Output)) {
+        let key = StreamKey::Socket(data.stream);
+        let Some(entry) = self.tables.connections.get_mut(&key) else { return };
+        entry.turn = data.turn;
+        let Data { direction, offset, skipped, total, .. } = *data;
+        let before = entry.connection.place(direction, offset.saturating_sub(total.into()), skipped, &[]);
+        let mut piece = entry.connection.place(direction, offset, skipped, &[]);
+        piece.lost += before.lost;
+        piece.skipped += before.skipped;
+        self.stats.lost = self.stats.lost.saturating_add(piece.lost);
+        self.with_connection(key, out, |connection, steps| connection.push(origin.time, direction, &piece, steps));
     }
 
     /// Plaintext of a TLS stream: a hint at its socket, as long as that is not known.
@@ -291,7 +321,7 @@ impl Pipeline {
         }
     }
 
-    fn on_socket_state(&mut self, state: &SocketState, out: &mut dyn FnMut(Output)) {
+    fn on_socket_state(&mut self, at: Mono, state: &SocketState, out: &mut dyn FnMut(Output)) {
         let by = match (state.old, state.new) {
             (_, tcp::CLOSE_WAIT) => Some(ClosedBy::Peer),
             (tcp::ESTABLISHED, tcp::FIN_WAIT1) => Some(ClosedBy::Local),
@@ -305,15 +335,30 @@ impl Pipeline {
                 entry.connection.closing(by);
             }
             // Not before: what the other end sent before its FIN may still be unread.
-            if state.new == tcp::CLOSE {
+            if state.new == tcp::CLOSE && !state.unread {
                 self.close(key, ClosedBy::Unknown, out);
             }
         }
         if state.new == tcp::CLOSE {
             self.infer(out, |inference, found| inference.close(state.id, found));
+        }
+        if state.new == tcp::CLOSE && state.unread {
+            if let Some(oldest) = self.tables.linger(at, state.id) {
+                self.end_socket(oldest, out);
+            }
+        } else if state.new == tcp::CLOSE {
             self.tables.forget_socket(state.id);
             self.binder.forget_socket(state.id);
         }
+    }
+
+    /// Ends what is on a socket that is over.
+    fn end_socket(&mut self, socket: ObjectId, out: &mut dyn FnMut(Output)) {
+        for key in self.tables.streams_of(socket) {
+            self.close(key, ClosedBy::Unknown, out);
+        }
+        self.tables.forget_socket(socket);
+        self.binder.forget_socket(socket);
     }
 
     /// TLS objects live in the process's memory: a new program or the end takes them all.
@@ -388,7 +433,7 @@ impl Pipeline {
         timing.start = other.read_at.map_or(timing.start, |read_at| timing.start.min(read_at));
         let addresses = self.tables.addresses(key);
         // The kernel side has looked already, but for TLS streams whose socket came later.
-        if addresses.is_some_and(|socket| !self.options.connection.targets.wants_ports(socket.local, socket.peer)) {
+        if addresses.is_some_and(|socket| !self.options.connection.targets.wants_ports(&socket.local, &socket.peer)) {
             self.stats.untargeted_calls += 1;
             return;
         }
@@ -397,8 +442,8 @@ impl Pipeline {
             ids,
             side,
             process: self.tables.processes.identity(entry.tgid, entry.start_ns),
-            local: addresses.map(|socket| socket.local),
-            peer: addresses.map(|socket| socket.peer),
+            local: addresses.map(|socket| socket.local.clone()),
+            peer: addresses.map(|socket| socket.peer.clone()),
             tls: matches!(key, StreamKey::Tls { .. }),
             binding: self.tables.binding(key),
             source: entry.source,
@@ -421,7 +466,7 @@ impl Pipeline {
 
     fn tuple(&self, key: StreamKey, entry: &Entry) -> Option<Tuple> {
         let socket = self.tables.addresses(key)?;
-        Some(Tuple::new(entry.connection.side()?, socket.local, socket.peer))
+        Some(Tuple::new(entry.connection.side()?, End::of(&socket.local)?, End::of(&socket.peer)?))
     }
 }
 

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     call::{Capture, Completion},
     host::ProcessIdentity,
-    record::{Direction, ObjectId, Socket, Source},
+    record::{Address, Direction, ObjectId, Socket, Source},
 };
 
 const SERVER: &str = "127.0.0.1:8000";
@@ -64,12 +64,12 @@ pub(super) struct Bench {
 
 /// One process's end of a connection, with the positions that the kernel side would count.
 pub(super) struct End {
-    stream: ObjectId,
+    pub(super) stream: ObjectId,
     source: Source,
     tgid: u32,
     read: u64,
     write: u64,
-    turn: u32,
+    pub(super) turn: u32,
     last: Option<Direction>,
 }
 
@@ -87,7 +87,7 @@ impl Bench {
         Self { pipeline: Pipeline::new(options), calls: Vec::new(), answers: Vec::new(), now: 1_000 }
     }
 
-    fn take(&mut self, record: Record<'_>) {
+    pub(super) fn take(&mut self, record: Record<'_>) {
         let Self { pipeline, calls, answers, .. } = self;
         pipeline.on_record(record, &mut |output| match output {
             Output::Call(call) => calls.push(*call),
@@ -96,7 +96,7 @@ impl Bench {
         });
     }
 
-    fn origin(&mut self, tgid: u32) -> Origin {
+    pub(super) fn origin(&mut self, tgid: u32) -> Origin {
         self.now += 1_000_000;
         Origin { time: Mono(self.now), tgid, tid: tgid, start_ns: 7 }
     }
@@ -127,18 +127,32 @@ impl Bench {
         self.take(Record::Data(origin, data));
     }
 
+    /// Bytes that were in no buffer of a call.
+    pub(super) fn passed(&mut self, end: &mut End, direction: Direction, bytes: u64) {
+        let position = if direction == Direction::Read { &mut end.read } else { &mut end.write };
+        *position += bytes;
+        let offset = *position;
+        let origin = self.origin(end.tgid);
+        let (stream, turn, source) = (end.stream, end.turn, end.source);
+        let total = bytes as u32;
+        self.take(Record::Data(
+            origin,
+            Data { stream, offset, skipped: 0, total, turn, direction, source, payload: b"" },
+        ));
+    }
+
     fn addresses(&mut self, stream: ObjectId, local: &str, peer: &str) {
         let origin = self.origin(0);
-        let (local, peer) = (local.parse().unwrap(), peer.parse().unwrap());
+        let (local, peer) = (Address::Ip(local.parse().unwrap()), Address::Ip(peer.parse().unwrap()));
         self.take(Record::Socket(origin, Socket { id: stream, local, peer }));
     }
 
     fn state(&mut self, stream: ObjectId, old: u8, new: u8, error: u32) {
         let origin = self.origin(0);
-        self.take(Record::SocketState(origin, SocketState { id: stream, old, new, error }));
+        self.take(Record::SocketState(origin, SocketState { id: stream, old, new, unread: false, error }));
     }
 
-    fn one_call(&mut self) -> FinishedCall {
+    pub(super) fn one_call(&mut self) -> FinishedCall {
         assert_eq!(self.calls.len(), 1, "{:?}", self.calls);
         self.calls.remove(0)
     }
@@ -162,7 +176,7 @@ fn a_streamed_call_seen_from_its_server() {
     response().iter().for_each(|piece| bench.data(&mut end, Direction::Write, piece));
     let call = bench.one_call();
     assert_eq!((call.side, call.completion, call.capture), (Side::Server, Some(Completion::Done), Capture::Complete));
-    assert_eq!((call.process, call.peer), (identity, Some(CLIENT.parse().unwrap())));
+    assert_eq!((call.process, call.peer), (identity, Some(Address::Ip(CLIENT.parse().unwrap()))));
     let facts = call.facts.unwrap();
     assert_eq!((facts.usage.input, facts.usage.output), (Some(5), Some(3)));
     assert_eq!(facts.response.finish_reasons, ["stop"]);
@@ -240,7 +254,7 @@ fn a_tls_stream_ends_with_its_object_and_knows_its_socket() {
     bench.take(Record::TlsClose { origin, tls: end.stream });
     let call = bench.one_call();
     assert_eq!((call.completion, call.tls), (Some(Completion::ClientClosed), true));
-    assert_eq!((call.source, call.peer), (Source::OpenSsl, Some(SERVER.parse().unwrap())));
+    assert_eq!((call.source, call.peer), (Source::OpenSsl, Some(Address::Ip(SERVER.parse().unwrap()))));
     assert_eq!(bench.pipeline.connection_count(), 0);
 }
 
@@ -293,7 +307,8 @@ fn an_object_on_its_second_connection_outlives_the_first_ones_socket() {
         }
         response()[4..].iter().for_each(|piece| bench.data(&mut end, Direction::Read, piece));
     }
-    let peers: Vec<_> = bench.calls.iter().map(|call| (call.peer.unwrap().port(), call.capture)).collect();
+    let peers: Vec<_> =
+        bench.calls.iter().map(|call| (call.peer.as_ref().unwrap().ip().unwrap().port(), call.capture)).collect();
     assert_eq!(peers, [(1, Capture::Complete), (8000, Capture::Complete)]);
 }
 
