@@ -13,6 +13,7 @@ mod doctor;
 mod expect;
 mod failures;
 mod group;
+mod joining;
 mod load;
 mod otlp;
 mod privacy;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
     clients::add(&mut all);
     servers::add(&mut all);
     binding::add(&mut all);
+    joining::add(&mut all);
     load::add(&mut all);
     privacy::add(&mut all);
     otlp::add(&mut all);
