@@ -8,6 +8,7 @@
 //! line in that file's `add`.
 
 mod binding;
+mod capture;
 mod clients;
 mod doctor;
 mod expect;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
     clients::add(&mut all);
     servers::add(&mut all);
     binding::add(&mut all);
+    capture::add(&mut all);
     joining::add(&mut all);
     load::add(&mut all);
     privacy::add(&mut all);

@@ -31,6 +31,14 @@ pub enum Need {
     Curl,
     /// wget.
     Wget,
+    /// nginx.
+    Nginx,
+    /// gnutls-cli.
+    GnutlsCli,
+    /// openssl, the program.
+    Openssl,
+    /// Java, with its compiler.
+    Java,
     /// setpriv, to run something without root.
     Setpriv,
     /// unshare, to hide something from one process.
@@ -47,6 +55,10 @@ impl Need {
             Self::Node => "node",
             Self::Curl => "curl",
             Self::Wget => "wget",
+            Self::Nginx => "nginx",
+            Self::GnutlsCli => "gnutls-cli",
+            Self::Openssl => "openssl",
+            Self::Java => "java",
             Self::Setpriv => "setpriv",
             Self::Unshare => "unshare",
             Self::Large(large) => return large.missing(),
