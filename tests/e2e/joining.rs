@@ -1,6 +1,6 @@
 //! The agent comes in the middle of a stream: the rest of that call, and the whole of the next one on its connection.
 
-use std::process::Command;
+use std::{fs, process::Command};
 
 use anyhow::{Result, bail, ensure};
 use inferscope_tests::{
@@ -12,7 +12,7 @@ use inferscope_tests::{
     process::{Program, Stream},
     server::Stack,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     clients::needs,
@@ -47,6 +47,19 @@ impl Server {
         tls || !matches!(self, Self::Node)
     }
 
+    /// The clients' ports of the requests that it answered.
+    fn peers(self, room: &Room, program: &Program) -> Result<Vec<String>> {
+        match self {
+            Self::Uvicorn(_) => {
+                let log = fs::read_to_string(room.file("server.log"))?;
+                log.lines().map(|line| Ok(serde_json::from_str::<Value>(line)?["peer_port"].to_string())).collect()
+            }
+            Self::Node => {
+                Ok(program.stdout().iter().filter_map(|line| Some(line.strip_prefix("peer ")?.to_owned())).collect())
+            }
+        }
+    }
+
     /// Starts one that stops its first stream in the middle.
     fn start(self, room: &Room, pki: Option<&Pki>) -> Result<(Program, u16)> {
         let mut command = match self {
@@ -78,7 +91,7 @@ pub fn add(all: &mut Scenarios) {
         (Server::Uvicorn(Stack::Fast), Kind::OpenAiAsync),
         (Server::Uvicorn(Stack::Pure), Kind::OpenAiAsync),
         (Server::Uvicorn(Stack::Fast), Kind::NodeHttp),
-        (Server::Node, Kind::NodeFetch),
+        (Server::Node, Kind::NodeHttp),
     ];
     for (server, client) in pairs {
         for tls in [false, true] {
@@ -92,8 +105,8 @@ pub fn add(all: &mut Scenarios) {
 fn join(server: Server, client: Kind, tls: bool) -> Result<()> {
     let room = Room::new()?;
     let pki = room.pki(tls)?;
-    let server_joins = server.joins(tls);
-    let (mut server, port) = server.start(&room, pki.as_ref())?;
+    let (kind, server_joins) = (server, server.joins(tls));
+    let (mut server, port) = kind.start(&room, pki.as_ref())?;
     let scheme = if tls { "https" } else { "http" };
     let ca = pki.as_ref().map(|pki| pki.ca.as_path());
     let client = Client::new(client, &format!("{scheme}://127.0.0.1:{port}/v1"), ca).stream(true);
@@ -102,6 +115,8 @@ fn join(server: Server, client: Kind, tls: bool) -> Result<()> {
     let agent = Agent::trace(&[])?;
     server.write_line("go on")?;
     let client = client.finish(SOON)?;
+    let peers = kind.peers(&room, &server)?;
+    ensure!(peers.len() == 2 && peers[0] == peers[1], "not two calls on one connection: {peers:?}");
     let (client_pid, server_pid) = (client.pid, server.pid());
     let spans = if server_joins { 4 } else { 3 };
     agent.wait_for_calls(spans, SOON, |call| is_of(call, server_pid) || is_of(call, client_pid))?;
@@ -126,7 +141,7 @@ fn join(server: Server, client: Kind, tls: bool) -> Result<()> {
 
 fn check(call: &Call, report: &Report, capture: &str, chunks: u64, tls: bool) -> Result<()> {
     let mut differ = Differences::default();
-    let mut attr = |name: &str, want: serde_json::Value| differ.compare(name, call.attr(name), &want);
+    let mut attr = |name: &str, want: Value| differ.compare(name, call.attr(name), &want);
     attr("inferscope.capture", json!(capture));
     attr("inferscope.chunk.count", json!(chunks));
     attr("inferscope.completion", json!("done"));

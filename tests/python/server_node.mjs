@@ -1,7 +1,7 @@
 // A model server on Node's own HTTP server, with the test servers' rules (canned.py) as far as a chat needs them.
 // usage: node server_node.mjs [--cert FILE --key FILE] [--chunks N] [--hold-at N]
 // Prints `ready PORT`. With --hold-at the first stream stops before content chunk N: it prints `held` and goes on when a
-// line comes on standard input.
+// line comes on standard input. Prints `peer PORT`, the client's, for each request.
 import crypto from "node:crypto";
 import fs from "node:fs";
 import http from "node:http";
@@ -24,6 +24,7 @@ input.on("close", () => process.exit());
 let holdAt = Number(args["hold-at"] ?? -1);
 
 async function answer(request, response) {
+  console.log(`peer ${request.socket.remotePort}`);
   let text = "";
   for await (const part of request) text += part;
   const body = JSON.parse(text);
