@@ -8,6 +8,7 @@
 //! line in that file's `add`.
 
 mod binding;
+mod capture;
 mod churn;
 mod clients;
 mod discovery;
@@ -16,6 +17,7 @@ mod expect;
 mod failures;
 mod group;
 mod infer;
+mod joining;
 mod libssl;
 mod load;
 mod otlp;
@@ -40,6 +42,8 @@ fn main() -> ExitCode {
     servers::add(&mut all);
     sockets::add(&mut all);
     binding::add(&mut all);
+    capture::add(&mut all);
+    joining::add(&mut all);
     load::add(&mut all);
     privacy::add(&mut all);
     otlp::add(&mut all);

@@ -33,7 +33,13 @@ pub enum Need {
     Cc,
     /// wget.
     Wget,
-    /// A Java runtime that can run a source file.
+    /// nginx.
+    Nginx,
+    /// gnutls-cli.
+    GnutlsCli,
+    /// openssl, the program.
+    Openssl,
+    /// Java, with its compiler.
     Java,
     /// setpriv, to run something without root.
     Setpriv,
@@ -52,6 +58,9 @@ impl Need {
             Self::Curl => "curl",
             Self::Cc => "cc",
             Self::Wget => "wget",
+            Self::Nginx => "nginx",
+            Self::GnutlsCli => "gnutls-cli",
+            Self::Openssl => "openssl",
             Self::Java => "java",
             Self::Setpriv => "setpriv",
             Self::Unshare => "unshare",

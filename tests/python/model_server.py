@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import json
 import socket
+import sys
 import threading
 import time
 
@@ -60,6 +61,8 @@ async def events(plan, note):
         for at in range(len(plan.pieces)):
             if at:
                 await asyncio.sleep(PACE.interval_ms / 1000)
+            if at == PACE.hold_at:
+                await hold()
             for index in range(plan.n):
                 event = plan.event([plan.delta(index, at)])
                 note["chunks"] += 1
@@ -74,6 +77,13 @@ async def events(plan, note):
         end = "done"
     finally:
         LOG.write(**note, end=end)
+
+
+async def hold():
+    """Stops the first stream that comes here until a line comes on standard input."""
+    PACE.hold_at = None
+    print("held", flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
 
 
 async def answer(api, request):
@@ -144,6 +154,7 @@ def main():
     parser.add_argument("--log")
     parser.add_argument("--chunks", type=int, default=PACE.chunks)
     parser.add_argument("--interval-ms", type=float, default=PACE.interval_ms)
+    parser.add_argument("--hold-at", type=int)
     parser.add_argument("--first-token-ms", type=float, default=PACE.first_token_ms)
     args = parser.parse_args(namespace=PACE)
     LOG = Log(args.log)

@@ -14,13 +14,16 @@ use rustix::process::geteuid;
 use crate::show::say;
 
 /// A program that tests need, and the package that has it.
-const PACKAGES: [(&str, &str); 6] = [
+const PACKAGES: [(&str, &str); 9] = [
     ("cc", "gcc"),
     ("curl", "curl"),
     ("wget", "wget"),
     ("node", "nodejs"),
     ("setpriv", "util-linux"),
     ("python3", "python3"),
+    ("nginx", "nginx-light"),
+    ("gnutls-cli", "gnutls-bin"),
+    ("openssl", "openssl"),
 ];
 
 /// Whether this process is root.

@@ -20,8 +20,9 @@ use crate::{
 };
 
 /// Variables that reach the end-to-end tests when they run through sudo, which clears the environment.
-const KEPT: [&str; 7] = [
+const KEPT: [&str; 8] = [
     "INFERSCOPE_REQUIRE_E2E",
+    "INFERSCOPE_WRITE_DOCS",
     "INFERSCOPE_BIN",
     "INFERSCOPE_MODEL_SERVER",
     "INFERSCOPE_VENV",
@@ -32,9 +33,9 @@ const KEPT: [&str; 7] = [
 
 /// What `--suite` can be. All but the first two are topics: the first part of scenarios' names in `tests/e2e/`, with
 /// `-` for `_`.
-const SUITES: [&str; 14] = [
+const SUITES: [&str; 15] = [
     "unit", "e2e", "clients", "servers", "binding", "doctor", "targets", "load", "privacy", "otlp", "replay",
-    "failures", "capture", FULL,
+    "failures", "joining", "capture", FULL,
 ];
 
 /// Scenarios that need large downloads or a long time: they run only where they are asked for by name.
