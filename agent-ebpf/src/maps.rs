@@ -6,6 +6,7 @@ use aya_ebpf::{
 };
 use inferscope_common::{
     counters,
+    go_place::{GoPlace, MAX_PLACES},
     probe_stats::{FileStats, MAX_FILES},
     process_stats::{MAX_PROCESSES, ProcessStats},
     record::MAX_RECORD,
@@ -15,6 +16,7 @@ use inferscope_common::{
 
 use crate::{
     flow::Flow,
+    go_tls::{GoCall, GoCallKey},
     tls::{TlsCall, TlsCallKey},
     tls_stream::{TlsKey, TlsStream},
 };
@@ -89,6 +91,15 @@ pub static TLS_STREAMS: LruHashMap<TlsKey, TlsStream> = LruHashMap::with_max_ent
 /// TLS calls under way: at most one per thread and direction.
 #[map]
 pub static TLS_CALLS: LruHashMap<TlsCallKey, TlsCall> = LruHashMap::with_max_entries(16_384, 0);
+
+/// Calls of Go's TLS under way: at most one per goroutine and direction, more where TLS runs inside TLS. A call that never
+/// returns leaves its entry to be evicted.
+#[map]
+pub static GO_CALLS: LruHashMap<GoCallKey, GoCall> = LruHashMap::with_max_entries(16_384, 0);
+
+/// What is known of the probed places in Go files, by file and place.
+#[map]
+pub static GO_PLACES: Array<GoPlace> = Array::with_max_entries(MAX_PLACES, 0);
 
 /// Processes that have a TLS stream whose socket is not known, and until when their records are told. LRU: an entry is
 /// of use for a second.

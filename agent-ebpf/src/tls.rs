@@ -10,20 +10,15 @@ use aya_ebpf::{
     macros::{uprobe, uretprobe},
     programs::{ProbeContext, RetProbeContext},
 };
-use inferscope_common::{
-    counters::Counter,
-    probe_stats::FileStats,
-    record::{Kind, TlsClose},
-    tls_cookie,
-};
+use inferscope_common::{counters::Counter, probe_stats::FileStats, tls_cookie};
 
 use crate::{
-    count, emit,
+    count,
     log::log,
-    maps::{TLS_CALLS, TLS_STREAMS},
+    maps::TLS_CALLS,
     sock::TcpSock,
     task::{Current, is_traced},
-    tls_stream::{self, Plaintext, TlsKey},
+    tls_stream::{self, Plaintext},
 };
 
 /// A thread is in at most one call per direction. TLS inside TLS nests calls of one direction; the outer call is
@@ -164,11 +159,7 @@ pub fn note_socket(current: Current, direction: u8, socket: &TcpSock) -> bool {
 pub fn tls_free(ctx: ProbeContext) -> u32 {
     let current = Current::get();
     let Some(object) = ctx.arg::<u64>(0) else { return 0 };
-    let key = TlsKey { object, tgid: current.tgid, pad: 0 };
-    let Some(stream) = TLS_STREAMS.get_ptr(key) else { return 0 };
-    let generation = unsafe { (*stream).generation };
-    log!(ctx, "TLS stream {:x} of {} is freed", object, current.tgid);
-    emit::event(&TlsClose { header: emit::header::<TlsClose>(Kind::TlsClose, current), id: object, generation });
-    let _ = TLS_STREAMS.remove(key);
+    log!(ctx, "TLS object {:x} of {} is freed", object, current.tgid);
+    tls_stream::close(current, object);
     0
 }

@@ -7,7 +7,7 @@ use aya_ebpf::helpers::bpf_ktime_get_ns;
 use inferscope_common::{
     counters::Counter,
     probe_stats::FileStats,
-    record::{Data, Kind, TlsBind},
+    record::{Data, Kind, TlsBind, TlsClose},
     tls_cookie,
 };
 
@@ -117,6 +117,16 @@ pub fn transfer(current: Current, call: &Plaintext, cookie: u64) {
         library: tls_cookie::library(cookie),
         account: None,
     });
+}
+
+/// The object is freed, or will carry nothing more.
+#[inline(always)]
+pub fn close(current: Current, object: u64) {
+    let key = TlsKey { object, tgid: current.tgid, pad: 0 };
+    let Some(stream) = TLS_STREAMS.get_ptr(key) else { return };
+    let generation = unsafe { (*stream).generation };
+    emit::event(&TlsClose { header: emit::header::<TlsClose>(Kind::TlsClose, current), id: object, generation });
+    let _ = TLS_STREAMS.remove(key);
 }
 
 #[inline(always)]
