@@ -8,7 +8,7 @@ use inferscope_common::process_stats::ProcessStats;
 use serde_json::{Value, json};
 
 use crate::{
-    discover::{Evidence, FileReport, ProcessReport, Report},
+    discover::{Evidence, FileReport, ProcessReport, Report, UnsupportedFile},
     kernel::Probe,
     privacy::printable,
     selfstat::unread_bytes,
@@ -102,6 +102,7 @@ pub fn to_json(checks: &[Check], report: &Report) -> Value {
         "schema": 1,
         "checks": checks.iter().map(check).collect::<Vec<_>>(),
         "files": report.files.iter().map(file_to_json).collect::<Vec<_>>(),
+        "unsupported_files": report.unsupported.iter().map(unsupported_to_json).collect::<Vec<_>>(),
         "processes": report.processes.iter().map(|process| process_to_json(process, report)).collect::<Vec<_>>(),
     })
 }
@@ -119,6 +120,10 @@ fn file_to_json(file: &FileReport) -> Value {
         "streams_unrecognised": file.stats.unrecognised,
         "overruns": file.stats.overruns,
     })
+}
+
+fn unsupported_to_json(file: &UnsupportedFile) -> Value {
+    json!({"path": file.path, "source": file.source.as_str(), "why": file.why})
 }
 
 fn probe_to_json(probe: &Probe) -> Value {
@@ -168,6 +173,13 @@ pub fn to_lines(checks: &[Check], report: &Report) -> Vec<String> {
             probes.iter().map(|probe| format!("{} ({})", probe.function, probe.class.as_str())).collect();
         sites.dedup();
         lines.push(format!("      {}", sites.join(", ")));
+    }
+    if !report.unsupported.is_empty() {
+        lines.push(String::new());
+        lines.push(format!("Files that cannot be probed ({})", report.unsupported.len()));
+        for UnsupportedFile { path, source, why } in &report.unsupported {
+            lines.push(format!("  {}: {}, {}", printable(path), source.as_str(), printable(why)));
+        }
     }
     lines.push(String::new());
     lines.push(format!("Processes ({})", report.processes.len()));
@@ -242,10 +254,13 @@ mod tests {
             attached: 3,
             stats: FileStats::default(),
         };
-        let report = Report { files: vec![file], processes: vec![process(vec![0], ProcessStats::default())] };
+        let old = UnsupportedFile { path: "/opt/old\u{7}".into(), source: Source::Go, why: "built by Go 1.16".into() };
+        let processes = vec![process(vec![0], ProcessStats::default())];
+        let report = Report { files: vec![file], unsupported: vec![old], processes };
         let checks = [Check { name: "kernel", works: true, detail: "6.18".into() }];
         let text = to_lines(&checks, &report).join("\n");
-        assert!(!text.contains('\u{1b}'), "{text}");
+        assert!(!text.contains(['\u{1b}', '\u{7}']), "{text}");
+        assert!(text.contains("go, built by Go 1.16"), "{text}");
         assert!(text.contains("maps /lib/libssl.so.3"), "{text}");
         let json = to_json(&checks, &report);
         assert_eq!(json["processes"][0]["verdict"], "waiting");

@@ -11,6 +11,8 @@ pub struct Counts {
     pub probes_failed: AtomicU64,
     /// Files with TLS functions that got none, because too many have some.
     pub refused: AtomicU64,
+    /// Files whose TLS functions cannot be probed, each with its reason in `doctor`.
+    pub unsupported: AtomicU64,
     /// Files whose probes were taken off because nobody mapped them any more.
     pub unused: AtomicU64,
     /// Files whose probes were taken off because they were on other functions than was thought.
@@ -23,11 +25,12 @@ pub struct Counts {
 
 impl Counts {
     /// Name and value of each.
-    pub fn entries(&self) -> [(&'static str, u64); 7] {
+    pub fn entries(&self) -> [(&'static str, u64); 8] {
         [
             ("files_probed", &self.probed),
             ("probes_failed", &self.probes_failed),
             ("files_refused", &self.refused),
+            ("files_unsupported", &self.unsupported),
             ("files_unused", &self.unused),
             ("files_refuted", &self.refuted),
             ("silent_processes", &self.silent),

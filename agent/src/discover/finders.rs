@@ -6,7 +6,7 @@
 use std::fs::File;
 
 use super::{
-    gnutls,
+    gnutls, go,
     image::{Cache, Image},
     library::Library,
     openssl,
@@ -16,7 +16,7 @@ type Finder = fn(&Image<'_, '_>) -> Result<Option<Library>, object::Error>;
 
 /// Cheapest first, and surest first: what has symbols is not searched for code. A file can have several libraries in
 /// it; each finder looks.
-const FINDERS: [Finder; 2] = [openssl::find, gnutls::find];
+const FINDERS: [Finder; 3] = [openssl::find, gnutls::find, go::find];
 
 /// Every TLS library in a file; none for a file that has none or that is no program of this machine.
 pub fn libraries(file: &File) -> Result<Vec<Library>, object::Error> {

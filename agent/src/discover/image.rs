@@ -4,13 +4,13 @@
 //! the place in the file where a probe is set. Bounds what it reads, because the file's author chose every length in
 //! it. Knows nothing of TLS.
 
-use std::fs::File;
+use std::{cell::OnceCell, fs::File};
 
 use object::{
     Endianness,
     elf::{
-        EM_X86_64, ET_DYN, ET_EXEC, FileHeader64, PF_X, PT_LOAD, ProgramHeader64, SHN_UNDEF, SHT_DYNSYM, SHT_GNU_HASH,
-        SHT_STRTAB, SHT_SYMTAB, STT_FUNC, SectionHeader64, gnu_hash,
+        EM_X86_64, ET_DYN, ET_EXEC, FileHeader64, PF_W, PF_X, PT_LOAD, ProgramHeader64, R_X86_64_RELATIVE, SHN_UNDEF,
+        SHT_DYNSYM, SHT_GNU_HASH, SHT_NOBITS, SHT_RELA, SHT_STRTAB, SHT_SYMTAB, STT_FUNC, SectionHeader64, gnu_hash,
     },
     read::{
         ReadCache, ReadRef as _,
@@ -26,6 +26,9 @@ const MAX_SECTION: u64 = 256 << 20;
 /// Longest piece of code that is read at once; the longest TLS function that was seen has 4 KB.
 const MAX_CODE: u64 = 64 << 10;
 
+/// What is read of data at once, so that many small reads of one place are one of the file.
+const BLOCK: u64 = 64 << 10;
+
 /// What a file is read through: positioned reads, kept. Not a mapping, because a file that shrinks while it is mapped
 /// kills its reader.
 pub type Cache<'f> = ReadCache<&'f File>;
@@ -39,6 +42,8 @@ pub struct Image<'d, 'f> {
     sections: SectionTable<'d, Header, &'d Cache<'f>>,
     segments: &'d [ProgramHeader64<Endianness>],
     dynamic: SymbolTable<'d, Header, &'d Cache<'f>>,
+    /// Where the loader puts an address, and which: read when it is asked for.
+    relocations: OnceCell<Vec<(u64, u64)>>,
 }
 
 impl<'d, 'f> Image<'d, 'f> {
@@ -60,7 +65,7 @@ impl<'d, 'f> Image<'d, 'f> {
             return Ok(None);
         }
         let dynamic = sections.symbols(endian, data, SHT_DYNSYM)?;
-        Ok(Some(Self { data, endian, sections, segments, dynamic }))
+        Ok(Some(Self { data, endian, sections, segments, dynamic, relocations: OnceCell::new() }))
     }
 
     /// Virtual address of an exported function. Looked up in the file's own hash table: a short-lived program must
@@ -122,5 +127,100 @@ impl<'d, 'f> Image<'d, 'f> {
         let within = address - segment.p_vaddr(self.endian);
         let len = len.min(MAX_CODE).min(segment.p_filesz(self.endian) - within);
         self.data.read_bytes_at(segment.p_offset(self.endian).checked_add(within)?, len).ok()
+    }
+
+    /// Address and contents of a section by one of its names.
+    pub fn section(&self, names: &[&[u8]]) -> Option<(u64, &'d [u8])> {
+        let Self { data, endian, sections, .. } = self;
+        let named = |section: &&SectionHeader64<Endianness>| {
+            sections.section_name(*endian, section).is_ok_and(|name| names.contains(&name))
+        };
+        let section = sections.iter().find(named)?;
+        if section.sh_type(*endian) == SHT_NOBITS || section.sh_size(*endian) > MAX_SECTION {
+            return None;
+        }
+        Some((section.sh_addr(*endian), section.data(*endian, *data).ok()?))
+    }
+
+    /// Whether the file says what its sections are.
+    pub fn has_sections(&self) -> bool {
+        !self.sections.is_empty()
+    }
+
+    /// Address and contents of what the program may write to, relocated or not.
+    pub fn writable(&self) -> impl Iterator<Item = (u64, &'d [u8])> {
+        self.loaded(|writable| writable)
+    }
+
+    /// Address and contents of what it may only read.
+    pub fn constant(&self) -> impl Iterator<Item = (u64, &'d [u8])> {
+        self.loaded(|writable| !writable)
+    }
+
+    fn loaded(&self, wanted: impl Fn(bool) -> bool) -> impl Iterator<Item = (u64, &'d [u8])> {
+        let Self { data, endian, .. } = *self;
+        self.segments.iter().filter_map(move |segment| {
+            let flags = segment.p_flags(endian);
+            let data_only = segment.p_type(endian) == PT_LOAD && !flags.contains(PF_X);
+            if !data_only || !wanted(flags.contains(PF_W)) || segment.p_filesz(endian) > MAX_SECTION {
+                return None;
+            }
+            let bytes = data.read_bytes_at(segment.p_offset(endian), segment.p_filesz(endian)).ok()?;
+            Some((segment.p_vaddr(endian), bytes))
+        })
+    }
+
+    /// The bytes at a virtual address, `len` or as many as its segment has in the file.
+    pub fn bytes(&self, address: u64, len: u64) -> Option<&'d [u8]> {
+        let Self { data, endian, .. } = *self;
+        let (segment, within) = self.segments.iter().find_map(|segment| {
+            let within = address.checked_sub(segment.p_vaddr(endian))?;
+            (segment.p_type(endian) == PT_LOAD && within < segment.p_filesz(endian)).then_some((segment, within))
+        })?;
+        let len = len.min(segment.p_filesz(endian) - within);
+        let offset = segment.p_offset(endian).checked_add(within)?;
+        let (block, at) = (offset - offset % BLOCK, offset % BLOCK);
+        // The last block of a file is shorter.
+        if at + len <= BLOCK
+            && let Ok(block) = data.read_bytes_at(block, BLOCK.min(data.len().ok()?.checked_sub(block)?))
+        {
+            return block.get(at as usize..)?.get(..len as usize);
+        }
+        data.read_bytes_at(offset, len.min(MAX_SECTION)).ok()
+    }
+
+    /// The address that stands at a virtual address once the program is loaded, if it is loaded where the file says.
+    pub fn pointer(&self, address: u64) -> Option<u64> {
+        let bytes = *self.bytes(address, 8)?.first_chunk()?;
+        match u64::from_le_bytes(bytes) {
+            0 => {
+                let relocations = self.relocations();
+                let place = relocations.binary_search_by_key(&address, |(place, _)| *place);
+                Some(place.map_or(0, |place| relocations[place].1))
+            }
+            inline => Some(inline),
+        }
+    }
+
+    /// Where the loader puts a certain address.
+    pub fn pointers_to(&self, address: u64) -> Vec<u64> {
+        self.relocations().iter().filter(|(_, to)| *to == address).map(|(place, _)| *place).collect()
+    }
+
+    fn relocations(&self) -> &[(u64, u64)] {
+        self.relocations.get_or_init(|| {
+            let Self { data, endian, sections, .. } = self;
+            let mut all = Vec::new();
+            for section in sections.iter() {
+                if section.sh_type(*endian) != SHT_RELA || section.sh_size(*endian) > MAX_SECTION {
+                    continue;
+                }
+                let Ok(Some((relas, _))) = section.rela(*endian, *data) else { continue };
+                let relative = relas.iter().filter(|rela| rela.r_type(*endian, false) == R_X86_64_RELATIVE);
+                all.extend(relative.map(|rela| (rela.r_offset.get(*endian), rela.r_addend.get(*endian) as u64)));
+            }
+            all.sort_unstable();
+            all
+        })
     }
 }

@@ -14,6 +14,7 @@ mod counts;
 mod detach;
 mod finders;
 mod gnutls;
+mod go;
 mod image;
 mod library;
 mod mapped;
@@ -22,6 +23,7 @@ mod registry;
 mod report;
 mod searcher;
 mod site;
+mod unsupported;
 
 use std::{
     sync::{
@@ -38,6 +40,7 @@ pub use self::{
     counts::Counts,
     library::Evidence,
     report::{FileReport, ProcessReport, Report},
+    unsupported::UnsupportedFile,
 };
 use crate::kernel::{Accounts, LoadError, MappingEvents, Prober, Settings, Waker};
 

@@ -2,7 +2,7 @@
 
 use inferscope_common::{probe_stats::FileStats, process_stats::ProcessStats};
 
-use super::library::Evidence;
+use super::{library::Evidence, unsupported::UnsupportedFile};
 use crate::{kernel::Probe, record::Source};
 
 /// One moment's knowledge.
@@ -10,6 +10,8 @@ use crate::{kernel::Probe, record::Source};
 pub struct Report {
     /// Files with probes.
     pub files: Vec<FileReport>,
+    /// Files that have TLS functions and cannot be probed.
+    pub unsupported: Vec<UnsupportedFile>,
     /// Processes that map one of them, moved bytes on a socket, or were asked for.
     pub processes: Vec<ProcessReport>,
 }

@@ -24,6 +24,7 @@ use super::{
     mapped,
     registry::{Identity, Registry},
     report::{FileReport, ProcessReport, Report},
+    unsupported::Unsupported,
 };
 use crate::kernel::{Accounts, Links, LoadError, Mapping, MappingEvent, MappingEvents, Prober, Settings, Waker};
 
@@ -57,6 +58,8 @@ pub(super) struct Searcher {
     accounts: Arc<Accounts>,
     canary: Canary,
     counts: Arc<Counts>,
+    /// Files that have TLS functions of a kind that cannot be probed.
+    unsupported: Unsupported,
     /// Files whose probes were set anew: once is enough to find out that it does not help.
     reattached: HashSet<Identity>,
 }
@@ -76,6 +79,7 @@ impl Searcher {
             accounts,
             canary: Canary::default(),
             counts: Arc::default(),
+            unsupported: Unsupported::default(),
             reattached: HashSet::new(),
         })
     }
@@ -213,6 +217,15 @@ impl Searcher {
                 return None;
             }
         };
+        libraries.retain(|library| match &library.refused {
+            Some(why) => {
+                tracing::warn!(path = name, why, "TLS functions not probed");
+                self.counts.unsupported.fetch_add(1, Ordering::Relaxed);
+                self.unsupported.add(name, library.source, why);
+                false
+            }
+            None => true,
+        });
         if libraries.is_empty() {
             return None;
         }
@@ -224,6 +237,7 @@ impl Searcher {
         };
         self.prober.clear_stats(slot);
         libraries.iter_mut().for_each(|library| library.assign(slot));
+        libraries.retain(|library| library.places.is_empty() || self.prober.describe(slot, &library.places));
         let (links, wanted) = self.attach(file, name, &libraries);
         tracing::info!(path = name, attached = links.len(), of = wanted, took = ?began.elapsed(), "TLS library probed");
         if links.is_empty() {
@@ -342,7 +356,8 @@ impl Searcher {
                 processes.push(ProcessReport { pid, comm, files: used, stats: stats.unwrap_or_default() });
             }
         }
-        Report { files: files.into_iter().map(|(_, file)| file).collect(), processes }
+        let files = files.into_iter().map(|(_, file)| file).collect();
+        Report { files, unsupported: self.unsupported.files(), processes }
     }
 
     fn detach(&mut self, identity: Identity) -> Option<String> {

@@ -15,6 +15,7 @@ mod btf;
 pub mod clock;
 mod counters;
 mod error;
+mod go_places;
 #[cfg(feature = "bpf-log")]
 mod log;
 mod mappings;

@@ -9,11 +9,12 @@ use aya::{
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
     },
 };
-use inferscope_common::probe_stats::FileStats;
+use inferscope_common::{go_place::GoPlace, probe_stats::FileStats};
 use thiserror::Error;
 
 use super::{
     error::LoadError,
+    go_places::GoPlaces,
     privilege,
     probe_stats::ProbeStats,
     programs::{PROCESS_TRACEPOINTS, SOCKET_TRACEPOINTS, program},
@@ -27,6 +28,7 @@ pub struct Prober {
     tls: bool,
     targets: TargetTable,
     stats: ProbeStats,
+    places: GoPlaces,
 }
 
 /// A program that is attached to instructions of files.
@@ -38,11 +40,20 @@ pub enum Program {
     TlsReturn,
     /// Entry of the function that frees a connection object.
     TlsFree,
+    /// Entry of Go's read function.
+    GoEntry,
+    /// A place where its call is over. A plain probe: a return probe would crash the program.
+    GoReturn,
+    /// Entry of the function that Go's writes come down to, past the check of its stack.
+    GoWrite,
+    /// Entry of Go's function that closes a connection.
+    GoClose,
 }
 
 impl Program {
     /// All of them.
-    pub(super) const ALL: [Self; 3] = [Self::TlsEntry, Self::TlsReturn, Self::TlsFree];
+    pub(super) const ALL: [Self; 7] =
+        [Self::TlsEntry, Self::TlsReturn, Self::TlsFree, Self::GoEntry, Self::GoReturn, Self::GoWrite, Self::GoClose];
 
     /// Its name in the object.
     pub(super) fn name(self) -> &'static str {
@@ -50,6 +61,10 @@ impl Program {
             Self::TlsEntry => "tls_entry",
             Self::TlsReturn => "tls_return",
             Self::TlsFree => "tls_free",
+            Self::GoEntry => "go_entry",
+            Self::GoReturn => "go_return",
+            Self::GoWrite => "go_write",
+            Self::GoClose => "go_close",
         }
     }
 }
@@ -121,7 +136,8 @@ impl Prober {
     pub(super) fn new(mut ebpf: Ebpf, settings: &Settings) -> Result<Self, LoadError> {
         let targets = TargetTable::take(&mut ebpf, &settings.targets)?;
         let stats = ProbeStats::take(&mut ebpf)?;
-        Ok(Self { ebpf, tls: !privilege::return_probes_are_dangerous(), targets, stats })
+        let places = GoPlaces::take(&mut ebpf)?;
+        Ok(Self { ebpf, tls: !privilege::return_probes_are_dangerous(), targets, stats, places })
     }
 
     /// Attaches the programs that follow processes, so that the list of targets is kept from here on.
@@ -180,6 +196,11 @@ impl Prober {
     /// Starts a slot's statistics over, for its next file.
     pub fn clear_stats(&mut self, slot: u32) {
         self.stats.clear(slot);
+    }
+
+    /// Tells the programs of the places in the Go functions of the file in a slot; false if they could not be told.
+    pub fn describe(&mut self, slot: u32, places: &[GoPlace]) -> bool {
+        self.places.set(slot, places)
     }
 
     /// The kernel's list of targets.
