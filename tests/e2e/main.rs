@@ -12,6 +12,7 @@ mod clients;
 mod doctor;
 mod expect;
 mod failures;
+mod go;
 mod group;
 mod load;
 mod otlp;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
     doctor::add(&mut all);
     failures::add(&mut all);
     targets::add(&mut all);
+    go::add(&mut all);
     let trials = all.into_trials(!args.list);
     libtest_mimic::run(&args, trials).exit_code()
 }

@@ -14,8 +14,14 @@ use rustix::process::geteuid;
 use crate::show::say;
 
 /// A program that tests need, and the package that has it.
-const PACKAGES: [(&str, &str); 5] =
-    [("curl", "curl"), ("wget", "wget"), ("node", "nodejs"), ("setpriv", "util-linux"), ("python3", "python3")];
+const PACKAGES: [(&str, &str); 6] = [
+    ("curl", "curl"),
+    ("wget", "wget"),
+    ("node", "nodejs"),
+    ("setpriv", "util-linux"),
+    ("python3", "python3"),
+    ("go", "golang-go"),
+];
 
 /// Whether this process is root.
 pub fn is_root() -> bool {
