@@ -5,7 +5,7 @@
 
 use crate::probe_stats::MAX_FILES;
 
-/// Places of one file at most. Go 1.26 has nine returns in `Write` and eight in `Read`, the most of all versions.
+/// Places of one file at most. Go 1.26 has eight returns in `Read`, and no version has more.
 pub const PLACES_PER_FILE: u32 = 32;
 
 /// Length of the `GO_PLACES` map.

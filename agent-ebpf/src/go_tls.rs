@@ -1,10 +1,14 @@
-//! Calls of Go's `crypto/tls`: `(*Conn).Read`, `(*Conn).Write` and `(*Conn).Close`.
+//! Calls of Go's `crypto/tls`: `(*Conn).Read`, `(*Conn).Close`, and `(*Conn).writeRecordLocked`, to which `Write` comes down.
 //!
 //! Go's own calling convention since 1.17: arguments in `rax`, `rbx`, `rcx`, results in `rax` and on, the goroutine in `r14`. A
 //! goroutine changes its thread during a call and its stack is moved when it grows, so a call is known by its goroutine and
 //! its distance from the stack's upper end, and a return probe would crash the program: its trampoline's address
 //! would be copied with the stack. Plain probes sit where the call ends instead, one way or the other ([`GoPlace`]).
 //! The entry runs again after the stack has grown; it only stores the same once more.
+//!
+//! Writes are taken before they happen, where nothing but the socket can fail them any more: one goroutine writes and another
+//! reads, so on a busy machine the answer may be read before the write has returned. A write that the socket then refuses is told
+//! whole; the connection is over with it.
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -34,6 +38,9 @@ const STACK_HI: u64 = 8;
 /// Offset of `Sysfd` in `net.netFD`: behind the `fdMutex` that its `poll.FD` begins with.
 const SYSFD: u64 = 16;
 
+/// RFC 8446 5.1: application data. The same function writes the handshake and alerts.
+const APPLICATION_DATA: u8 = 23;
+
 /// A call under way.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -60,6 +67,7 @@ struct Registers {
     ax: u64,
     bx: u64,
     cx: u64,
+    di: u64,
     goroutine: u64,
     sp: u64,
     ip: u64,
@@ -75,6 +83,7 @@ impl Registers {
                 ax: core::ptr::read_volatile(&raw const (*regs).rax),
                 bx: core::ptr::read_volatile(&raw const (*regs).rbx),
                 cx: core::ptr::read_volatile(&raw const (*regs).rcx),
+                di: core::ptr::read_volatile(&raw const (*regs).rdi),
                 goroutine: core::ptr::read_volatile(&raw const (*regs).r14),
                 sp: core::ptr::read_volatile(&raw const (*regs).rsp),
                 ip: core::ptr::read_volatile(&raw const (*regs).rip),
@@ -155,7 +164,7 @@ fn on_return(current: Current, cookie: u64, regs: &Registers, place: &GoPlace) {
     } else {
         taken(current, regs, frame, direction)
     };
-    // A read may end with bytes and io.EOF, a write with some of its bytes and an error: the count is what happened.
+    // A read may end with bytes and io.EOF: the count is what happened.
     if n as i64 <= 0 {
         return;
     }
@@ -167,8 +176,40 @@ fn on_return(current: Current, cookie: u64, regs: &Registers, place: &GoPlace) {
         count::add_to_file(tls_cookie::file(cookie), &FileStats { overruns: 1, ..tls_stream::NOTHING });
         return;
     }
+    transfer(current, cookie, regs.ip, place, object, buffer, n);
+}
+
+/// `writeRecordLocked(kind, data)`, where it is past the check of its stack: there it comes once.
+#[uprobe]
+pub fn go_write(ctx: ProbeContext) -> u32 {
+    let current = Current::get();
+    if !is_traced(current.tgid) {
+        return 0;
+    }
+    let cookie = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
+    let regs = Registers::of(&ctx);
+    let index = go_place::index(tls_cookie::file(cookie), tls_cookie::place(cookie));
+    let Some(place) = GO_PLACES.get_ptr(index) else { return 0 };
+    let place = unsafe { &*place };
+    let arguments = if place.flags & ARGUMENTS_KEPT != 0 {
+        match read::<[u64; 4]>(regs.sp.wrapping_add(u64::from(place.frame)).wrapping_add(8)) {
+            Some(kept) => kept,
+            None => return 0,
+        }
+    } else {
+        [regs.ax, regs.bx, regs.cx, regs.di]
+    };
+    let [object, kind, buffer, n] = arguments;
+    if kind as u8 == APPLICATION_DATA && n as i64 > 0 {
+        transfer(current, cookie, regs.ip, place, object, buffer, n);
+    }
+    0
+}
+
+#[inline(always)]
+fn transfer(current: Current, cookie: u64, ip: u64, place: &GoPlace, object: u64, buffer: u64, n: u64) {
     let (mut socket, mut socket_generation) = (0, 0);
-    if let Some(found) = socket_of(object, regs.ip, place.itab) {
+    if let Some(found) = socket_of(object, ip, place.itab) {
         (socket, socket_generation) = (found.id, found.generation);
         forget_predecessor(current, object, found.id);
     }

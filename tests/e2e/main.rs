@@ -15,6 +15,7 @@ mod discovery;
 mod doctor;
 mod expect;
 mod failures;
+mod go;
 mod group;
 mod infer;
 mod joining;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
     churn::add(&mut all);
     targets::add(&mut all);
     infer::add(&mut all);
+    go::add(&mut all);
     let trials = all.into_trials(!args.list);
     libtest_mimic::run(&args, trials).exit_code()
 }

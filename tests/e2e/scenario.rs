@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use inferscope_tests::{pki::Pki, place, programs::Large};
+use inferscope_tests::{go::Build, pki::Pki, place, programs::Large};
 use libtest_mimic::{Failed, Trial};
 use rustix::process::geteuid;
 use tempfile::TempDir;
@@ -47,6 +47,8 @@ pub enum Need {
     Unshare,
     /// A program that is not installed for every run.
     Large(Large),
+    /// The programs in Go, in one way of building them.
+    Go(Build),
     /// A control group hierarchy of version 2 in which groups can be made.
     Cgroups,
 }
@@ -65,6 +67,7 @@ impl Need {
             Self::Setpriv => "setpriv",
             Self::Unshare => "unshare",
             Self::Large(large) => return large.missing(),
+            Self::Go(build) => return build.missing(),
             Self::Cgroups => return Group::make("inferscope-e2e-probe").err().map(|error| format!("{error:#}")),
         };
         place::on_path(program).is_none().then(|| format!("{program} is not installed"))

@@ -12,6 +12,7 @@ pub mod agent;
 pub mod bpf;
 pub mod call;
 pub mod client;
+pub mod go;
 pub mod load;
 #[cfg(feature = "server")]
 pub mod model;

@@ -14,7 +14,7 @@ use rustix::process::geteuid;
 use crate::show::say;
 
 /// A program that tests need, and the package that has it.
-const PACKAGES: [(&str, &str); 9] = [
+const PACKAGES: [(&str, &str); 10] = [
     ("cc", "gcc"),
     ("curl", "curl"),
     ("wget", "wget"),
@@ -24,6 +24,7 @@ const PACKAGES: [(&str, &str); 9] = [
     ("nginx", "nginx-light"),
     ("gnutls-cli", "gnutls-bin"),
     ("openssl", "openssl"),
+    ("go", "golang-go"),
 ];
 
 /// Whether this process is root.

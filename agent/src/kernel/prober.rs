@@ -45,18 +45,20 @@ pub enum Program {
     TlsReturn,
     /// Entry of the function that frees a connection object.
     TlsFree,
-    /// Entry of a read or write function of Go.
+    /// Entry of Go's read function.
     GoEntry,
     /// A place where its call is over. A plain probe: a return probe would crash the program.
     GoReturn,
+    /// Entry of the function that Go's writes come down to, past the check of its stack.
+    GoWrite,
     /// Entry of Go's function that closes a connection.
     GoClose,
 }
 
 impl Program {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::TlsEntry, Self::TlsReturn, Self::TlsFree, Self::GoEntry, Self::GoReturn, Self::GoClose];
+    pub const ALL: [Self; 7] =
+        [Self::TlsEntry, Self::TlsReturn, Self::TlsFree, Self::GoEntry, Self::GoReturn, Self::GoWrite, Self::GoClose];
 
     /// Its name in the object.
     pub fn name(self) -> &'static str {
@@ -66,6 +68,7 @@ impl Program {
             Self::TlsFree => "tls_free",
             Self::GoEntry => "go_entry",
             Self::GoReturn => "go_return",
+            Self::GoWrite => "go_write",
             Self::GoClose => "go_close",
         }
     }

@@ -13,7 +13,7 @@ mod tests;
 mod version;
 
 use inferscope_common::{
-    go_place::PLACES_PER_FILE,
+    go_place::{GoPlace, PLACES_PER_FILE},
     record::{READ, WRITE},
     tls_cookie::pack_go,
 };
@@ -21,7 +21,7 @@ use inferscope_common::{
 use self::{
     module::Module,
     pclntab::{Layout, Table},
-    returns::{ARGUMENTS, Body, GOROUTINE},
+    returns::{ARGUMENTS, Body, End, GOROUTINE},
     version::Version,
 };
 use super::{
@@ -35,7 +35,8 @@ use crate::{
 };
 
 const TLS_READ: &str = "crypto/tls.(*Conn).Read";
-const TLS_WRITE: &str = "crypto/tls.(*Conn).Write";
+/// What every write comes down to, with a kind of record, once the handshake is done and no error stands.
+const TLS_WRITE: &str = "crypto/tls.(*Conn).writeRecordLocked";
 const TLS_CLOSE: &str = "crypto/tls.(*Conn).Close";
 const DEFERRETURN: &str = "runtime.deferreturn";
 
@@ -45,7 +46,7 @@ const TABLE_SECTIONS: [&[u8]; 2] = [b".gopclntab", b".data.rel.ro.gopclntab"];
 /// Longest function that is decoded: the longest `Write` that was seen has 2.3 KB.
 const MAX_FUNCTION: u64 = 64 << 10;
 
-/// Functions that one of the two may defer: Go 1.26 has two in `Write`.
+/// Functions inside `Read`: one is seen.
 const MAX_DEFERRED: usize = 16;
 
 /// Finds the functions. A program that does not use TLS has none of them, because Go's linker leaves out what is not called.
@@ -83,7 +84,7 @@ struct Names {
     write: Range,
     close: Option<Range>,
     deferreturn: Option<u64>,
-    /// Functions inside the first two.
+    /// Functions inside the first.
     inside: Vec<Range>,
 }
 
@@ -114,10 +115,8 @@ impl Names {
 /// Whether a function is one of those that the compiler makes of a deferred call: `Read.func1`, `Read·dwrap·1`,
 /// `Read.deferwrap1`, depending on its version.
 fn is_inside(name: &[u8]) -> bool {
-    [TLS_READ, TLS_WRITE].iter().any(|outer| {
-        name.strip_prefix(outer.as_bytes())
-            .is_some_and(|rest| rest.starts_with(b".") || rest.starts_with("·".as_bytes()))
-    })
+    let rest = name.strip_prefix(TLS_READ.as_bytes());
+    rest.is_some_and(|rest| rest.starts_with(b".") || rest.starts_with("·".as_bytes()))
 }
 
 /// Where to probe; an error says why nowhere.
@@ -135,29 +134,28 @@ fn probe(image: &Image<'_, '_>, address: u64, table: &Table<'_>, names: &Names) 
     let mut library = Library::new(Source::Go, Evidence::Symbols);
     let inside: Vec<_> = names.inside.iter().filter_map(|range| code(image, text, *range)).collect();
     let deferreturn = names.deferreturn.map(|start| text.wrapping_add(start));
-    for (direction, name, range) in [(READ, TLS_READ, names.read), (WRITE, TLS_WRITE, names.write)] {
-        let unreadable = || format!("{name} cannot be decoded");
-        let (address, code) = code(image, text, range).ok_or_else(unreadable)?;
-        let body = Body::decode(address, code).ok_or_else(unreadable)?;
-        for end in body.ends(&inside, deferreturn) {
-            let number = u8::try_from(library.places.len()).ok().filter(|n| u32::from(*n) < PLACES_PER_FILE);
-            let number = number.ok_or_else(|| format!("{name} returns in too many places"))?;
-            let mut place = end.place;
-            place.itab = itab.map_or(0, |itab| itab.wrapping_sub(end.address) as i64);
-            library.places.push(place);
-            library.add(Probe {
-                function: name,
-                program: Program::GoReturn,
-                file_offset: image.file_offset(end.address).ok_or_else(unreadable)?,
-                class: end.class,
-                cookie: pack_go(direction, number),
-            });
-        }
-        // Behind the ends: an entry without them would be remembered for nothing.
-        if !body.keeps_arguments() {
-            let probe = entry(image, name, Program::GoEntry, address).ok_or_else(unreadable)?;
-            library.add(Probe { cookie: pack_go(direction, 0), ..probe });
-        }
+    let unreadable = |name: &str| format!("{name} cannot be decoded");
+    let mut add = |name: &'static str, program: Program, direction: u8, end: End| {
+        let number = u8::try_from(library.places.len()).ok().filter(|n| u32::from(*n) < PLACES_PER_FILE);
+        let number = number.ok_or_else(|| format!("{name} returns in too many places"))?;
+        let itab = itab.map_or(0, |itab| itab.wrapping_sub(end.address) as i64);
+        library.places.push(GoPlace { itab, ..end.place });
+        let file_offset = image.file_offset(end.address).ok_or_else(|| unreadable(name))?;
+        let cookie = pack_go(direction, number);
+        library.add(Probe { function: name, program, file_offset, class: end.class, cookie });
+        Ok::<_, String>(())
+    };
+    let read = code(image, text, names.read).and_then(|(address, code)| Body::decode(address, code));
+    let read = read.ok_or_else(|| unreadable(TLS_READ))?;
+    for end in read.ends(&inside, deferreturn) {
+        add(TLS_READ, Program::GoReturn, READ, end)?;
+    }
+    let write = code(image, text, names.write).and_then(|(address, code)| returns::past_check(address, code));
+    add(TLS_WRITE, Program::GoWrite, WRITE, write.ok_or_else(|| unreadable(TLS_WRITE))?)?;
+    // Behind the ends: an entry without them would be remembered for nothing.
+    if !read.keeps_arguments() {
+        let address = text.wrapping_add(names.read.0);
+        library.add(entry(image, TLS_READ, Program::GoEntry, address).ok_or_else(|| unreadable(TLS_READ))?);
     }
     if let Some((address, _)) = names.close.and_then(|range| code(image, text, range))
         && let Some(probe) = entry(image, TLS_CLOSE, Program::GoClose, address)

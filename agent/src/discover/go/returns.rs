@@ -25,6 +25,9 @@ pub const GOROUTINE: Register = Register::R14;
 /// Where the current stack's guard is in `runtime.g`: what every function that uses stack compares with.
 const STACK_GUARD: u64 = 16;
 
+/// Instructions before the check of the stack: one or two, that compute what is compared.
+const MAX_PROLOGUE: usize = 4;
+
 /// A function's instructions.
 pub struct Body {
     address: u64,
@@ -228,6 +231,60 @@ fn result_of(block: &[Instruction]) -> Option<(Option<u64>, bool)> {
         Value::Slot(slot) => Some((Some(slot), zeroed == Some(slot))),
         Value::Zero => Some((None, true)),
     }
+}
+
+/// The place in a function of four arguments where it has begun for certain, and its arguments are in their registers or have
+/// been stored where its caller reserves room for them.
+pub fn past_check(address: u64, code: &[u8]) -> Option<End> {
+    const FOUR: [Register; 4] = [Register::RAX, Register::RBX, Register::RCX, Register::RDI];
+    let instructions = decode(address, code)?;
+    let check = instructions.iter().take(MAX_PROLOGUE).position(is_stack_check)?;
+    let first = check + 2;
+    instructions.get(check + 1).filter(|instruction| instruction.is_jcc_short_or_near())?;
+    let mut info = InstructionInfoFactory::new();
+    let mut moved = 0;
+    let mut changed = [false; FOUR.len()];
+    let mut stored = [false; FOUR.len()];
+    for instruction in &instructions[first..] {
+        if class_of(instruction) == SiteClass::Emulated {
+            let flags = match (changed.contains(&true), stored.contains(&false)) {
+                (false, _) => 0,
+                (true, false) => ARGUMENTS_KEPT,
+                (true, true) => break,
+            };
+            let place = GoPlace { frame: u32::try_from(moved).ok()?, flags, ..Default::default() };
+            return Some(End { address: instruction.ip(), class: SiteClass::Emulated, place });
+        }
+        if let Some(by) = stack_taken(instruction) {
+            moved += by;
+            continue;
+        }
+        let used = info.info(instruction);
+        if instruction.flow_control() != FlowControl::Next
+            || used.used_registers().iter().any(|used| writes(used.access()) && used.register() == Register::RSP)
+        {
+            break;
+        }
+        for (n, register) in FOUR.into_iter().enumerate() {
+            let home = moved + 8 + 8 * n as u64;
+            // The kind of record has one byte.
+            let byte = instruction.code() == Code::Mov_rm8_r8 && register == Register::RBX;
+            let store = instruction.op0_kind() == OpKind::Memory
+                && (instruction.code() == Code::Mov_rm64_r64 || byte)
+                && instruction.memory_base() == Register::RSP
+                && instruction.memory_index() == Register::None
+                && instruction.memory_displacement64() == home
+                && instruction.op1_register().full_register() == register;
+            stored[n] |= store && !changed[n];
+            changed[n] |= used
+                .used_registers()
+                .iter()
+                .any(|used| writes(used.access()) && used.register().full_register() == register);
+        }
+    }
+    // Dear, but right: nothing has happened yet.
+    let instruction = instructions.get(first)?;
+    Some(End { address: instruction.ip(), class: class_of(instruction), place: GoPlace::default() })
 }
 
 /// The first instruction that the kernel executes itself, behind the check of the stack, which may be passed twice; and how far the
@@ -460,6 +517,29 @@ pub mod tests {
         assert_eq!(site_behind_check(0x2000, &code[..6]), None);
     }
 
+    #[test]
+    fn a_write_is_taken_past_the_check_of_its_stack() {
+        // As in Go 1.26: a push, with everything in its registers.
+        let end = past_check(AT, &READ).unwrap();
+        assert_eq!((end.address, end.class, end.place), (AT + 6, SiteClass::Emulated, GoPlace::default()));
+        // As in Go 1.19: sub $0x40,%rsp; mov %rax,0x48(%rsp); mov %bl,0x50(%rsp); mov %rcx,0x58(%rsp); mov %rdi,0x60(%rsp);
+        // lea (%rip),%rax; call.
+        let old = [
+            0x49, 0x3b, 0x66, 0x10, 0x76, 0x20, 0x48, 0x83, 0xec, 0x40, 0x48, 0x89, 0x44, 0x24, 0x48, 0x88, 0x5c, 0x24,
+            0x50, 0x48, 0x89, 0x4c, 0x24, 0x58, 0x48, 0x89, 0x7c, 0x24, 0x60, 0x48, 0x8d, 0x05, 0, 0, 0, 0, 0xe8, 0, 0,
+            0, 0,
+        ];
+        let end = past_check(AT, &old).unwrap();
+        let place = GoPlace { frame: 0x40, flags: ARGUMENTS_KEPT, ..Default::default() };
+        assert_eq!((end.address, end.class, end.place), (AT + 0x24, SiteClass::Emulated, place));
+        // One of them is stored elsewhere: back to where nothing has happened.
+        let mut other = old;
+        other[14] = 0x40;
+        let end = past_check(AT, &other).unwrap();
+        assert_eq!((end.address, end.class, end.place), (AT + 6, SiteClass::SingleStepped, GoPlace::default()));
+        assert_eq!(past_check(AT, &UNLOCK[4..]), None, "no check");
+    }
+
     proptest! {
         #[test]
         fn flipped_bytes_never_panic(flips in prop::collection::vec((0..READ.len(), any::<u8>()), 1..8)) {
@@ -471,6 +551,7 @@ pub mod tests {
                 let ends = body.ends(&[(DEFERRED_AT, &UNLOCK)], Some(AT));
                 prop_assert!(ends.len() <= code.len());
             }
+            let _place_or_none = past_check(AT, &code);
         }
     }
 }
