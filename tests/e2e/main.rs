@@ -20,6 +20,7 @@ mod raw;
 mod replay;
 mod scenario;
 mod servers;
+mod stripped;
 mod targets;
 
 use std::process::ExitCode;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
     doctor::add(&mut all);
     failures::add(&mut all);
     targets::add(&mut all);
+    stripped::add(&mut all);
     let trials = all.into_trials(!args.list);
     libtest_mimic::run(&args, trials).exit_code()
 }

@@ -35,6 +35,10 @@ pub enum Need {
     Setpriv,
     /// unshare, to hide something from one process.
     Unshare,
+    /// A file below the build directory, which is too large for every run.
+    Built(&'static str),
+    /// A C compiler, and OpenSSL as a static library.
+    StaticOpenSsl,
     /// A control group hierarchy of version 2 in which groups can be made.
     Cgroups,
 }
@@ -47,6 +51,20 @@ impl Need {
             Self::Wget => "wget",
             Self::Setpriv => "setpriv",
             Self::Unshare => "unshare",
+            Self::Built(path) => {
+                let path = place::target().join(path);
+                return (!path.exists()).then(|| format!("{} is not there", path.display()));
+            }
+            Self::StaticOpenSsl => {
+                let library = ["/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib"]
+                    .iter()
+                    .find(|folder| Path::new(folder).join("libssl.a").exists());
+                return match (place::on_path("cc"), library) {
+                    (None, _) => Some("no C compiler is installed".to_owned()),
+                    (_, None) => Some("there is no libssl.a (Debian: libssl-dev)".to_owned()),
+                    _ => None,
+                };
+            }
             Self::Cgroups => return Group::make("inferscope-e2e-probe").err().map(|error| format!("{error:#}")),
         };
         place::on_path(program).is_none().then(|| format!("{program} is not installed"))

@@ -30,9 +30,9 @@ const KEPT: [&str; 7] = [
 ];
 
 /// What `--suite` can be. All but the first two are files of `tests/e2e/`.
-const SUITES: [&str; 12] = [
+const SUITES: [&str; 13] = [
     "unit", "e2e", "clients", "servers", "binding", "doctor", "targets", "load", "privacy", "otlp", "replay",
-    "failures",
+    "failures", "stripped",
 ];
 
 /// Options of `cargo xtask test`.
