@@ -28,6 +28,7 @@ mod replay;
 mod scenario;
 mod servers;
 mod sockets;
+mod stripped;
 mod targets;
 
 use std::process::ExitCode;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
     targets::add(&mut all);
     infer::add(&mut all);
     go::add(&mut all);
+    stripped::add(&mut all);
     let trials = all.into_trials(!args.list);
     libtest_mimic::run(&args, trials).exit_code()
 }

@@ -49,6 +49,8 @@ pub enum Need {
     Large(Large),
     /// The programs in Go, in one way of building them.
     Go(Build),
+    /// A C compiler, and OpenSSL as a static library.
+    StaticOpenSsl,
     /// A control group hierarchy of version 2 in which groups can be made.
     Cgroups,
 }
@@ -68,6 +70,16 @@ impl Need {
             Self::Unshare => "unshare",
             Self::Large(large) => return large.missing(),
             Self::Go(build) => return build.missing(),
+            Self::StaticOpenSsl => {
+                let library = ["/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib"]
+                    .iter()
+                    .find(|folder| Path::new(folder).join("libssl.a").exists());
+                return match (place::on_path("cc"), library) {
+                    (None, _) => Some("no C compiler is installed".to_owned()),
+                    (_, None) => Some("there is no libssl.a (Debian: libssl-dev)".to_owned()),
+                    _ => None,
+                };
+            }
             Self::Cgroups => return Group::make("inferscope-e2e-probe").err().map(|error| format!("{error:#}")),
         };
         place::on_path(program).is_none().then(|| format!("{program} is not installed"))

@@ -33,7 +33,7 @@ const KEPT: [&str; 8] = [
 
 /// What `--suite` can be. All but the first two are topics: the first part of scenarios' names in `tests/e2e/`, with
 /// `-` for `_`.
-const SUITES: [&str; 20] = [
+const SUITES: [&str; 22] = [
     "unit",
     "e2e",
     "clients",
@@ -53,6 +53,8 @@ const SUITES: [&str; 20] = [
     "discovery",
     "churn",
     "infer",
+    "stripped",
+    "rustls",
     FULL,
 ];
 

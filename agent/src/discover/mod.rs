@@ -15,6 +15,8 @@ mod chosen;
 mod counts;
 mod detach;
 mod finders;
+#[cfg(test)]
+mod fixture;
 mod gnutls;
 mod go;
 #[cfg(test)]
