@@ -15,6 +15,7 @@ mod btf;
 pub mod clock;
 mod counters;
 mod error;
+mod heap;
 #[cfg(feature = "bpf-log")]
 mod log;
 mod mappings;

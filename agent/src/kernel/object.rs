@@ -13,7 +13,7 @@ use super::{
     btf::Btf,
     counters::KernelCounters,
     error::{LoadError, VMLINUX_BTF},
-    offsets, privilege,
+    heap, offsets, privilege,
     prober::{Prober, Program},
     programs::{PROCESS_TRACEPOINTS, Plain, SOCKET_TRACEPOINTS, program},
     rings::Rings,
@@ -53,6 +53,7 @@ pub struct Degraded {
 /// Loads every program and attaches none: capture begins with [`Prober::follow_sockets`].
 pub fn load(settings: &Settings) -> Result<Loaded, LoadError> {
     privilege::raise_file_limit();
+    heap::return_freed_memory();
     let blob = std::fs::read(VMLINUX_BTF).map_err(LoadError::NoBtf)?;
     let resolved = offsets::resolve(&Btf::parse(&blob)?);
     let mut degraded = Vec::new();
