@@ -78,7 +78,12 @@ fn main() -> Result<()> {
         Mode::Serve { pki } => runtime(SERVER_THREADS)?.block_on(serve(Pki::generate(&pki)?)),
         Mode::Drive { http, https, ca } => {
             let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-            let target = driver::Target { http: local(http), https: local(https), connector: tls::connector(&ca)? };
+            let target = driver::Target {
+                http: local(http),
+                https: local(https),
+                connector: tls::connector(&ca)?,
+                idle: Arc::default(),
+            };
             let runtime = runtime(DRIVER_THREADS)?;
             obey(|load: Load| runtime.block_on(driver::drive(&target, load)))
         }

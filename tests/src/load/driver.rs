@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     thread,
@@ -32,6 +32,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Failures that are told; more of the same say nothing new.
 const MAX_FAILURES: usize = 5;
 
+/// Connections that serve nobody at the moment.
+pub type Idle = Mutex<Vec<Box<dyn Socket>>>;
+
 /// Where the server is and how it is called.
 #[derive(Clone)]
 pub struct Target {
@@ -41,13 +44,21 @@ pub struct Target {
     pub https: SocketAddr,
     /// Whom to trust there.
     pub connector: SslConnector,
+    /// Connections that are open and serve nobody, plain and TLS. They outlive a run: a program that streams has had its
+    /// handshakes long ago, and what handshakes cost is a question of its own.
+    pub idle: Arc<[Idle; 2]>,
+}
+
+impl Target {
+    fn idle(&self, tls: bool) -> MutexGuard<'_, Vec<Box<dyn Socket>>> {
+        self.idle[usize::from(tls)].lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// One run.
 struct Run {
     target: Target,
     load: Load,
-    idle: Mutex<Vec<Box<dyn Socket>>>,
     under_way: AtomicU64,
     peak: AtomicU64,
     slices: Slices,
@@ -59,7 +70,6 @@ pub async fn drive(target: &Target, load: Load) -> Result<Driven> {
     let run = Arc::new(Run {
         target: target.clone(),
         load,
-        idle: Mutex::default(),
         under_way: AtomicU64::new(0),
         peak: AtomicU64::new(0),
         slices: Slices::default(),
@@ -124,7 +134,7 @@ impl Run {
     /// Times of the first content and of the last byte.
     async fn exchange(&self, call: u64, due: Instant) -> Result<(Instant, Instant)> {
         let shape = self.load.shape;
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let idle = if self.load.keep_alive { self.target.idle(self.load.tls).pop() } else { None };
         let mut socket = match idle {
             Some(socket) => socket,
             None => self.connect().await?,
@@ -149,7 +159,7 @@ impl Run {
         }
         let last = Instant::now();
         if self.load.keep_alive {
-            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(socket);
+            self.target.idle(self.load.tls).push(socket);
         }
         Ok((first, last))
     }

@@ -71,8 +71,8 @@ impl Plan {
             let (short, long) = (effort(1, 1), effort(1, 0));
             Self { only, short, long, phase_ns: 700_000_000, ramp_ms: 500, percent: 30 }
         } else {
-            let (short, long) = (effort(5, 5), effort(3, 2));
-            Self { only, short, long, phase_ns: 2_000_000_000, ramp_ms: 1500, percent: 100 }
+            let (short, long) = (effort(4, 4), effort(3, 1));
+            Self { only, short, long, phase_ns: 1_500_000_000, ramp_ms: 1500, percent: 100 }
         }
     }
 
@@ -136,12 +136,20 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Builds the load generator and the agent as they are released; gives their places.
+/// Builds the load generator, and the agent as it is released; gives their places.
 fn build() -> Result<(PathBuf, PathBuf)> {
     let missing: Vec<_> = ["libssl-dev", "pkg-config"].into_iter().filter(|package| !is_installed(package)).collect();
     prepare::install(&missing).map_err(|why| anyhow::anyhow!("the load generator links libssl: {why}"))?;
     say("xtask: building for release (the first time takes some minutes)");
-    prepare::build(&["--release", "--package", "inferscope"])?;
+    let built = |name: &str| place::target().join("release").join(name);
+    // Another agent can be measured: one that was built from other sources, say.
+    let agent = match std::env::var_os("INFERSCOPE_BIN") {
+        Some(agent) => agent.into(),
+        None => {
+            prepare::build(&["--release", "--package", "inferscope"])?;
+            built("inferscope")
+        }
+    };
     prepare::build(&[
         "--release",
         "--package",
@@ -152,9 +160,6 @@ fn build() -> Result<(PathBuf, PathBuf)> {
         "--bin",
         "inferscope-load",
     ])?;
-    let built = |name: &str| place::target().join("release").join(name);
-    // Another agent can be measured: one that was built from other sources, say.
-    let agent = std::env::var_os("INFERSCOPE_BIN").map_or_else(|| built("inferscope"), PathBuf::from);
     Ok((built("inferscope-load"), agent))
 }
 

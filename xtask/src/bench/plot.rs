@@ -109,10 +109,10 @@ impl Axis {
 
 /// Figures with their intervals, one a row; grey is the control's interval, the dashed mark the limit.
 fn intervals(title: &str, rows: &[Row<'_>]) -> (String, f64) {
-    let mut out = heading(title);
     if rows.is_empty() {
-        return (out, ABOVE);
+        return (String::new(), 0.0);
     }
+    let mut out = heading(title);
     let ends = |row: &Row<'_>| {
         let figure = row.figure;
         let ranges = [figure.interval, figure.control].into_iter().flatten().flatten();
@@ -156,10 +156,10 @@ fn intervals(title: &str, rows: &[Row<'_>]) -> (String, f64) {
 
 /// Loss over the rate that was reached.
 fn ramp(title: &str, steps: &[Step]) -> (String, f64) {
-    let mut out = heading(title);
     if steps.is_empty() {
-        return (out, ABOVE);
+        return (String::new(), 0.0);
     }
+    let mut out = heading(title);
     let rates = steps.iter().map(|step| step.reached);
     let (low, high) = rates.fold((f64::MAX, 0.0f64), |(low, high), rate| (low.min(rate), high.max(rate)));
     let x = Axis { low: low / 1.2, high: high * 1.2, log: true, from: LEFT, to: WIDTH - RIGHT };
@@ -172,7 +172,7 @@ fn ramp(title: &str, steps: &[Step]) -> (String, f64) {
         let _ = writeln!(out, "<line x1=\"{LEFT}\" x2=\"{}\" y1=\"{at:.1}\" y2=\"{at:.1}\" stroke=\"#dddddd\"/>", x.to);
         text(&mut out, LEFT - 8.0, at + 4.0, "end", &number(tick));
     }
-    text(&mut out, LEFT - 50.0, ABOVE + RAMP_HEIGHT / 2.0, "end", "lost, % of the bytes chosen");
+    text(&mut out, LEFT, ABOVE - 4.0, "start", "lost, % of the bytes chosen for capture");
     let mut names: Vec<&str> = steps.iter().map(|step| step.ramp.as_str()).collect();
     names.dedup();
     for (at, name) in names.iter().enumerate() {
@@ -186,9 +186,10 @@ fn ramp(title: &str, steps: &[Step]) -> (String, f64) {
         for (x, y) in points {
             mark(&mut out, at, x, y, colour);
         }
-        let y = ABOVE + 14.0 + 18.0 * at as f64;
-        mark(&mut out, at, LEFT + 14.0, y - 4.0, colour);
-        text(&mut out, LEFT + 26.0, y, "start", name);
+        // Left of the axis, where no line can cross it.
+        let y = ABOVE + 20.0 + 20.0 * at as f64;
+        mark(&mut out, at, 20.0, y - 4.0, colour);
+        text(&mut out, 32.0, y, "start", name);
     }
     text(
         &mut out,
@@ -201,7 +202,7 @@ fn ramp(title: &str, steps: &[Step]) -> (String, f64) {
 }
 
 fn heading(title: &str) -> String {
-    format!("<text x=\"{LEFT}\" y=\"30\" font-size=\"15\" font-weight=\"bold\">{title}</text>\n")
+    format!("<text x=\"{LEFT}\" y=\"26\" font-size=\"15\" font-weight=\"bold\">{title}</text>\n")
 }
 
 fn bottom_axis(out: &mut String, axis: &Axis, bottom: f64) {
