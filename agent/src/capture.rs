@@ -118,6 +118,9 @@ impl Capture {
         recorder: Option<Recorder>,
     ) -> (Ledger, Finish) {
         let Self { mut rings, counters, accounts, discovery, judge, stop, .. } = self;
+        if let Err(error) = kernel::put_ahead() {
+            tracing::info!(%error, "the reading of the rings waits for its turn: CAP_SYS_NICE would put it ahead");
+        }
         let mut intake = Intake {
             pipeline: Pipeline::new(options),
             watch: ProcessWatch::default(),
