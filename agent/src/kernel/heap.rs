@@ -3,8 +3,8 @@
 /// Blocks from this size on are mapped by themselves and go back to the kernel when they are freed.
 ///
 /// Type information, symbol tables and executables take tens of megabytes for a moment each. glibc raises its own limit
-/// with the first such block that is freed, keeps all later ones in its heap, and with them 12 to 35 MB for good. A
-/// limit that was set stays. What is allocated per record or call is far below it.
+/// with the first such block that is freed, keeps all later ones in its heap, and with them 12 MB for good. A limit that
+/// was set stays. What is allocated per record or call is far below it.
 #[cfg(target_env = "gnu")]
 const MAPPED_FROM: libc::c_int = 128 << 10;
 

@@ -37,24 +37,27 @@ const LONG: Shape =
     Shape { stream: false, prompt_words: 16_384, chunks: 1000, chunk_words: 1, first_us: 0, interval_us: 0 };
 
 /// Measures everything that the plan wants.
-pub fn run(rig: &mut Rig, plan: &Plan, results: &mut Results) -> Result<()> {
+pub fn run(rig: &mut Rig, plan: &Plan, results: &mut Results) {
     if plan.wants("content to the byte") {
-        content(rig, plan, results, "content to the byte")?;
+        let outcome = content(rig, plan, results, "content to the byte");
+        results.note("content to the byte", outcome);
     }
     for (name, tls) in [("start, plain", false), ("start, TLS", true)] {
         if plan.wants(name) {
-            start(rig, plan, results, name, tls)?;
+            let outcome = start(rig, plan, results, name, tls);
+            results.note(name, outcome);
         }
     }
     for ramp in &RAMPS {
         if plan.wants(ramp.name) {
-            overload(rig, plan, results, ramp)?;
+            let outcome = overload(rig, plan, results, ramp);
+            results.note(ramp.name, outcome);
         }
     }
     if plan.wants("replay") {
-        replay(rig, plan, results, "replay")?;
+        let outcome = replay(rig, plan, results, "replay");
+        results.note("replay", outcome);
     }
-    Ok(())
 }
 
 /// With content on, what the agent tells of prompts and answers is what was sent, to the byte.
@@ -90,7 +93,7 @@ fn start(rig: &mut Rig, plan: &Plan, results: &mut Results, name: &str, tls: boo
     let shape = Shape { stream: true, prompt_words: 50, chunks: 4, chunk_words: 1, first_us: 0, interval_us: 0 };
     let mut seconds = Vec::new();
     for _ in 0..plan.short.blocks {
-        let n = 400;
+        let n = 800;
         let load = Load { tls, shape, calls: n, interval_ns: 5_000_000, first_call: rig.calls(n), keep_alive: true };
         rig.driver.tell(&load)?;
         let began = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos();

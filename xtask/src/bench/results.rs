@@ -1,5 +1,6 @@
 //! What a benchmark found, as data: figures, what was complete, what was lost at which rate.
 
+use anyhow::Result;
 use serde::Serialize;
 
 use super::{
@@ -59,6 +60,8 @@ pub struct Results {
     pub completeness: Vec<Completeness>,
     /// Loss against offered rate.
     pub ramp: Vec<Step>,
+    /// Scenarios that could not be carried out, and why.
+    pub failures: Vec<String>,
 }
 
 /// Which figure to make of a series.
@@ -75,6 +78,13 @@ pub struct Wanted<'a> {
 }
 
 impl Results {
+    /// Notes a scenario's failure: what the others found is still worth having.
+    pub fn note(&mut self, scenario: &str, outcome: Result<()>) {
+        if let Err(error) = outcome {
+            self.failures.push(format!("{scenario}: {error:#}"));
+        }
+    }
+
     /// Adds what the agent adds.
     pub fn compare(&mut self, scenario: &str, compared: &Compared, wanted: Wanted<'_>) {
         let Wanted { series, what, q, unit } = wanted;
@@ -127,6 +137,6 @@ impl Results {
         let unbalanced = self.ramp.iter().filter(|step| !step.balanced);
         let unbalanced =
             unbalanced.map(|step| format!("{} at {:.0}/s: the ledger does not balance", step.ramp, step.reached));
-        self.completeness.iter().flat_map(of).chain(unbalanced).collect()
+        self.failures.iter().cloned().chain(self.completeness.iter().flat_map(of)).chain(unbalanced).collect()
     }
 }

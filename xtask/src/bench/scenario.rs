@@ -80,25 +80,27 @@ const CALLS: [Calls; 12] = [
 ];
 
 /// Measures everything that the plan wants.
-pub fn run(rig: &mut Rig, plan: &Plan, results: &mut Results) -> Result<()> {
+pub fn run(rig: &mut Rig, plan: &Plan, results: &mut Results) {
     for (name, tls) in [("chunks in one thread, plain", false), ("chunks in one thread, TLS", true)] {
         if plan.wants(name) {
-            lockstep(rig, plan, results, name, tls)?;
+            let outcome = lockstep(rig, plan, results, name, tls);
+            results.note(name, outcome);
         }
     }
     let server = rig.server.pid().to_string();
     let narrowed = [&AGENT[..], &["--pid", &server]].concat();
     for (name, agent) in [("other processes", &AGENT[..]), ("other processes, capture narrowed to one", &narrowed)] {
         if plan.wants(name) {
-            bystanders(rig, plan, results, name, agent)?;
+            let outcome = bystanders(rig, plan, results, name, agent);
+            results.note(name, outcome);
         }
     }
     for calls in &CALLS {
         if plan.wants(calls.name) {
-            by_schedule(rig, plan, results, calls)?;
+            let outcome = by_schedule(rig, plan, results, calls);
+            results.note(calls.name, outcome);
         }
     }
-    Ok(())
 }
 
 /// What is added to one write and to one read of a chunk.
