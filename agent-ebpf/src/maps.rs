@@ -37,8 +37,8 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 #[map]
 pub static WAKE: Array<u32> = Array::with_max_entries(1, 0);
 
-/// Set by userspace when it is about to stop: from then on no program takes anything up, so that the rings can be
-/// emptied and the ledger closed while the slow work of detaching is still ahead.
+/// Set by userspace until everything is attached, and again when it is about to stop: no program takes anything up then, so
+/// that all begin at once, and that the rings can be emptied and the ledger closed while detaching is still ahead.
 #[map]
 pub static PAUSED: Array<u32> = Array::with_max_entries(1, 0);
 

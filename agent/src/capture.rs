@@ -93,12 +93,13 @@ impl Capture {
         for lost in &loaded.degraded {
             tracing::warn!(missing = lost.mechanism, consequence = lost.consequence, "running with less");
         }
-        let kernel::Loaded { rings, mut prober, counters, accounts, degraded } = loaded;
+        let kernel::Loaded { mut rings, mut prober, counters, accounts, degraded } = loaded;
         let judge = Judge::new(&settings.targets, prober.targets().clone());
         prober.follow_processes()?;
         // Set once: a capture is started once per `Stop`.
         let _ = stop.waker.set(rings.waker());
         let discovery = Discovery::start(prober, Arc::clone(&accounts), settings, Arc::clone(&stop.flag))?;
+        rings.resume()?;
         Ok(Self { rings, counters, accounts, degraded, discovery, judge, stop })
     }
 

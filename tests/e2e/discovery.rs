@@ -1,7 +1,7 @@
 //! Which files get probes: containers, deleted and upgraded libraries, libraries that come late, file systems that do not
 //! answer, and what happens when the last user is gone.
 
-use std::{fs, process::Command, time::Duration};
+use std::{fs, path::Path, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use inferscope_tests::{
@@ -113,15 +113,31 @@ fn pid_namespace() -> Result<()> {
     end(agent).map(drop)
 }
 
+/// An agent that says what it probes.
+fn talkative() -> Result<Agent> {
+    Agent::start(&["trace", "-v", "--output", "jsonl"])
+}
+
+/// Waits until the file at a path was probed `n` times: a call in the milliseconds between the first mapping of a file and its
+/// probes is seen from its middle on.
+fn wait_probed(agent: &Agent, path: &Path, n: usize) -> Result<()> {
+    let path = path.display().to_string();
+    agent.program().wait_for("probes", SOON, |state| {
+        let said = |line: &&String| line.contains("TLS library probed") && line.contains(&path);
+        (state.stderr.iter().filter(said).count() >= n).then_some(())
+    })
+}
+
 /// A process that is older than the agent and loads a library of its own later.
 fn loaded_late() -> Result<()> {
     let room = Room::new()?;
     let server = server(&room)?;
     let mut client = Libssl::start()?;
-    let agent = Agent::trace(&[])?;
+    let agent = talkative()?;
     let copy = room.file("libssl-of-its-own.so");
     fs::copy(library()?, &copy)?;
     client.load(&copy)?;
+    wait_probed(&agent, &copy, 1)?;
     let said = client.tell(&format!("call {} {}", server.port(), server.port()))?;
     agent.wait_for_calls(said.len(), SOON, |call| is_of(call, client.pid()))?;
     agent.wait_for_calls(said.len(), SOON, |call| is_of(call, server.pid()))?;
@@ -151,13 +167,15 @@ fn upgraded() -> Result<()> {
     let server = server(&room)?;
     let (path, new) = (room.file("libssl.so.3"), room.file("libssl.so.3.new"));
     fs::copy(library()?, &path)?;
-    let agent = Agent::trace(&[])?;
+    let agent = talkative()?;
     let mut old_client = Libssl::with(&path)?;
+    wait_probed(&agent, &path, 1)?;
     let call = format!("call {}", server.port());
     let mut said = old_client.tell(&call)?;
     fs::copy(library()?, &new)?;
     fs::rename(&new, &path)?;
     let mut new_client = Libssl::with(&path)?;
+    wait_probed(&agent, &path, 2)?;
     said.extend(new_client.tell(&call)?);
     said.extend(old_client.tell(&call)?);
     agent.wait_for_calls(3, SOON, |call| is_of(call, old_client.pid()) || is_of(call, new_client.pid()))?;

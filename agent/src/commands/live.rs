@@ -96,12 +96,15 @@ pub async fn capture(
     let (calls, finished) = capture::queue();
     let options = plan.pipeline(session);
     let (done, mut capture_done) = tokio::sync::oneshot::channel();
+    let (began, ready) = tokio::sync::oneshot::channel();
     let capture_thread = std::thread::Builder::new().name("capture".into()).spawn({
         let (stop, settings) = (stop.clone(), plan.settings.clone());
         move || {
             let result = Capture::start(&settings, stop.clone()).map(|capture| {
                 if !stop.is_requested() {
                     super::say(READY);
+                    // Nobody waits for it any more if a signal has come.
+                    let _ = began.send(());
                 }
                 capture.run(options, &calls, recorder)
             });
@@ -126,7 +129,7 @@ pub async fn capture(
         result = &mut capture_done => result,
         _ = interrupt.recv() => stop_and_wait(&stop, &mut interrupt, &mut terminate, capture_done).await,
         _ = terminate.recv() => stop_and_wait(&stop, &mut interrupt, &mut terminate, capture_done).await,
-        () = sleep(plan.duration) => stop_and_wait(&stop, &mut interrupt, &mut terminate, capture_done).await,
+        () = over(ready, plan.duration) => stop_and_wait(&stop, &mut interrupt, &mut terminate, capture_done).await,
     };
     let (mut ledger, finish) = result.context("the capture thread died")??;
     capture_thread.join().map_err(|_| anyhow::anyhow!("the capture thread died; this is a bug"))?;
@@ -168,10 +171,12 @@ async fn stop_and_wait<T>(
     }
 }
 
-async fn sleep(duration: Option<Duration>) {
-    match duration {
-        Some(duration) => tokio::time::sleep(duration).await,
-        None => std::future::pending().await,
+/// The end of the duration, which begins when everything that runs is covered.
+async fn over(ready: tokio::sync::oneshot::Receiver<()>, duration: Option<Duration>) {
+    match (duration, ready.await) {
+        (Some(duration), Ok(())) => tokio::time::sleep(duration).await,
+        // A start that failed is its own end.
+        (None, _) | (_, Err(_)) => std::future::pending().await,
     }
 }
 

@@ -14,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use memchr::memmem;
 use object::{
     Endianness,
     elf::{
@@ -209,13 +210,22 @@ impl<'d, 'f> Image<'d, 'f> {
     pub fn local<const N: usize>(&self, names: [&str; N]) -> Result<[Option<u64>; N], object::Error> {
         let mut found = [None; N];
         let symbols = self.sections.symbols(self.endian, self.data, SHT_SYMTAB)?;
+        // The names at once, and not one by one: a program has a hundred thousand. Most files have none of those wanted.
+        let strings = match self.sections.section(symbols.string_section()) {
+            Ok(section) if section.sh_size(self.endian) <= MAX_SECTION => section.data(self.endian, self.data)?,
+            _ => return self.check().map(|()| found),
+        };
+        let ends = names.map(|name| [name.as_bytes(), &[0]].concat());
+        if ends.iter().all(|end| memmem::find(strings, end).is_none()) {
+            return self.check().map(|()| found);
+        }
         for symbol in symbols.iter().take_while(|_| !self.data.is_exhausted()) {
             if symbol.st_type() != STT_FUNC || symbol.st_shndx(self.endian) == SHN_UNDEF {
                 continue;
             }
-            let Ok(name) = symbol.name(self.endian, symbols.strings()) else { continue };
-            for (wanted, slot) in names.iter().zip(&mut found) {
-                if name == wanted.as_bytes() {
+            let Some(name) = strings.get(symbol.st_name(self.endian) as usize..) else { continue };
+            for (end, slot) in ends.iter().zip(&mut found) {
+                if name.starts_with(end) {
                     *slot = Some(symbol.st_value(self.endian));
                 }
             }

@@ -14,6 +14,7 @@ use std::{
         fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
         unix::ffi::OsStrExt as _,
     },
+    panic::resume_unwind,
     path::Path,
 };
 
@@ -49,12 +50,15 @@ impl MultiError {
     }
 }
 
-/// The user programs, loaded for links of this kind.
-pub(super) struct Multi(HashMap<Program, OwnedFd>);
+/// The user programs, ready to be loaded.
+pub(super) struct Prepared {
+    btf: OwnedFd,
+    programs: Vec<(Program, Function, CString)>,
+}
 
-impl Multi {
-    /// Loads the programs of `object`, of which `ebpf` has made the maps. None of them may have been taken out yet.
-    pub(super) fn load(object: &[u8], ebpf: &Ebpf) -> Result<Self, MultiError> {
+impl Prepared {
+    /// Makes the programs of `object` ready, of which `ebpf` has made the maps. None of them may have been taken out yet.
+    pub(super) fn new(object: &[u8], ebpf: &Ebpf) -> Result<Self, MultiError> {
         let mut object = Object::parse(object).map_err(MultiError::object)?;
         let features = aya::features();
         let btf = match features.btf() {
@@ -75,19 +79,37 @@ impl Multi {
         object.relocate_maps(maps.into_iter(), &text).map_err(MultiError::object)?;
         object.relocate_calls(&text).map_err(MultiError::object)?;
         object.sanitize_functions(features);
-        let mut programs = HashMap::new();
+        let mut programs = Vec::new();
         for program in Program::ALL {
             let name = program.name();
             let described =
                 object.programs.get(name).ok_or_else(|| MultiError::Object(format!("no program {name}")))?;
             let function = object.functions.get(&described.function_key());
             let function = function.ok_or_else(|| MultiError::Object(format!("no code of {name}")))?;
-            let loaded = load_program(name, function, &described.license, &btf);
-            programs.insert(program, loaded.map_err(|error| MultiError::Refused(name, error))?);
+            programs.push((program, function.clone(), described.license.clone()));
         }
-        Ok(Self(programs))
+        Ok(Self { btf, programs })
     }
 
+    /// Loads them. The kernel looks at each for up to a sixth of a second, at several at once where there are processors.
+    pub(super) fn load(self) -> Result<Multi, MultiError> {
+        let Self { btf, programs } = &self;
+        let load = |(program, function, license): &(Program, Function, CString)| {
+            let loaded = load_program(program.name(), function, license, btf);
+            Ok((*program, loaded.map_err(|error| MultiError::Refused(program.name(), error))?))
+        };
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = programs.iter().map(|one| scope.spawn(|| load(one))).collect();
+            let ended = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|why| resume_unwind(why)));
+            ended.collect::<Result<_, _>>().map(Multi)
+        })
+    }
+}
+
+/// The user programs, loaded for links of this kind.
+pub(super) struct Multi(HashMap<Program, OwnedFd>);
+
+impl Multi {
     /// Attaches a program at places of the file at `path`, each a file offset and its cookie, for every process. Before
     /// 6.6 the kernel answers `EINVAL`.
     pub(super) fn attach(&self, program: Program, path: &Path, places: &[(u64, u64)]) -> io::Result<OwnedFd> {

@@ -14,7 +14,7 @@ use super::{
     counters::KernelCounters,
     error::{LoadError, VMLINUX_BTF},
     heap,
-    multi::Multi,
+    multi::Prepared,
     offsets, privilege,
     prober::{Prober, Program},
     programs::{PROCESS_TRACEPOINTS, Plain, SOCKET_TRACEPOINTS, URING_TRACEPOINT, program},
@@ -99,16 +99,16 @@ pub fn load(settings: &Settings) -> Result<Loaded, LoadError> {
             consequence: "nothing inside TLS is captured",
         });
     }
-    load_tracepoints(&mut ebpf, &aya_btf)?;
-    let (name, consequence) = URING_TRACEPOINT;
-    let follow_uring = program::<BtfTracePoint>(&mut ebpf, name)?.load(name, &aya_btf);
-    if let Err(error) = &follow_uring {
-        tracing::debug!(name, %error, "not loaded");
-        degraded.push(Degraded { mechanism: format!("tracepoint {name}"), consequence });
-    }
     // Before the maps are handed out.
-    let multi =
-        Multi::load(OBJECT, &ebpf).inspect_err(|error| tracing::debug!(%error, "user probes by perf events")).ok();
+    let prepared = Prepared::new(OBJECT, &ebpf);
+    let (multi, follow_uring) = std::thread::scope(|scope| {
+        let multi = scope.spawn(|| prepared.and_then(Prepared::load));
+        load_tracepoints(&mut ebpf, &aya_btf)?;
+        let follow_uring = load_uring(&mut ebpf, &aya_btf, &mut degraded)?;
+        let multi = multi.join().unwrap_or_else(|why| std::panic::resume_unwind(why));
+        Ok::<_, LoadError>((multi, follow_uring))
+    })?;
+    let multi = multi.inspect_err(|error| tracing::debug!(%error, "user probes by perf events")).ok();
     if multi.is_none() {
         for name in Program::ALL.map(Program::name) {
             let program: &mut UProbe = program(&mut ebpf, name)?;
@@ -118,7 +118,7 @@ pub fn load(settings: &Settings) -> Result<Loaded, LoadError> {
     let rings = Rings::take(&mut ebpf)?;
     let counters = KernelCounters::take(&mut ebpf)?;
     let accounts = Arc::new(Accounts::take(&mut ebpf)?);
-    let prober = Prober::new(ebpf, multi, settings, follow_uring.is_ok())?;
+    let prober = Prober::new(ebpf, multi, settings, follow_uring)?;
     Ok(Loaded { rings, prober, counters, accounts, degraded })
 }
 
@@ -128,6 +128,17 @@ fn load_tracepoints(ebpf: &mut Ebpf, btf: &AyaBtf) -> Result<(), LoadError> {
         program.load(name, btf).map_err(|error| refused(name, &error))?;
     }
     Ok(())
+}
+
+/// The program that counts what io_uring moves; false where the kernel has no such tracepoint.
+fn load_uring(ebpf: &mut Ebpf, btf: &AyaBtf, degraded: &mut Vec<Degraded>) -> Result<bool, LoadError> {
+    let (name, consequence) = URING_TRACEPOINT;
+    let loaded = program::<BtfTracePoint>(ebpf, name)?.load(name, btf);
+    if let Err(error) = &loaded {
+        tracing::debug!(name, %error, "not loaded");
+        degraded.push(Degraded { mechanism: format!("tracepoint {name}"), consequence });
+    }
+    Ok(loaded.is_ok())
 }
 
 fn refused(name: &'static str, error: &ProgramError) -> LoadError {

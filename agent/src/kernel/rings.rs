@@ -100,7 +100,9 @@ impl Rings {
         let dull_paths = ebpf.take_map("DULL_PATHS").ok_or(LoadError::Lacks("map DULL_PATHS"))?;
         let dull_paths = HashMap::try_from(dull_paths).map_err(|error| LoadError::Map("DULL_PATHS", error))?;
         let paused = ebpf.take_map("PAUSED").ok_or(LoadError::Lacks("map PAUSED"))?;
-        let paused = Array::try_from(paused).map_err(|error| LoadError::Map("PAUSED", error))?;
+        let mut paused: Array<_, u32> = Array::try_from(paused).map_err(|error| LoadError::Map("PAUSED", error))?;
+        // Plaintext without the socket calls around it has no socket, and its bytes are compared with those of sockets.
+        paused.set(0, 1, 0).map_err(|error| LoadError::Map("PAUSED", error))?;
         let waker = Waker::new()?;
         Ok(Self { data, events, wake, verdicts, dull_paths, paused, waiting: VecDeque::new(), idle_rounds: 0, waker })
     }
@@ -169,6 +171,11 @@ impl Rings {
     /// Hands out the events that are still held back. For the end, when the programs are detached.
     pub fn flush(&mut self, sink: impl FnMut(&[u8])) {
         release(&mut self.waiting, None, sink);
+    }
+
+    /// Tells the programs to take up what happens. Until then they do not, although they are attached one after another.
+    pub fn resume(&mut self) -> Result<(), LoadError> {
+        self.paused.set(0, 0, 0).map_err(|error| LoadError::Map("PAUSED", error))
     }
 
     /// Tells the programs to take nothing up any more. What runs at this moment still finishes.
