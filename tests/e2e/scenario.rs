@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use inferscope_tests::{pki::Pki, place};
+use inferscope_tests::{pki::Pki, place, programs::Large};
 use libtest_mimic::{Failed, Trial};
 use rustix::process::geteuid;
 use tempfile::TempDir;
@@ -35,6 +35,8 @@ pub enum Need {
     Setpriv,
     /// unshare, to hide something from one process.
     Unshare,
+    /// A program that is not installed for every run.
+    Large(Large),
     /// A control group hierarchy of version 2 in which groups can be made.
     Cgroups,
 }
@@ -47,6 +49,7 @@ impl Need {
             Self::Wget => "wget",
             Self::Setpriv => "setpriv",
             Self::Unshare => "unshare",
+            Self::Large(large) => return large.missing(),
             Self::Cgroups => return Group::make("inferscope-e2e-probe").err().map(|error| format!("{error:#}")),
         };
         place::on_path(program).is_none().then(|| format!("{program} is not installed"))

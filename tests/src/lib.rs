@@ -17,4 +17,5 @@ pub mod model;
 pub mod pki;
 pub mod place;
 pub mod process;
+pub mod programs;
 pub mod server;

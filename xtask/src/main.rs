@@ -8,6 +8,7 @@ mod demo;
 mod digest;
 mod ebpf;
 mod prepare;
+mod programs;
 mod show;
 mod test;
 mod venv;

@@ -14,6 +14,7 @@ use inferscope_tests::place;
 
 use crate::{
     prepare::{self, Root},
+    programs,
     show::say,
     venv,
 };
@@ -29,11 +30,15 @@ const KEPT: [&str; 7] = [
     "HOME",
 ];
 
-/// What `--suite` can be. All but the first two are files of `tests/e2e/`.
-const SUITES: [&str; 12] = [
+/// What `--suite` can be. All but the first two are topics: the first part of scenarios' names in `tests/e2e/`, with
+/// `-` for `_`.
+const SUITES: [&str; 14] = [
     "unit", "e2e", "clients", "servers", "binding", "doctor", "targets", "load", "privacy", "otlp", "replay",
-    "failures",
+    "failures", "capture", FULL,
 ];
+
+/// Scenarios that need large downloads or a long time: they run only where they are asked for by name.
+const FULL: &str = "capture-full";
 
 /// Options of `cargo xtask test`.
 #[derive(Debug, Args)]
@@ -75,6 +80,12 @@ pub fn run(options: &Options) -> Result<ExitCode> {
                 Err(error) => Outcome::Failed(format!("{error:#}")),
             },
         });
+        if suite == Some(FULL) {
+            steps.take("large programs", || match programs::install() {
+                Ok(()) => Outcome::Ok,
+                Err(error) => Outcome::Failed(format!("{error:#}")),
+            });
+        }
         steps.take("build", || cargo(&["build", "--package", "inferscope", "--package", "inferscope-tests", "--bins"]));
         let required = env::var_os("INFERSCOPE_REQUIRE_E2E").is_some_and(|value| value == "1");
         steps.take("end-to-end tests", || match (end_to_end(filter), required) {
@@ -82,6 +93,10 @@ pub fn run(options: &Options) -> Result<ExitCode> {
             (Ok(outcome), _) => outcome,
             (Err(error), _) => Outcome::Failed(format!("{error:#}")),
         });
+        if filter.is_none() {
+            let why = format!("large downloads, run `cargo xtask test --suite {FULL}` for them");
+            steps.take("end-to-end tests of programs that are large", || Outcome::Skipped(why));
+        }
     }
     Ok(steps.finish())
 }
@@ -95,8 +110,16 @@ fn end_to_end(filter: Option<&str>) -> Result<Outcome> {
     let Some(mut command) = Root::find(false).command(binary, &keep) else {
         return Ok(Outcome::Skipped("needs root, and sudo is not there or asks for a password".to_owned()));
     };
-    command.args(filter.map(|topic| format!("{topic}::")));
+    match filter {
+        Some(suite) => command.arg(topic(suite)),
+        None => command.args(["--skip", &topic(FULL)]),
+    };
     Ok(outcome(&mut command))
+}
+
+/// What the names of a suite's scenarios begin with.
+fn topic(suite: &str) -> String {
+    format!("{}::", suite.replace('-', "_"))
 }
 
 /// Builds the end-to-end tests and asks cargo where they are.
