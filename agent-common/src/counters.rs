@@ -46,6 +46,10 @@ pub enum Counter {
     TargetTableFull,
     /// Requests left out because their path was known to be no model's.
     DullPaths,
+    /// Calls of AEAD functions that seal or open something else than a TLS record (QUIC, tickets, files). Not a loss.
+    AeadForeign,
+    /// Calls of AEAD functions with a TLS record whose lengths or memory do not agree with it.
+    AeadUnread,
     /// Number of counters.
     Count,
 }

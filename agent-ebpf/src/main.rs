@@ -1,7 +1,7 @@
 //! inferscope's kernel programs.
 //!
 //! Three hook families, one file each: socket system calls at their exit ([`syscall`]), calls into TLS libraries
-//! ([`tls`], [`tls_stream`]) and the life of processes and sockets ([`process`], [`sock_state`]). They share the gate that
+//! ([`tls`], [`aead`], [`tls_stream`]) and the life of processes and sockets ([`process`], [`sock_state`]). They share the gate that
 //! decides what is worth copying ([`flow`]), the walk from a descriptor to its socket ([`sock`]) and the only code
 //! that writes to the rings ([`emit`]). Everything userspace must agree on is in `inferscope-common`.
 //!
@@ -22,6 +22,7 @@
 )]
 
 mod account;
+mod aead;
 mod count;
 mod dull;
 mod emit;

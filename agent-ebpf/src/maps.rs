@@ -6,6 +6,7 @@ use aya_ebpf::{
 };
 use inferscope_common::{
     counters,
+    join::Joined,
     probe_stats::{FileStats, MAX_FILES},
     process_stats::{MAX_PROCESSES, ProcessStats},
     record::MAX_RECORD,
@@ -14,7 +15,9 @@ use inferscope_common::{
 };
 
 use crate::{
+    aead::AeadCall,
     flow::Flow,
+    records::{Asked, Carry, Received},
     tls::{TlsCall, TlsCallKey},
     tls_stream::{TlsKey, TlsStream},
 };
@@ -69,6 +72,8 @@ pub struct Sock {
     /// Inode number, which tells apart sockets that reuse the address.
     pub generation: u64,
     pub flow: Flow,
+    /// Where its TLS records end, in the read direction.
+    pub carry: Carry,
 }
 
 /// By address of the kernel's `sock`. Entries go when the socket closes, so this bounds the sockets that are open
@@ -90,10 +95,24 @@ pub static TLS_STREAMS: LruHashMap<TlsKey, TlsStream> = LruHashMap::with_max_ent
 #[map]
 pub static TLS_CALLS: LruHashMap<TlsCallKey, TlsCall> = LruHashMap::with_max_entries(16_384, 0);
 
-/// Processes that have a TLS stream whose socket is not known, and until when their records are told. LRU: an entry is
-/// of use for a second.
+/// Calls of opening AEAD functions under way: at most one per thread.
 #[map]
-pub static UNBOUND: LruHashMap<u32, u64> = LruHashMap::with_max_entries(4096, 0);
+pub static AEAD_CALLS: LruHashMap<u64, AeadCall> = LruHashMap::with_max_entries(16_384, 0);
+
+/// Streams that are one direction of a connection, and which stream's gate decides for both. LRU: one that is forgotten
+/// decides for itself, which costs copying.
+#[map]
+pub static JOINED: LruHashMap<TlsKey, Joined> = LruHashMap::with_max_entries(32_768, 0);
+
+/// Processes that have a TLS stream whose socket is not known, and until when their records are told. LRU: an entry is
+/// of use for a second, and one that is kept is made anew by the next call.
+#[map]
+pub static UNBOUND: LruHashMap<u32, Asked> = LruHashMap::with_max_entries(4096, 0);
+
+/// The last receive of each thread of a process whose records are kept, until it is told or followed by another. LRU: it
+/// is told within the same turn of an event loop, or never.
+#[map]
+pub static RECEIVED: LruHashMap<u64, Received> = LruHashMap::with_max_entries(16_384, 0);
 
 /// Flags of thread groups (`targets::WANTED` and its neighbours), unless every process is traced.
 #[map]

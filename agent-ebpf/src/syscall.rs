@@ -21,7 +21,7 @@ use crate::{
     emit::{self, Job, Source},
     flow::{Flow, REJECTED, TLS},
     maps::{SOCKS, Sock},
-    records,
+    records::{self, Carry, Interest, Transfer},
     sock::{self, TcpSock},
     task::{Current, is_traced},
     tls,
@@ -164,9 +164,12 @@ fn transfer(current: Current, socket: &TcpSock, call: &Call, n: u64) {
     }
     if !copy {
         if flow.state == TLS || flow.state == REJECTED {
-            if !tls::note_socket(current, call.direction, socket) && records::is_asked(current) {
-                announce(current, socket, flow);
-                records::tell(current, socket, call.direction, head, head_len, n);
+            if !tls::note_socket(current, call.direction, socket) {
+                note_records(
+                    current,
+                    entry,
+                    &Transfer { socket, source: &call.source, position, n, direction: call.direction },
+                );
             }
         }
         count::add(Counter::BytesSkipped, n);
@@ -185,8 +188,19 @@ fn transfer(current: Current, socket: &TcpSock, call: &Call, n: u64) {
         turn: flow.turn,
         direction: call.direction,
         library: SOURCE_SYSCALL,
+        overhead: 0,
         account: None,
     });
+}
+
+/// The call's bytes are TLS records of a library that does not make its socket calls itself.
+#[inline(always)]
+fn note_records(current: Current, entry: *mut Sock, call: &Transfer<'_>) {
+    let interest = records::interest(current, call.direction);
+    if interest != Interest::Nobodys {
+        announce(current, call.socket, unsafe { &mut (*entry).flow });
+        records::note(current, call, unsafe { &mut (*entry).carry }, interest);
+    }
 }
 
 /// Tells userspace of the socket, once.
@@ -208,7 +222,7 @@ fn entry_of(socket: &TcpSock) -> Option<*mut Sock> {
         }
         how = u64::from(BPF_ANY);
     }
-    let fresh = Sock { generation: socket.generation, flow: Flow::new() };
+    let fresh = Sock { generation: socket.generation, flow: Flow::new(), carry: Carry::new() };
     let _ = SOCKS.insert(socket.id, fresh, how);
     SOCKS.get_ptr_mut(socket.id)
 }

@@ -28,6 +28,7 @@ use crate::{
     time::WallAnchor,
 };
 use anyhow::Context as _;
+use inferscope_common::join::{Joined, Place};
 
 /// Calls that may wait for the output; at 2 KiB each some 8 MiB.
 const MAX_WAITING_CALLS: usize = 4096;
@@ -124,7 +125,7 @@ impl Capture {
             judge,
             recorder,
             recording: Ok(()),
-            outlet: Outlet { calls, undelivered: 0, answers: Vec::new(), dull: Vec::new() },
+            outlet: Outlet { calls, undelivered: 0, answers: Vec::new(), dull: Vec::new(), joins: Vec::new() },
         };
         let mut next_tick = Instant::now() + TICK;
         while !stop.is_requested() {
@@ -181,6 +182,9 @@ impl Intake<'_> {
     /// One round; true if there may be more at once.
     fn drain(&mut self, rings: &mut Rings) -> bool {
         let more = rings.drain(clock::now, |bytes| self.take(bytes));
+        for (stream, with) in self.outlet.joins.drain(..) {
+            rings.join(stream, with);
+        }
         for (address, verdict) in self.outlet.answers.drain(..) {
             rings.answer(address, verdict);
         }
@@ -257,6 +261,7 @@ struct Outlet<'a> {
     undelivered: u64,
     answers: Vec<(u64, inferscope_common::verdict::Verdict)>,
     dull: Vec<inferscope_common::targets::DullPath>,
+    joins: Vec<(Place, Option<Joined>)>,
 }
 
 impl Outlet<'_> {
@@ -268,6 +273,7 @@ impl Outlet<'_> {
             },
             Output::Answer { address, verdict } => self.answers.push((address, verdict)),
             Output::Dull(path) => self.dull.push(path),
+            Output::Join { stream, with } => self.joins.push((stream, with)),
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::{host::ProcessIdentity, time::Mono};
 const KIND_PROCESS: u16 = 0x100;
 
 /// Direction of bytes, seen from the process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Direction {
     /// Into the process.
     Read,
@@ -67,6 +67,11 @@ impl Source {
     /// Whether the bytes are the inside of TLS.
     pub fn is_tls(self) -> bool {
         self != Self::Syscall
+    }
+
+    /// Whether a stream of it is one direction of a connection.
+    pub fn is_half(self) -> bool {
+        self == Self::Rustls
     }
 
     /// The kernel side's `SOURCE_*` value.
@@ -133,8 +138,12 @@ pub enum Record<'a> {
         tls: ObjectId,
         /// Direction.
         direction: Direction,
+        /// Where it was read.
+        source: Source,
         /// Bytes.
         total: u32,
+        /// As in [`Data`].
+        overhead: u16,
     },
     /// A TLS stream is gone.
     TlsClose {
@@ -185,6 +194,8 @@ pub struct Data<'a> {
     pub direction: Direction,
     /// Where it was read.
     pub source: Source,
+    /// How much longer the fragment of the TLS record is that carried the bytes, 0 if not known.
+    pub overhead: u16,
     /// The bytes.
     pub payload: &'a [u8],
 }
@@ -214,7 +225,16 @@ pub struct TlsRecords {
 }
 
 impl TlsRecords {
-    /// Fragment lengths of the records that begin in the call, as far as they were read.
+    /// A call that transferred whole records with these fragments.
+    #[cfg(test)]
+    pub fn of(socket: ObjectId, direction: Direction, fragments: &[u16]) -> Self {
+        let mut lens = [0; abi::MAX_TLS_RECORDS];
+        lens[..fragments.len()].copy_from_slice(fragments);
+        let total = fragments.iter().map(|&len| u32::from(len) + 5).sum();
+        Self { socket, direction, total, count: fragments.len() as u8, lens }
+    }
+
+    /// Fragment lengths of the records that end in a read, or begin in a write, as far as they are known.
     pub fn fragments(&self) -> &[u16] {
         self.lens.get(..usize::from(self.count)).unwrap_or(&self.lens)
     }
@@ -287,8 +307,9 @@ pub fn parse(bytes: &[u8]) -> Result<Record<'_>, RecordError> {
         k if k == abi::Kind::TlsPlain as u16 => {
             let tls = r.object()?;
             let total = r.u32()?;
-            let [direction] = r.array()?;
-            Record::TlsPlain { origin, tls, direction: Direction::of_abi(direction)?, total }
+            let [direction, source] = r.array()?;
+            let (direction, source) = (Direction::of_abi(direction)?, Source::of_abi(source)?);
+            Record::TlsPlain { origin, tls, direction, source, total, overhead: r.u16()? }
         }
         k if k == abi::Kind::TlsClose as u16 => Record::TlsClose { origin, tls: r.object()? },
         k if k == abi::Kind::Fork as u16 => {
@@ -337,7 +358,8 @@ fn data<'a>(r: &mut Reader<'a>) -> Result<Data<'a>, RecordError> {
     let stream = r.object()?;
     let (offset, skipped) = (r.u64()?, r.u64()?);
     let (total, captured, turn) = (r.u32()?, r.u32()? as usize, r.u32()?);
-    let [direction, source, _, _] = r.array()?;
+    let [direction, source] = r.array()?;
+    let overhead = r.u16()?;
     let direction = Direction::of_abi(direction)?;
     let source = Source::of_abi(source)?;
     let payload = r.rest();
@@ -348,7 +370,7 @@ fn data<'a>(r: &mut Reader<'a>) -> Result<Data<'a>, RecordError> {
     if offset > u64::MAX / 2 {
         return Err(RecordError::BadMember("offset"));
     }
-    Ok(Data { stream, offset, skipped, total, turn, direction, source, payload })
+    Ok(Data { stream, offset, skipped, total, turn, direction, source, overhead, payload })
 }
 
 fn socket(r: &mut Reader<'_>) -> Result<Socket, RecordError> {
@@ -430,6 +452,7 @@ mod tests {
         put(offset_of!(abi::Data, turn), &13u32.to_ne_bytes());
         put(offset_of!(abi::Data, direction), &[abi::WRITE]);
         put(offset_of!(abi::Data, source), &[abi::SOURCE_OPENSSL]);
+        put(offset_of!(abi::Data, overhead), &14u16.to_ne_bytes());
         bytes.extend_from_slice(payload);
         bytes
     }
@@ -448,6 +471,7 @@ mod tests {
             turn: 13,
             direction: Direction::Write,
             source: Source::OpenSsl,
+            overhead: 14,
             payload: b"abc",
         };
         assert_eq!(data, expected);

@@ -38,11 +38,15 @@ pub enum Program {
     TlsReturn,
     /// Entry of the function that frees a connection object.
     TlsFree,
+    /// Entry of a function that seals or opens a record.
+    AeadEntry,
+    /// Return of one that opens.
+    AeadReturn,
 }
 
 impl Program {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::TlsEntry, Self::TlsReturn, Self::TlsFree];
+    pub const ALL: [Self; 5] = [Self::TlsEntry, Self::TlsReturn, Self::TlsFree, Self::AeadEntry, Self::AeadReturn];
 
     /// Its name in the object.
     pub fn name(self) -> &'static str {
@@ -50,6 +54,8 @@ impl Program {
             Self::TlsEntry => "tls_entry",
             Self::TlsReturn => "tls_return",
             Self::TlsFree => "tls_free",
+            Self::AeadEntry => "aead_entry",
+            Self::AeadReturn => "aead_return",
         }
     }
 }

@@ -3,6 +3,7 @@
 use aya::{Ebpf, programs::ProgramError};
 use inferscope_common::{
     config::{Config, Offsets},
+    join::{Joined, Place},
     probe_stats::FileStats,
     process_stats::ProcessStats,
     targets::DullPath,
@@ -43,3 +44,7 @@ unsafe impl aya::Pod for Plain<FileStats> {}
 unsafe impl aya::Pod for Plain<ProcessStats> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Plain<DullPath> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<Place> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<Joined> {}
