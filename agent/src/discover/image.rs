@@ -106,6 +106,14 @@ impl<'d, 'f> Image<'d, 'f> {
     /// Virtual addresses of functions in the full symbol table, local ones included, in one pass over it; all `None`
     /// for a stripped file.
     pub fn local<const N: usize>(&self, names: [&str; N]) -> Result<[Option<u64>; N], object::Error> {
+        self.local_by(|name| names.iter().position(|wanted| *wanted == name))
+    }
+
+    /// The same for functions that `which` gives places.
+    pub fn local_by<const N: usize>(
+        &self,
+        which: impl Fn(&str) -> Option<usize>,
+    ) -> Result<[Option<u64>; N], object::Error> {
         let mut found = [None; N];
         let symbols = self.sections.symbols(self.endian, self.data, SHT_SYMTAB)?;
         for symbol in symbols.iter() {
@@ -113,10 +121,9 @@ impl<'d, 'f> Image<'d, 'f> {
                 continue;
             }
             let Ok(name) = symbol.name(self.endian, symbols.strings()) else { continue };
-            for (wanted, slot) in names.iter().zip(&mut found) {
-                if name == wanted.as_bytes() {
-                    *slot = Some(symbol.st_value(self.endian));
-                }
+            let place = std::str::from_utf8(name).ok().and_then(&which);
+            if let Some(slot) = place.and_then(|place| found.get_mut(place)) {
+                *slot = Some(symbol.st_value(self.endian));
             }
         }
         Ok(found)
