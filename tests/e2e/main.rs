@@ -18,6 +18,7 @@ mod otlp;
 mod privacy;
 mod raw;
 mod replay;
+mod rustls;
 mod scenario;
 mod servers;
 mod targets;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
     clients::add(&mut all);
     servers::add(&mut all);
     binding::add(&mut all);
+    rustls::add(&mut all);
     load::add(&mut all);
     privacy::add(&mut all);
     otlp::add(&mut all);

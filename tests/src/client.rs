@@ -300,7 +300,8 @@ impl Report {
         self.id.as_deref().with_context(|| format!("the client saw no id: {self:?}"))
     }
 
-    fn from_line(line: &Value) -> Self {
+    /// Reads a line of a client that reports in JSON.
+    pub fn from_line(line: &Value) -> Self {
         let text = |name: &str| line[name].as_str().map(str::to_owned);
         Self {
             status: line["status"].as_u64(),
