@@ -145,6 +145,12 @@ fn a_call_of_which_neither_half_is_known_is_counted() {
     bench.balanced();
 }
 
+/// A connection, and what is left of the call that it is in, last first.
+struct Script {
+    conn: Conn,
+    left: Vec<(Direction, Vec<u8>)>,
+}
+
 /// One step of one of several connections.
 #[derive(Clone, Debug)]
 struct Step {
@@ -163,9 +169,10 @@ proptest! {
     #[test]
     fn no_call_is_made_of_two(steps in steps()) {
         let mut bench = Bench::new(false);
-        let mut conns: HashMap<usize, (Conn, Vec<(Direction, Vec<u8>)>)> = HashMap::new();
+        let mut scripts: HashMap<usize, Script> = HashMap::new();
         for Step { conn: n, told } in steps {
-            let (conn, left) = conns.entry(n).or_insert_with(|| (Conn::new(n as u64), Vec::new()));
+            let fresh = || Script { conn: Conn::new(n as u64), left: Vec::new() };
+            let Script { conn, left } = scripts.entry(n).or_insert_with(fresh);
             if left.is_empty() {
                 let answers = response().into_iter().map(|piece| {
                     let tagged = String::from_utf8(piece).unwrap().replace("m-1", &format!("m-{n}"));
@@ -181,8 +188,8 @@ proptest! {
             bench.balanced();
         }
         for n in 0..4 {
-            if let Some((conn, _)) = conns.get(&n) {
-                conn.close(&mut bench);
+            if let Some(script) = scripts.get(&n) {
+                script.conn.close(&mut bench);
             }
         }
         for call in &bench.calls {
