@@ -228,7 +228,9 @@ fn deno_serves(stream: bool) -> Result<()> {
     wait_probed(&agent, Subject::Deno.file())?;
     let clients = [Kind::OpenAiSync, Kind::OpenAiAsync, Kind::Curl].map(|kind| {
         let client = Client::new(kind, &url, Some(pki.ca.as_path())).stream(stream);
-        client.run(SOON)
+        // Deno speaks HTTP/2 to whoever asks for it.
+        let http1: &[&str] = if kind == Kind::Curl { &["--http1.1"] } else { &[] };
+        client.options(http1).run(SOON)
     });
     agent
         .wait_for_calls(2 * clients.len(), SOON, |call| call.id().is_some_and(|id| id.starts_with("chatcmpl-deno-")))?;
