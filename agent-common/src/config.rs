@@ -27,6 +27,8 @@ pub struct Config {
     pub all_http: u32,
     /// [`MAX_PAYLOAD`](crate::record::MAX_PAYLOAD)-sized pieces that one read or write is copied in at most.
     pub max_chunks: u32,
+    /// 1: the headers of TLS records are told where no probe reads the plaintext.
+    pub infer: u32,
 }
 
 /// Offsets of kernel structure members, in bytes, computed from the running kernel's BTF. rustc emits no CO-RE
@@ -40,6 +42,8 @@ pub struct Offsets {
     pub task_group_leader: u32,
     /// `task_struct.start_boottime`
     pub task_start_boottime: u32,
+    /// `task_struct.self_exec_id`
+    pub task_self_exec_id: u32,
     /// `task_struct.pid`
     pub task_pid: u32,
     /// `task_struct.tgid`
@@ -70,6 +74,16 @@ pub struct Offsets {
     pub socket_sk: u32,
     /// `sock.sk_protocol`
     pub sk_protocol: u32,
+    /// `sock.sk_type`
+    pub sk_type: u32,
+    /// `sock.sk_socket`
+    pub sk_socket: u32,
+    /// `sock.sk_shutdown`
+    pub sk_shutdown: u32,
+    /// `sock.sk_receive_queue`
+    pub sk_receive_queue: u32,
+    /// `sk_buff_head.qlen`
+    pub queue_len: u32,
     /// `sock.sk_err`
     pub sk_err: u32,
     /// `sock_common.skc_family`
@@ -92,12 +106,34 @@ pub struct Offsets {
     pub tcp_write_seq: u32,
     /// `tcp_sock.copied_seq`
     pub tcp_copied_seq: u32,
+    /// `tcp_sock.rcv_nxt`
+    pub tcp_rcv_nxt: u32,
+    /// `unix_sock.peer`
+    pub unix_peer: u32,
+    /// `unix_sock.addr`
+    pub unix_addr: u32,
+    /// `unix_address.len`
+    pub unix_address_len: u32,
+    /// `unix_address.name`
+    pub unix_address_name: u32,
+    /// `io_kiocb.file`
+    pub uring_file: u32,
+    /// `io_kiocb.opcode`
+    pub uring_opcode: u32,
+    /// `io_kiocb.cqe`
+    pub uring_cqe: u32,
+    /// `io_cqe.res`
+    pub uring_cqe_res: u32,
+    /// `io_kiocb.tctx`
+    pub uring_tctx: u32,
+    /// `io_uring_task.task`
+    pub uring_task: u32,
 }
 
 /// Number of offsets in [`Offsets`].
 pub const OFFSETS_LEN: usize = size_of::<Offsets>() / size_of::<u32>();
 
 const _: () = {
-    assert!(size_of::<Config>() == 24);
-    assert!(OFFSETS_LEN == 29);
+    assert!(size_of::<Config>() == 28);
+    assert!(OFFSETS_LEN == 46);
 };

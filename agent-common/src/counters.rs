@@ -4,6 +4,8 @@
 //! bytes offered = emitted + lost to the ring + lost to scratch + unreadable + truncated, and
 //! bytes emitted = bytes that the ring reader received.
 
+use crate::record::Kind;
+
 /// Index into the `COUNTERS` map.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +34,19 @@ pub enum Counter {
     EventRecords,
     /// Failed reserves on the ring of rare events.
     EventRecordsLost,
+    /// Of them [`Kind::Socket`](crate::record::Kind::Socket): calls without addresses until it is told again.
+    SocketEventsLost,
+    /// Of them [`Kind::SocketState`](crate::record::Kind::SocketState): who closed is not known.
+    SocketStateEventsLost,
+    /// Of them [`Kind::TlsBind`](crate::record::Kind::TlsBind): told again at the stream's next call.
+    TlsBindEventsLost,
+    /// Of them [`Kind::TlsClose`](crate::record::Kind::TlsClose): a call ends at its idle time.
+    TlsCloseEventsLost,
+    /// Of them [`Kind::Fork`](crate::record::Kind::Fork), [`Kind::Exec`](crate::record::Kind::Exec) and
+    /// [`Kind::Exit`](crate::record::Kind::Exit): a process is named by what was known before.
+    ProcessEventsLost,
+    /// Of them the lengths of records and plaintext: a stream's socket may stay unknown.
+    LengthEventsLost,
     /// Sockets not tracked because the table was full.
     SocketTableFull,
     /// TLS streams not tracked because the table was full.
@@ -40,18 +55,48 @@ pub enum Counter {
     TlsCallTableFull,
     /// TLS calls that returned without a remembered entry: they began before the probes, or were evicted.
     TlsReturnUnmatched,
+    /// TLS calls whose count of bytes could not be read from the process's memory.
+    TlsCountUnreadable,
+    /// Bytes of streams that no table had room for, and of messages whose header could not be read.
+    BytesUntracked,
     /// Receives that only peeked; the bytes come again.
     Peeked,
     /// Processes not added to the target list because it was full.
     TargetTableFull,
     /// Requests left out because their path was known to be no model's.
     DullPaths,
+    /// Times that the chain of TLS record headers on a socket was lost: bytes that no program saw, or that are no TLS.
+    HeaderChainsLost,
+    /// Bytes that io_uring moved over stream sockets, followed or not.
+    BytesUring,
     /// Calls of AEAD functions that seal or open something else than a TLS record (QUIC, tickets, files). Not a loss.
     AeadForeign,
     /// Calls of AEAD functions with a TLS record whose lengths or memory do not agree with it.
     AeadUnread,
     /// Number of counters.
     Count,
+}
+
+impl Counter {
+    /// The counter of a [`Kind`](crate::record::Kind) that did not fit the ring of rare events.
+    #[inline(always)]
+    pub const fn lost_event(kind: u16) -> Self {
+        const SOCKET: u16 = Kind::Socket as u16;
+        const UNIX_SOCKET: u16 = Kind::UnixSocket as u16;
+        const SOCKET_STATE: u16 = Kind::SocketState as u16;
+        const TLS_BIND: u16 = Kind::TlsBind as u16;
+        const TLS_CLOSE: u16 = Kind::TlsClose as u16;
+        const FORK: u16 = Kind::Fork as u16;
+        const EXIT: u16 = Kind::Exit as u16;
+        match kind {
+            SOCKET | UNIX_SOCKET => Self::SocketEventsLost,
+            SOCKET_STATE => Self::SocketStateEventsLost,
+            TLS_BIND => Self::TlsBindEventsLost,
+            TLS_CLOSE => Self::TlsCloseEventsLost,
+            FORK..=EXIT => Self::ProcessEventsLost,
+            _ => Self::LengthEventsLost,
+        }
+    }
 }
 
 /// Number of counters.

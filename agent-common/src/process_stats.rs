@@ -8,7 +8,7 @@ pub const MAX_PROCESSES: u32 = 8_192;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProcessStats {
-    /// Through system calls on sockets that are followed: TCP.
+    /// Through system calls on stream sockets: TCP and UNIX.
     pub socket: [u64; 2],
     /// Of them on sockets that carry TLS records.
     pub tls: [u64; 2],
@@ -26,8 +26,16 @@ pub struct ProcessStats {
     pub unreadable: u64,
     /// Beyond the piece limit of one call.
     pub truncated: u64,
-    /// Passed a followed socket without any program seeing them (sendfile, splice, io_uring).
+    /// Passed a followed socket without their being in any buffer of a call (sendfile, splice), or without any call.
     pub unseen: u64,
+    /// On streams that no table had room for, and of messages whose header could not be read.
+    pub untracked: u64,
+    /// Rare events that did not fit their ring; a count.
+    pub events_lost: u64,
+    /// TLS calls whose beginning was not seen, or whose count could not be read; a count.
+    pub calls_lost: u64,
+    /// Moved over stream sockets by io_uring, which no system call shows. Not in `socket`.
+    pub uring: [u64; 2],
     /// 1 once the process has ended: the next one with its number starts from zero.
     pub ended: u64,
 }
@@ -35,4 +43,4 @@ pub struct ProcessStats {
 /// Members of [`ProcessStats`], each of 8 bytes.
 pub const PROCESS_STATS_LEN: usize = size_of::<ProcessStats>() / size_of::<u64>();
 
-const _: () = assert!(PROCESS_STATS_LEN == 14);
+const _: () = assert!(PROCESS_STATS_LEN == 19);

@@ -32,6 +32,12 @@ pub enum Kind {
     TlsRecords = 9,
     /// [`TlsPlain`]: a TLS stream that is not copied transferred plaintext.
     TlsPlain = 10,
+    /// [`UnixSocket`]: what a UNIX socket is connected to, once, before its first data.
+    UnixSocket = 16,
+    /// [`TlsHeader`]: a TLS record whose plaintext nobody reads has passed.
+    TlsHeader = 20,
+    /// [`TlsHello`]: the first handshake message of a direction.
+    TlsHello = 21,
 }
 
 /// Data flowed into the process ([`Data::direction`]).
@@ -73,7 +79,8 @@ pub struct Header {
     pub start_ns: u64,
 }
 
-/// Bytes of a stream, followed by [`Data::captured`] bytes of payload.
+/// Bytes of a stream, followed by [`Data::captured`] bytes of payload. Without payload, and then on the ring of rare
+/// events, it says where the direction is by now: bytes before [`Data::offset`] passed without a program seeing them.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Data {
@@ -81,8 +88,8 @@ pub struct Data {
     pub header: Header,
     /// Stream: address of the kernel's `sock`, or of the TLS library's connection object.
     pub id: u64,
-    /// Tells apart streams that reuse `id`: the socket's inode number, or the time at which the TLS stream was
-    /// first seen.
+    /// Tells apart streams that reuse `id`: the socket's inode number, or the time at which the TLS stream or UNIX
+    /// socket was first seen.
     pub generation: u64,
     /// Position of the first payload byte in its direction of the stream, counted from where the kernel program
     /// first saw the stream.
@@ -143,10 +150,38 @@ pub struct SocketState {
     pub old: u8,
     /// State after.
     pub new: u8,
-    /// Zero.
-    pub pad: u16,
+    /// 1: `new` is `TCP_CLOSE` and bytes are left that the process may still read. A second record of the kind, without
+    /// it, follows when they were read; none does when the process closes without reading them.
+    pub unread: u16,
     /// `sk_err`: non-zero when the other end reset the connection.
     pub error: u32,
+}
+
+/// Bytes of a UNIX socket's name: `sun_path` of `struct sockaddr_un`.
+pub const UNIX_NAME: usize = 108;
+
+/// The two ends of a stream socket of the UNIX family.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct UnixSocket {
+    /// See [`Header`].
+    pub header: Header,
+    /// Address of the kernel's `sock`.
+    pub id: u64,
+    /// As in [`Data`]: the time at which the socket was first seen.
+    pub generation: u64,
+    /// Address of the other end's `sock`, 0 if it is not known.
+    pub peer: u64,
+    /// Length of `name` in bytes, 0 if the process's end has none.
+    pub name_len: u16,
+    /// Length of `peer_name` in bytes, 0 if the other end has none.
+    pub peer_name_len: u16,
+    /// Zero.
+    pub pad: u32,
+    /// Name of the process's end: a path, or a zero byte and an abstract name.
+    pub name: [u8; UNIX_NAME],
+    /// Name of the other end.
+    pub peer_name: [u8; UNIX_NAME],
 }
 
 /// A TLS stream was seen to use a socket: a socket call of the same direction, on the same thread, inside the
@@ -214,6 +249,56 @@ pub struct TlsPlain {
     pub overhead: u16,
 }
 
+/// [`TlsHeader::flags`]: where the records before this one end is not known.
+pub const AFTER_GAP: u8 = 1;
+
+/// A TLS record passed a socket whose plaintext no probe is known to read: the header's type and length, told when the
+/// record's last byte has passed. Only with [`Config::infer`](crate::config::Config::infer).
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct TlsHeader {
+    /// See [`Header`].
+    pub header: Header,
+    /// As in [`Socket`].
+    pub id: u64,
+    /// As in [`Socket`].
+    pub generation: u64,
+    /// Bytes of plaintext that the process's TLS libraries have transferred so far, both directions: while it grows,
+    /// somebody reads the inside of the process's connections.
+    pub plain: u64,
+    /// Length of the fragment (RFC 8446 5.1).
+    pub len: u16,
+    /// Content type.
+    pub content: u8,
+    /// [`READ`] or [`WRITE`].
+    pub direction: u8,
+    /// [`AFTER_GAP`] or 0.
+    pub flags: u8,
+    /// Zero.
+    pub pad: [u8; 3],
+}
+
+/// Bytes of a hello that are copied at most. One with a post-quantum key share has 1,700 to 1,900, and the server's
+/// name can stand behind it.
+pub const MAX_HELLO: usize = 2_048;
+
+/// The first handshake message of a direction, followed by its beginning: ClientHello or ServerHello, without the
+/// record's header, as far as one call transferred it. Goes before the [`TlsHeader`] of its record.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct TlsHello {
+    /// See [`Header`]. `len` = size of this struct + what follows, [`MAX_HELLO`] at most.
+    pub header: Header,
+    /// As in [`Socket`].
+    pub id: u64,
+    /// As in [`Socket`].
+    pub generation: u64,
+    /// [`READ`] or [`WRITE`].
+    pub direction: u8,
+    /// Zero.
+    pub pad: [u8; 7],
+}
+
 /// A TLS stream's object was freed.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -270,10 +355,13 @@ const _: () = {
     assert!(size_of::<Data>() == 80);
     assert!(size_of::<Socket>() == 88);
     assert!(size_of::<SocketState>() == 56);
+    assert!(size_of::<UnixSocket>() == 280);
     assert!(size_of::<TlsBind>() == 64);
     assert!(size_of::<TlsClose>() == 48);
     assert!(size_of::<TlsRecords>() == 72);
     assert!(size_of::<TlsPlain>() == 56);
+    assert!(size_of::<TlsHeader>() == 64);
+    assert!(size_of::<TlsHello>() == 56);
     assert!(size_of::<Fork>() == 48);
     assert!(size_of::<Exec>() == 48);
     assert!(size_of::<Exit>() == 40);

@@ -5,8 +5,10 @@
 //! | 0 to 7 | direction |
 //! | 8 to 15 | shape: where the count of bytes is |
 //! | 16 to 23 | library |
-//! | 24 to 31 | zero |
+//! | 24 to 31 | number of the place in [`crate::go_place`], for Go |
 //! | 32 to 63 | slot of the file in [`crate::probe_stats`] |
+
+use crate::record::SOURCE_GO;
 
 /// The function returns the count itself as an `int` (`SSL_read`, `SSL_write`).
 pub const COUNT_RETURNED: u8 = 0;
@@ -32,6 +34,11 @@ pub const fn pack(direction: u8, count: u8, library: u8) -> u64 {
     direction as u64 | (count as u64) << 8 | (library as u64) << 16
 }
 
+/// Packs the cookie of a Go function's probe.
+pub const fn pack_go(direction: u8, place: u8) -> u64 {
+    pack(direction, COUNT_RETURNED_LONG, SOURCE_GO) | (place as u64) << 24
+}
+
 /// The cookie with the slot of its file.
 pub const fn with_file(cookie: u64, slot: u32) -> u64 {
     cookie & 0xffff_ffff | (slot as u64) << 32
@@ -53,6 +60,12 @@ pub const fn count(cookie: u64) -> u8 {
 #[inline(always)]
 pub const fn library(cookie: u64) -> u8 {
     (cookie >> 16) as u8
+}
+
+/// Number of the place in [`crate::go_place`].
+#[inline(always)]
+pub const fn place(cookie: u64) -> u8 {
+    (cookie >> 24) as u8
 }
 
 /// Slot of the file in [`crate::probe_stats`].

@@ -6,9 +6,12 @@
 use core::ptr::NonNull;
 
 use aya_ebpf::bindings::BPF_NOEXIST;
-use inferscope_common::process_stats::ProcessStats;
+use inferscope_common::{counters::Counter, process_stats::ProcessStats};
 
-use crate::{count::bump, maps::PROCESSES};
+use crate::{
+    count::{self, bump},
+    maps::PROCESSES,
+};
 
 /// A new account. A static: on the stack it would take a quarter of it.
 static NEW: ProcessStats = ProcessStats {
@@ -22,6 +25,10 @@ static NEW: ProcessStats = ProcessStats {
     unreadable: 0,
     truncated: 0,
     unseen: 0,
+    untracked: 0,
+    events_lost: 0,
+    calls_lost: 0,
+    uring: [0; 2],
     ended: 0,
 };
 
@@ -61,6 +68,13 @@ impl Account {
         unsafe { bump(&raw mut (*self.0.as_ptr()).plain[usize::from(direction & 1)], n) };
     }
 
+    /// Plaintext so far, both directions.
+    #[inline(always)]
+    pub fn plain(self) -> u64 {
+        let stats = self.0.as_ptr();
+        unsafe { (*stats).plain[0] + (*stats).plain[1] }
+    }
+
     /// Bytes that were chosen for copying.
     #[inline(always)]
     pub fn on_offer(self, n: u64) {
@@ -83,10 +97,43 @@ impl Account {
         }
     }
 
+    /// Bytes of a stream that no table had room for.
+    #[inline(always)]
+    pub fn on_untracked(self, n: u64) {
+        unsafe { bump(&raw mut (*self.0.as_ptr()).untracked, n) };
+    }
+
+    /// An event that did not fit its ring.
+    #[inline(always)]
+    pub fn on_event_lost(self) {
+        unsafe { bump(&raw mut (*self.0.as_ptr()).events_lost, 1) };
+    }
+
+    /// A TLS call of which too little is known.
+    #[inline(always)]
+    pub fn on_call_lost(self) {
+        unsafe { bump(&raw mut (*self.0.as_ptr()).calls_lost, 1) };
+    }
+
+    /// Bytes that io_uring moved over a socket.
+    #[inline(always)]
+    pub fn on_uring(self, direction: u8, n: u64) {
+        unsafe { bump(&raw mut (*self.0.as_ptr()).uring[usize::from(direction & 1)], n) };
+    }
+
     /// Bytes that no program saw.
     #[inline(always)]
     pub fn on_unseen(self, n: u64) {
         unsafe { bump(&raw mut (*self.0.as_ptr()).unseen, n) };
+    }
+}
+
+/// Counts bytes of a stream that no table had room for, in the ledger and for the process.
+#[inline(never)]
+pub fn untracked(tgid: u32, n: u64) {
+    count::add(Counter::BytesUntracked, n);
+    if let Some(account) = Account::of(tgid) {
+        account.on_untracked(n);
     }
 }
 

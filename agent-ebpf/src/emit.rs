@@ -8,15 +8,16 @@ use aya_ebpf::{
 };
 use inferscope_common::{
     counters::Counter,
-    record::{Data, Header, Kind, MAX_PAYLOAD, Socket},
+    record::{Data, Header, Kind, MAX_HELLO, MAX_PAYLOAD, SOURCE_SYSCALL, Socket, TlsHello, UnixSocket},
 };
 
 use crate::{
     account::{Account, Outcome},
     count,
+    flow::Flow,
     globals::config,
     maps::{DATA, EVENTS, SCRATCH, SCRATCH_SLOTS, WAKE},
-    sock,
+    sock::{self, AF_UNIX},
     task::{Current, current_start_ns},
 };
 
@@ -53,7 +54,8 @@ fn wake_flag() -> u64 {
 #[inline(always)]
 pub fn event<T: Copy + 'static>(record: &T) -> bool {
     let Some(mut slot) = EVENTS.reserve::<T>(0) else {
-        count::add(Counter::EventRecordsLost, 1);
+        let header = unsafe { &*core::ptr::from_ref(record).cast::<Header>() };
+        event_lost(header.kind, header.tgid);
         return false;
     };
     slot.write(*record);
@@ -62,10 +64,59 @@ pub fn event<T: Copy + 'static>(record: &T) -> bool {
     true
 }
 
+/// Counts an event that did not fit. A function of its own: the way is rare, and the verifier need not walk it at every
+/// place that tells something.
+#[inline(never)]
+fn event_lost(kind: u16, tgid: u32) {
+    count::add(Counter::EventRecordsLost, 1);
+    count::add(Counter::lost_event(kind), 1);
+    // State changes of sockets happen in interrupts, on behalf of nobody.
+    if tgid != 0 {
+        if let Some(account) = Account::of(tgid) {
+            account.on_event_lost();
+        }
+    }
+}
+
+/// Tells the beginning of a hello, `n` bytes at `at` in user memory. One that cannot be told leaves its connection without
+/// a name.
+#[inline(always)]
+pub fn hello(current: Current, id: u64, generation: u64, direction: u8, at: u64, n: u64) {
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return };
+    let busy = unsafe { &raw mut (*scratch).busy };
+    if unsafe { count::swap(busy, 1) } != 0 {
+        event_lost(Kind::TlsHello as u16, current.tgid);
+        return;
+    }
+    let n = if n > MAX_HELLO as u64 { MAX_HELLO as u64 } else { n };
+    unsafe {
+        let record: *mut u8 = (&raw mut (*scratch).record).cast();
+        let hello = record.cast::<TlsHello>();
+        (*hello).header = header::<TlsHello>(Kind::TlsHello, current);
+        (*hello).header.len = size_of::<TlsHello>() as u32 + n as u32;
+        (*hello).id = id;
+        (*hello).generation = generation;
+        (*hello).direction = direction;
+        (*hello).pad = [0; 7];
+        if raw_read_user(record.add(size_of::<TlsHello>()).cast(), n as u32, at as *const c_void) == 0 {
+            let bytes = core::slice::from_raw_parts(record, size_of::<TlsHello>() + n as usize);
+            if EVENTS.output::<[u8]>(bytes, wake_flag()).is_ok() {
+                count::add(Counter::EventRecords, 1);
+            } else {
+                event_lost(Kind::TlsHello as u16, current.tgid);
+            }
+        }
+        count::swap(busy, 0);
+    }
+}
+
 /// Tells userspace a socket's addresses; false if that did not work and is to be tried again.
 #[inline(always)]
 pub fn socket(id: u64, generation: u64, current: Current) -> bool {
     let family = sock::family(id);
+    if family == AF_UNIX {
+        return unix_socket(id, generation, current);
+    }
     let Some((local, remote, local_port, remote_port)) = sock::addresses(id, family) else {
         // Nothing to tell now or later: the data goes without addresses.
         return true;
@@ -83,6 +134,53 @@ pub fn socket(id: u64, generation: u64, current: Current) -> bool {
     })
 }
 
+/// The same for a UNIX socket. Written in place: two names are more than the stack has room for.
+#[inline(always)]
+fn unix_socket(id: u64, generation: u64, current: Current) -> bool {
+    let Some(mut slot) = EVENTS.reserve::<UnixSocket>(0) else {
+        count::add(Counter::EventRecordsLost, 1);
+        return false;
+    };
+    let record = slot.as_mut_ptr();
+    let peer = sock::unix_peer(id);
+    unsafe {
+        // The names are filled to their lengths only, and nothing of an earlier record may show behind.
+        core::ptr::write_bytes(record.cast::<u64>(), 0, size_of::<UnixSocket>() / size_of::<u64>());
+        (*record).header = header::<UnixSocket>(Kind::UnixSocket, current);
+        (*record).id = id;
+        (*record).generation = generation;
+        (*record).peer = peer;
+        (*record).name_len = sock::unix_name(id, (&raw mut (*record).name).cast());
+        (*record).peer_name_len = sock::unix_name(peer, (&raw mut (*record).peer_name).cast());
+    }
+    slot.submit(wake_flag());
+    count::add(Counter::EventRecords, 1);
+    true
+}
+
+/// Tells userspace where a direction is, after bytes that were in no buffer of a call. Not left to the stream's next
+/// bytes: there may be none.
+#[inline(always)]
+pub fn passed(mut header: Header, id: u64, generation: u64, flow: &mut Flow, direction: u8, n: u64) {
+    header.len = size_of::<Data>() as u32;
+    header.kind = Kind::Data as u16;
+    let turn = flow.turn;
+    let lane = flow.lane(direction);
+    event(&Data {
+        header,
+        id,
+        generation,
+        offset: lane.offset,
+        skipped: lane.skipped,
+        total: n as u32,
+        captured: 0,
+        turn,
+        direction,
+        source: SOURCE_SYSCALL,
+        overhead: 0,
+    });
+}
+
 /// Where the bytes of one call lie in user memory.
 #[derive(Clone, Copy)]
 pub struct Source {
@@ -92,6 +190,29 @@ pub struct Source {
     /// `struct iovec` array of the further segments.
     pub iovecs: u64,
     pub iovecs_left: u64,
+}
+
+impl Source {
+    /// One buffer.
+    #[inline(always)]
+    pub const fn buffer(at: u64, n: u64) -> Self {
+        Self { segment: at, segment_left: n, iovecs: 0, iovecs_left: 0 }
+    }
+
+    /// An array of buffers.
+    #[inline(always)]
+    pub const fn segments(iovecs: u64, iovecs_left: u64) -> Self {
+        Self { segment: 0, segment_left: 0, iovecs, iovecs_left }
+    }
+}
+
+/// `struct mmsghdr` of the x86-64 ABI: a `struct user_msghdr` and the count of bytes behind it.
+pub mod mmsghdr {
+    /// `msg_hdr.msg_iov` and `msg_iovlen`.
+    pub const IOVECS: u64 = 16;
+    /// `msg_len`.
+    pub const LEN: u64 = 56;
+    pub const SIZE: u64 = 64;
 }
 
 /// One call's copy under way. Lives on the stack, so it is kept small.
@@ -115,27 +236,84 @@ pub struct Job {
     pub account: Option<Account>,
 }
 
-/// Segments of one call at most (`UIO_MAXIOV` is 1,024; what was seen in practice is below 20).
-const MAX_IOVECS: u64 = 64;
+/// Segments of one message, and messages of one call, at most: `UIO_MAXIOV`, beyond which the kernel takes none.
+pub const MAX_IOVECS: u64 = 1024;
 
 /// Copies a call's bytes to the bulk ring, one record per piece.
 #[inline(always)]
 pub fn data(job: &mut Job) {
+    offer(job);
+    pieces(job);
+}
+
+#[inline(always)]
+fn offer(job: &mut Job) {
     count::add(Counter::BytesOffered, job.remaining);
     job.account = Account::of(job.header.tgid);
     if let Some(account) = job.account {
         account.on_offer(job.remaining);
     }
+}
+
+#[inline(always)]
+fn pieces(job: &mut Job) {
     if job.source.iovecs_left > MAX_IOVECS {
         job.source.iovecs_left = MAX_IOVECS;
     }
-    let rounds = unsafe { config!(max_chunks) } + MAX_IOVECS as u32;
+    // Each segment takes a round, and may end in a piece that is not full.
+    let rounds = unsafe { config!(max_chunks) } + 2 * MAX_IOVECS as u32;
     unsafe {
         bpf_loop(rounds, copy_piece as *mut c_void, (job as *mut Job).cast(), 0);
     }
     if job.remaining > 0 {
         outcome(job, Outcome::Truncated, job.remaining);
     }
+}
+
+/// Messages of a call that are left to be copied.
+#[repr(C)]
+struct Messages {
+    job: *mut Job,
+    /// `struct mmsghdr` array.
+    at: u64,
+    left: u64,
+    /// Bytes of them.
+    bytes: u64,
+}
+
+/// The same for a call that transferred several messages: `count` of them, at `at` in user memory.
+#[inline(always)]
+pub fn messages(job: &mut Job, at: u64, count: u64) {
+    offer(job);
+    let mut messages = Messages { job, at, left: count, bytes: job.remaining };
+    unsafe {
+        bpf_loop(MAX_IOVECS as u32, copy_message as *mut c_void, (&raw mut messages).cast(), 0);
+    }
+    if messages.bytes > 0 {
+        outcome(unsafe { &*messages.job }, Outcome::Truncated, messages.bytes);
+    }
+}
+
+extern "C" fn copy_message(_round: u64, messages: *mut c_void) -> i64 {
+    let messages = unsafe { &mut *messages.cast::<Messages>() };
+    if messages.left == 0 {
+        return 1;
+    }
+    let iovecs = unsafe { bpf_probe_read_user((messages.at + mmsghdr::IOVECS) as *const [u64; 2]) };
+    let len = unsafe { bpf_probe_read_user((messages.at + mmsghdr::LEN) as *const u32) };
+    let (Ok([iovecs, iovecs_left]), Ok(len)) = (iovecs, len) else { return 1 };
+    // It may have been written anew since the call added up.
+    let n = if u64::from(len) > messages.bytes { messages.bytes } else { u64::from(len) };
+    messages.at += mmsghdr::SIZE;
+    messages.left -= 1;
+    messages.bytes -= n;
+    let job = unsafe { &mut *messages.job };
+    let next = job.position + n;
+    job.source = Source::segments(iovecs, iovecs_left);
+    job.remaining = n;
+    pieces(job);
+    job.position = next;
+    0
 }
 
 /// Counts what became of bytes, in the ledger and for the process.
@@ -157,9 +335,9 @@ fn outcome(job: &Job, what: Outcome, n: u64) {
 /// `struct iovec` of the x86-64 ABI.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Iovec {
-    base: u64,
-    len: u64,
+pub struct Iovec {
+    pub base: u64,
+    pub len: u64,
 }
 
 /// One round of the copy loop: the next piece, or the next segment. Non-zero ends the loop.
@@ -173,6 +351,8 @@ extern "C" fn copy_piece(_round: u64, job: *mut c_void) -> i64 {
             return 1;
         }
         let Ok(iovec) = (unsafe { bpf_probe_read_user(job.source.iovecs as *const Iovec) }) else {
+            outcome(job, Outcome::Unreadable, job.remaining);
+            job.remaining = 0;
             return 1;
         };
         job.source.iovecs += size_of::<Iovec>() as u64;

@@ -74,11 +74,7 @@ impl Flow {
     /// Whether the message that begins at `head` in user memory is to be copied. Changes the state.
     #[inline(always)]
     pub fn admit(&mut self, id: u64, generation: u64, direction: u8, head: u64, len: u64) -> bool {
-        let turned = self.last != direction + 1;
-        if turned {
-            self.last = direction + 1;
-            self.turn = self.turn.wrapping_add(1);
-        }
+        let turned = self.turn_to(direction);
         match self.state {
             TLS | REJECTED => return false,
             // Not only after a turn: what came in between may have passed unseen (sendfile, splice, io_uring).
@@ -98,7 +94,24 @@ impl Flow {
         if self.state == HTTP {
             self.apply_verdict(id, generation);
         }
+        self.is_copied()
+    }
+
+    /// Whether what the stream carries now is copied.
+    #[inline(always)]
+    pub fn is_copied(&self) -> bool {
         self.state == HTTP || self.state == FOLLOWED
+    }
+
+    /// Bytes move in this direction; true if the ones before did not.
+    #[inline(always)]
+    pub fn turn_to(&mut self, direction: u8) -> bool {
+        let turned = self.last != direction + 1;
+        if turned {
+            self.last = direction + 1;
+            self.turn = self.turn.wrapping_add(1);
+        }
+        turned
     }
 
     #[inline(always)]
@@ -139,6 +152,36 @@ impl Flow {
                 _ => self.state,
             };
         }
+    }
+
+    /// Moves a direction on to `end_seq`, by bytes that were in no buffer of a call; gives how many. `n` is what the call
+    /// says, which is all there is to go by for a socket without sequence numbers, or at first sight. Where the two
+    /// differ the sequence number is right: several requests of io_uring complete at once.
+    #[inline(always)]
+    pub fn pass(&mut self, direction: u8, n: u64, end_seq: Option<u32>) -> u64 {
+        let copied = self.is_copied();
+        let lane = self.lane(direction);
+        let mut passed = n;
+        if let Some(end) = end_seq {
+            let step = end.wrapping_sub(lane.seq);
+            if lane.seq_known == 0 {
+                lane.seq = end;
+            } else if step < 1 << 31 {
+                passed = u64::from(step);
+                lane.seq = end;
+            } else {
+                passed = 0;
+            }
+            lane.seq_known = 1;
+        }
+        lane.offset += passed;
+        if copied {
+            count::add(Counter::BytesUnseen, passed);
+        } else {
+            count::add(Counter::BytesSkipped, passed);
+            lane.skipped += passed;
+        }
+        passed
     }
 
     /// Moves a direction on by `n` bytes that end at TCP sequence number `end_seq`, and gives their position.

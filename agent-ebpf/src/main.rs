@@ -1,7 +1,8 @@
 //! inferscope's kernel programs.
 //!
-//! Three hook families, one file each: socket system calls at their exit ([`syscall`]), calls into TLS libraries
-//! ([`tls`], [`aead`], [`tls_stream`]) and the life of processes and sockets ([`process`], [`sock_state`]). They share the gate that
+//! Four hook families, one file each: socket system calls at their exit ([`syscall`]), what io_uring does in their place
+//! ([`uring`]), calls into TLS libraries ([`tls`], [`go_tls`] and [`aead`] over [`tls_stream`]) and the life of processes and
+//! sockets ([`process`], [`sock_state`], [`unix_end`]). They share the gate that
 //! decides what is worth copying ([`flow`]), the walk from a descriptor to its socket ([`sock`]) and the only code
 //! that writes to the rings ([`emit`]). Everything userspace must agree on is in `inferscope-common`.
 //!
@@ -28,6 +29,8 @@ mod dull;
 mod emit;
 mod flow;
 mod globals;
+mod go_tls;
+mod headers;
 mod log;
 mod maps;
 mod process;
@@ -38,6 +41,9 @@ mod syscall;
 mod task;
 mod tls;
 mod tls_stream;
+mod transfer;
+mod unix_end;
+mod uring;
 
 /// GPL-only helpers need a compatible licence.
 #[unsafe(link_section = "license")]

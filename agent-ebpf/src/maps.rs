@@ -6,7 +6,8 @@ use aya_ebpf::{
 };
 use inferscope_common::{
     counters,
-    join::Joined,
+    go_place::{GoPlace, MAX_PLACES},
+    join::{Joined, Place},
     probe_stats::{FileStats, MAX_FILES},
     process_stats::{MAX_PROCESSES, ProcessStats},
     record::MAX_RECORD,
@@ -17,14 +18,18 @@ use inferscope_common::{
 use crate::{
     aead::AeadCall,
     flow::Flow,
+    go_tls::{GoCall, GoCallKey},
+    headers::Chains,
     records::{Asked, Carry, Received},
-    tls::{TlsCall, TlsCallKey},
+    tls::{TlsCallKey, TlsCalls},
     tls_stream::{TlsKey, TlsStream},
+    transfer::Call,
 };
 
-/// Payload. 16 MiB holds 2 ms of the highest rate that one core can write (4 GB/s), with room to spare.
+/// Payload. A call is copied whole before it returns, and on its processor nothing else runs meanwhile, the reader
+/// included.
 #[map]
-pub static DATA: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
+pub static DATA: RingBuf = RingBuf::with_byte_size(32 << 20, 0);
 
 /// Everything that is not payload, so that payload cannot starve it. 1 MiB is about 18,000 records.
 #[map]
@@ -66,20 +71,31 @@ pub const SCRATCH_SLOTS: u32 = 4;
 #[map]
 pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(SCRATCH_SLOTS, 0);
 
-/// A TCP socket that data was seen on.
+/// A stream socket that data was seen on.
 #[repr(C)]
 pub struct Sock {
     /// Inode number, which tells apart sockets that reuse the address.
+    pub inode: u64,
+    /// The same for userspace: the inode number of a TCP socket, which `/proc` shows too; for a UNIX socket the time at
+    /// which it was first seen, so that one that was evicted and comes back is a new stream.
     pub generation: u64,
+    /// 1: userspace was told that one half of a UNIX socket was shut down.
+    pub half: u64,
     pub flow: Flow,
     /// Where its TLS records end, in the read direction.
     pub carry: Carry,
 }
 
-/// By address of the kernel's `sock`. Entries go when the socket closes, so this bounds the sockets that are open
-/// at once. Not LRU: an eviction would lose the stream's position without a word.
+/// TCP sockets by address of the kernel's `sock`. Entries go when the socket closes, so this bounds the sockets that are
+/// open at once. Not LRU: an eviction would lose the stream's position without a word.
 #[map]
 pub static SOCKS: HashMap<u64, Sock> = HashMap::with_max_entries(65_536, 0);
+
+/// Sockets whose end nothing tells for certain, by the same address: those of the UNIX family (see
+/// [`unix_end`](crate::unix_end)) and TCP sockets that are closed with bytes still to be read. LRU, which is what bounds
+/// entries that nobody takes out; sized for those in use at once.
+#[map]
+pub static LOOSE_SOCKS: LruHashMap<u64, Sock> = LruHashMap::with_max_entries(16_384, 0);
 
 /// Userspace's answers, by stream id. A program that applies one removes it. LRU: an answer that is never
 /// fetched belongs to a stream that is gone.
@@ -91,9 +107,24 @@ pub static VERDICTS: LruHashMap<u64, Verdict> = LruHashMap::with_max_entries(16_
 #[map]
 pub static TLS_STREAMS: LruHashMap<TlsKey, TlsStream> = LruHashMap::with_max_entries(32_768, 0);
 
-/// TLS calls under way: at most one per thread and direction.
+/// TLS calls under way, by thread and direction. LRU: a thread that dies inside a call leaves its entry. An eviction shows
+/// as a return that finds nothing.
 #[map]
-pub static TLS_CALLS: LruHashMap<TlsCallKey, TlsCall> = LruHashMap::with_max_entries(16_384, 0);
+pub static TLS_CALLS: LruHashMap<TlsCallKey, TlsCalls> = LruHashMap::with_max_entries(16_384, 0);
+
+/// Calls of Go's TLS under way: at most one per goroutine and direction, more where TLS runs inside TLS. A call that never
+/// returns leaves its entry to be evicted.
+#[map]
+pub static GO_CALLS: LruHashMap<GoCallKey, GoCall> = LruHashMap::with_max_entries(16_384, 0);
+
+/// What is known of the probed places in Go files, by file and place.
+#[map]
+pub static GO_PLACES: Array<GoPlace> = Array::with_max_entries(MAX_PLACES, 0);
+
+/// The system call that is being looked at, one per processor: its program is never preempted. On the stack the verifier
+/// would follow each kind of call on its own through all that is the same for them.
+#[map]
+pub static CALL: PerCpuArray<Call> = PerCpuArray::with_max_entries(1, 0);
 
 /// Calls of opening AEAD functions under way: at most one per thread.
 #[map]
@@ -102,7 +133,7 @@ pub static AEAD_CALLS: LruHashMap<u64, AeadCall> = LruHashMap::with_max_entries(
 /// Streams that are one direction of a connection, and which stream's gate decides for both. LRU: one that is forgotten
 /// decides for itself, which costs copying.
 #[map]
-pub static JOINED: LruHashMap<TlsKey, Joined> = LruHashMap::with_max_entries(32_768, 0);
+pub static JOINED: LruHashMap<Place, Joined> = LruHashMap::with_max_entries(32_768, 0);
 
 /// Processes that have a TLS stream whose socket is not known, and until when their records are told. LRU: an entry is
 /// of use for a second, and one that is kept is made anew by the next call.
@@ -113,6 +144,12 @@ pub static UNBOUND: LruHashMap<u32, Asked> = LruHashMap::with_max_entries(4096, 
 /// is told within the same turn of an event loop, or never.
 #[map]
 pub static RECEIVED: LruHashMap<u64, Received> = LruHashMap::with_max_entries(16_384, 0);
+
+/// Where the headers of TLS records are, on sockets whose plaintext nobody reads. Filled only when inference is asked
+/// for; without it userspace makes the map as small as one can be. LRU: a connection that is forgotten is picked up again
+/// at its next record.
+#[map]
+pub static CHAINS: LruHashMap<u64, Chains> = LruHashMap::with_max_entries(16_384, 0);
 
 /// Flags of thread groups (`targets::WANTED` and its neighbours), unless every process is traced.
 #[map]

@@ -17,7 +17,7 @@ use inferscope_common::record::{Kind, MAX_TLS_RECORDS, READ, TlsPlain, TlsRecord
 use crate::{
     emit::{self, Source},
     maps::{RECEIVED, UNBOUND},
-    sock::TcpSock,
+    sock::StreamSock,
     task::Current,
 };
 
@@ -115,7 +115,7 @@ pub fn interest(current: Current, direction: u8) -> Interest {
 
 /// A socket call that transferred TLS records.
 pub struct Transfer<'a> {
-    pub socket: &'a TcpSock,
+    pub socket: &'a StreamSock,
     pub source: &'a Source,
     /// Position of its first byte in its direction.
     pub position: u64,

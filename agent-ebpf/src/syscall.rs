@@ -3,28 +3,30 @@
 //! One program for all of them: any system call tracepoint taxes every call of the host, so there is exactly one.
 //! At the exit the arguments are still in the saved registers and the bytes of a write are resident, so no entry
 //! program and no table of calls in flight is needed.
+//!
+//! What most calls of a host cost is the first lines of [`on_exit`]: a number that is none of these goes at once.
+
+use core::ffi::c_void;
 
 use aya_ebpf::{
-    bindings::{BPF_ANY, BPF_NOEXIST},
-    helpers::bpf_probe_read_user,
+    helpers::{bpf_loop, bpf_probe_read_user},
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
 use inferscope_common::{
     counters::Counter,
-    record::{Data, Kind, READ, SOURCE_SYSCALL, WRITE},
+    record::{READ, WRITE},
 };
 
 use crate::{
-    account::Account,
-    count,
-    emit::{self, Job, Source},
-    flow::{Flow, REJECTED, TLS},
-    maps::{SOCKS, Sock},
-    records::{self, Carry, Interest, Transfer},
-    sock::{self, TcpSock},
+    account, count,
+    emit::{MAX_IOVECS, Source, mmsghdr},
+    maps::CALL,
+    sock::{self, Found},
+    sock_state,
     task::{Current, is_traced},
-    tls,
+    transfer::{self, Call},
+    unix_end,
 };
 
 /// Offsets in `struct pt_regs` of x86-64 (arch/x86/include/asm/ptrace.h), part of the ptrace ABI.
@@ -37,24 +39,43 @@ mod regs {
     pub const CS: usize = 136;
 }
 
+/// Numbers of arch/x86/entry/syscalls/syscall_64.tbl. Left out: pread64, pwrite64, preadv and pwritev, which no socket
+/// takes.
+mod nr {
+    pub const READ: u64 = 0;
+    pub const WRITE: u64 = 1;
+    pub const READV: u64 = 19;
+    pub const WRITEV: u64 = 20;
+    pub const SENDFILE: u64 = 40;
+    pub const SENDTO: u64 = 44;
+    pub const RECVFROM: u64 = 45;
+    pub const SENDMSG: u64 = 46;
+    pub const RECVMSG: u64 = 47;
+    pub const SHUTDOWN: u64 = 48;
+    pub const SPLICE: u64 = 275;
+    pub const RECVMMSG: u64 = 299;
+    pub const SENDMMSG: u64 = 307;
+    pub const PREADV2: u64 = 327;
+    pub const PWRITEV2: u64 = 328;
+}
+
 /// Code segment of 64-bit programs (`__USER_CS`). A 32-bit call has other numbers for the same calls.
 const USER_CS: u64 = 0x33;
 
+/// What a receive gives that is not the stream's next bytes: urgent data, a look ahead, reports of errors.
+const MSG_OOB: u64 = 1;
 const MSG_PEEK: u64 = 2;
+const MSG_ERRQUEUE: u64 = 0x2000;
+/// On TCP the bytes are thrown away instead of being stored.
+const MSG_TRUNC: u64 = 0x20;
 
-/// What a system call transferred.
-struct Call {
-    direction: u8,
-    source: Source,
-}
+const EPIPE: i64 = 32;
+const ECONNRESET: i64 = 104;
 
 #[btf_tracepoint(function = "sys_exit")]
 pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
-    let ret: i64 = ctx.arg(1);
-    if ret > 0 {
-        let regs: *const u8 = ctx.arg(0);
-        on_success(regs, ret as u64);
-    }
+    let regs: *const u8 = ctx.arg(0);
+    on_exit(regs, ctx.arg(1));
     0
 }
 
@@ -63,15 +84,41 @@ unsafe fn reg(regs: *const u8, offset: usize) -> u64 {
     unsafe { core::ptr::read_volatile(regs.add(offset).cast::<u64>()) }
 }
 
+/// The numbers below 64 as bits.
+const LOW: u64 = bit(nr::READ)
+    | bit(nr::READV)
+    | bit(nr::RECVFROM)
+    | bit(nr::RECVMSG)
+    | bit(nr::WRITE)
+    | bit(nr::WRITEV)
+    | bit(nr::SENDTO)
+    | bit(nr::SENDMSG)
+    | bit(nr::SENDFILE)
+    | bit(nr::SHUTDOWN);
+
+const fn bit(nr: u64) -> u64 {
+    1 << nr
+}
+
+/// Whether a number is one of [`nr`]. Arithmetic instead of a comparison with each: the verifier would follow every number
+/// through all that comes before it matters.
 #[inline(always)]
-fn on_success(regs: *const u8, n: u64) {
-    // Numbers of arch/x86/entry/syscalls/syscall_64.tbl.
-    let nr = unsafe { reg(regs, regs::ORIG_AX) };
-    let direction = match nr {
-        0 | 19 | 45 | 47 => READ,
-        1 | 20 | 44 | 46 => WRITE,
-        _ => return,
-    };
+fn is_ours(nr: u64) -> bool {
+    if nr < 64 {
+        return LOW >> nr & 1 != 0;
+    }
+    matches!(nr, nr::SPLICE | nr::RECVMMSG | nr::SENDMMSG | nr::PREADV2 | nr::PWRITEV2)
+}
+
+#[inline(always)]
+fn on_exit(regs: *const u8, ret: i64) {
+    if !is_ours(unsafe { reg(regs, regs::ORIG_AX) }) {
+        return;
+    }
+    // Most failures are EAGAIN and say nothing.
+    if ret < 0 && ret != -EPIPE && ret != -ECONNRESET {
+        return;
+    }
     if unsafe { reg(regs, regs::CS) } & 0xffff != USER_CS {
         return;
     }
@@ -80,149 +127,114 @@ fn on_success(regs: *const u8, n: u64) {
         return;
     }
     // The kernel takes the lower half only.
-    let fd = u64::from(unsafe { reg(regs, regs::DI) } as u32);
-    let Some(socket) = sock::of_fd(fd) else { return };
-    let Some(call) = decode(regs, nr, direction, n) else { return };
-    transfer(current, &socket, &call, n);
+    let mut direction = READ;
+    let mut socket = sock::of_fd(unsafe { reg(regs, regs::DI) } & 0xffff_ffff);
+    if socket.is_none() && unsafe { reg(regs, regs::ORIG_AX) } == nr::SPLICE {
+        // One of its two descriptors is a pipe, the other one either end.
+        direction = WRITE;
+        socket = sock::of_fd(unsafe { reg(regs, regs::DX) } & 0xffff_ffff);
+    }
+    let Some(socket) = socket else { return };
+    let nr = unsafe { reg(regs, regs::ORIG_AX) };
+    match nr {
+        nr::SPLICE => {}
+        nr::WRITE | nr::WRITEV | nr::SENDTO | nr::SENDMSG | nr::SENDMMSG | nr::PWRITEV2 | nr::SENDFILE => {
+            direction = WRITE;
+        }
+        _ => {}
+    }
+    if ret <= 0 || nr == nr::SHUTDOWN {
+        if socket.is_unix {
+            unix_end::notice(&socket, nr == nr::SHUTDOWN, direction == READ && ret == 0);
+        } else if ret == 0 && nr != nr::SHUTDOWN {
+            sock_state::end_was_read(&socket);
+        }
+        return;
+    }
+    let Some(call) = CALL.get_ptr_mut(0) else { return };
+    let call = unsafe { &mut *call };
+    call.n = ret as u64;
+    call.direction = u64::from(direction);
+    if decode(regs, nr, &socket, call) {
+        transfer::take(current, &socket, call);
+    }
 }
 
+/// Finds out where the bytes are; false if what was received is not the stream's.
 #[inline(always)]
-fn decode(regs: *const u8, nr: u64, direction: u8, n: u64) -> Option<Call> {
+fn decode(regs: *const u8, nr: u64, socket: &Found, call: &mut Call) -> bool {
     let (si, dx) = unsafe { (reg(regs, regs::SI), reg(regs, regs::DX)) };
-    let source = match nr {
-        // read, write, sendto, recvfrom
-        0 | 1 | 44 | 45 => {
-            if nr == 45 && unsafe { reg(regs, regs::R10) } & MSG_PEEK != 0 {
-                count::add(Counter::Peeked, 1);
-                return None;
-            }
-            Source { segment: si, segment_left: n, iovecs: 0, iovecs_left: 0 }
-        }
-        // readv, writev
-        19 | 20 => Source { segment: 0, segment_left: 0, iovecs: si, iovecs_left: dx },
-        // sendmsg, recvmsg: struct user_msghdr has msg_iov at 16 and msg_iovlen at 24
-        _ => {
-            if nr == 47 && dx & MSG_PEEK != 0 {
-                count::add(Counter::Peeked, 1);
-                return None;
-            }
-            let [iovecs, iovecs_left]: [u64; 2] = unsafe { bpf_probe_read_user((si + 16) as *const [u64; 2]) }.ok()?;
-            Source { segment: 0, segment_left: 0, iovecs, iovecs_left }
-        }
+    let flags = match nr {
+        nr::RECVFROM | nr::RECVMMSG => unsafe { reg(regs, regs::R10) },
+        nr::RECVMSG => dx,
+        _ => 0,
     };
-    Some(Call { direction, source })
-}
-
-/// User address of a call's first byte, for sniffing; 0 if there is none.
-#[inline(always)]
-fn head_of(source: &Source) -> (u64, u64) {
-    if source.segment_left > 0 {
-        return (source.segment, source.segment_left);
+    if flags & (MSG_OOB | MSG_PEEK | MSG_ERRQUEUE) != 0 {
+        count::add(Counter::Peeked, 1);
+        return false;
     }
-    // The first segment may be empty.
-    match unsafe { bpf_probe_read_user(source.iovecs as *const [[u64; 2]; 2]) } {
-        Ok([[_, 0], [base, len]]) if source.iovecs_left > 1 => (base, len),
-        Ok([[base, len], _]) => (base, len),
-        // A single segment at the end of its page.
-        Err(_) => match unsafe { bpf_probe_read_user(source.iovecs as *const [u64; 2]) } {
-            Ok([base, len]) => (base, len),
-            Err(_) => (0, 0),
-        },
-    }
-}
-
-#[inline(always)]
-fn transfer(current: Current, socket: &TcpSock, call: &Call, n: u64) {
-    // What is read after a reset: the socket's entry is gone, and a new one would never go.
-    if sock::is_closed(socket.id) {
-        count::add(Counter::BytesSkipped, n);
-        return;
-    }
-    let Some(entry) = entry_of(socket) else {
-        count::add(Counter::SocketTableFull, 1);
-        return;
-    };
-    let flow = unsafe { &mut (*entry).flow };
-    if flow.last == 0 && !sock::is_wanted_port(socket.id) {
-        flow.state = REJECTED;
-    }
-    let (head, head_len) = head_of(&call.source);
-    let head_len = if head_len < n { head_len } else { n };
-    let copy = flow.admit(socket.id, socket.generation, call.direction, head, head_len);
-    let end_seq = sock::end_seq(socket.id, call.direction);
-    let closing = sock::is_closing(socket.id);
-    let account = Account::of(current.tgid);
-    if let Some(account) = account {
-        account.on_socket(call.direction, n, flow.state == TLS);
-    }
-    let before = flow.lane(call.direction).offset;
-    let position = flow.advance(call.direction, n, end_seq, closing, copy);
-    if copy && position > before {
-        if let Some(account) = account {
-            account.on_unseen(position - before);
+    let n = call.n;
+    call.passed = 0;
+    call.messages = 0;
+    match nr {
+        nr::READ | nr::WRITE | nr::SENDTO | nr::RECVFROM => call.source = Source::buffer(si, n),
+        nr::READV | nr::WRITEV | nr::PREADV2 | nr::PWRITEV2 => call.source = Source::segments(si, dx),
+        nr::SENDMSG | nr::RECVMSG => {
+            let Some([iovecs, iovecs_left]) = iovecs_of(si) else {
+                account::untracked(Current::get().tgid, n);
+                return false;
+            };
+            call.source = Source::segments(iovecs, iovecs_left);
         }
-    }
-    if !copy {
-        if flow.state == TLS || flow.state == REJECTED {
-            if !tls::note_socket(current, call.direction, socket) {
-                note_records(
-                    current,
-                    entry,
-                    &Transfer { socket, source: &call.source, position, n, direction: call.direction },
-                );
-            }
+        nr::SENDMMSG | nr::RECVMMSG => {
+            call.n = bytes_of(si, n);
+            let Some([iovecs, iovecs_left]) = iovecs_of(si) else {
+                account::untracked(Current::get().tgid, call.n);
+                return false;
+            };
+            call.source = Source::segments(iovecs, iovecs_left);
+            call.messages = si;
+            call.messages_left = n;
         }
-        count::add(Counter::BytesSkipped, n);
-        return;
+        // sendfile and splice move pages.
+        _ => call.passed = 1,
     }
-    announce(current, socket, flow);
-    emit::data(&mut Job {
-        source: call.source,
-        remaining: n,
-        position,
-        id: socket.id,
-        generation: socket.generation,
-        skipped: flow.lane(call.direction).skipped,
-        header: emit::header::<Data>(Kind::Data, current),
-        total: n as u32,
-        turn: flow.turn,
-        direction: call.direction,
-        library: SOURCE_SYSCALL,
-        overhead: 0,
-        account: None,
-    });
+    if flags & MSG_TRUNC != 0 && !socket.is_unix {
+        call.passed = 1;
+    }
+    true
 }
 
-/// The call's bytes are TLS records of a library that does not make its socket calls itself.
+/// Array and number of the segments of a `struct user_msghdr`.
 #[inline(always)]
-fn note_records(current: Current, entry: *mut Sock, call: &Transfer<'_>) {
-    let interest = records::interest(current, call.direction);
-    if interest != Interest::Nobodys {
-        announce(current, call.socket, unsafe { &mut (*entry).flow });
-        records::note(current, call, unsafe { &mut (*entry).carry }, interest);
-    }
+fn iovecs_of(message: u64) -> Option<[u64; 2]> {
+    unsafe { bpf_probe_read_user((message + mmsghdr::IOVECS) as *const [u64; 2]) }.ok()
 }
 
-/// Tells userspace of the socket, once.
-#[inline(always)]
-fn announce(current: Current, socket: &TcpSock, flow: &mut Flow) {
-    if flow.announced == 0 && emit::socket(socket.id, socket.generation, current) {
-        flow.announced = 1;
-    }
+/// Messages that are being added up.
+#[repr(C)]
+struct Sum {
+    messages: u64,
+    left: u64,
+    bytes: u64,
 }
 
-/// The socket's entry, new if there is none or if it belongs to an earlier user of the address.
+/// Bytes of all messages of a call.
 #[inline(always)]
-fn entry_of(socket: &TcpSock) -> Option<*mut Sock> {
-    // Two threads may see a socket first at once: the second must not replace what the first is using.
-    let mut how = u64::from(BPF_NOEXIST);
-    if let Some(entry) = SOCKS.get_ptr_mut(socket.id) {
-        if unsafe { (*entry).generation } == socket.generation {
-            return Some(entry);
-        }
-        how = u64::from(BPF_ANY);
+fn bytes_of(messages: u64, count: u64) -> u64 {
+    let mut sum = Sum { messages, left: count, bytes: 0 };
+    unsafe { bpf_loop(MAX_IOVECS as u32, add_message as *mut c_void, (&raw mut sum).cast(), 0) };
+    sum.bytes
+}
+
+extern "C" fn add_message(_round: u64, sum: *mut c_void) -> i64 {
+    let sum = unsafe { &mut *sum.cast::<Sum>() };
+    if sum.left == 0 {
+        return 1;
     }
-    let fresh = Sock { generation: socket.generation, flow: Flow::new(), carry: Carry::new() };
-    let _ = SOCKS.insert(socket.id, fresh, how);
-    SOCKS.get_ptr_mut(socket.id)
+    let Ok(len) = (unsafe { bpf_probe_read_user((sum.messages + mmsghdr::LEN) as *const u32) }) else { return 1 };
+    sum.bytes += u64::from(len);
+    sum.messages += mmsghdr::SIZE;
+    sum.left -= 1;
+    0
 }

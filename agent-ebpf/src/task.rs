@@ -64,6 +64,17 @@ pub fn target_flags(tgid: u32) -> u32 {
     TARGETS.get_ptr(tgid).map_or(0, |flags| unsafe { core::ptr::read_volatile(flags) })
 }
 
+/// Tells apart what one thread group is after another, and what one process runs after another: an object's address means
+/// something within one of them only. A process that dies does not free its objects, and the children of one server
+/// have theirs at the same addresses.
+#[inline(always)]
+pub fn era() -> u32 {
+    let exec_id: u32 = read_at(unsafe { bpf_get_current_task() }, unsafe { offset!(task_self_exec_id) }).unwrap_or(0);
+    // The lower half wraps every four seconds: two processes of one number would have to begin a multiple of that apart, to
+    // the nanosecond.
+    (current_start_ns() as u32).wrapping_add(exec_id)
+}
+
 /// `start_boottime` of the current task's group leader, 0 if unknown.
 #[inline(always)]
 pub fn current_start_ns() -> u64 {

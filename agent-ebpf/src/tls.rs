@@ -10,24 +10,19 @@ use aya_ebpf::{
     macros::{uprobe, uretprobe},
     programs::{ProbeContext, RetProbeContext},
 };
-use inferscope_common::{
-    counters::Counter,
-    probe_stats::FileStats,
-    record::{Kind, TlsClose},
-    tls_cookie,
-};
+use inferscope_common::{counters::Counter, probe_stats::FileStats, tls_cookie};
 
 use crate::{
-    count, emit,
+    account::Account,
+    count,
     log::log,
-    maps::{TLS_CALLS, TLS_STREAMS},
-    sock::TcpSock,
+    maps::TLS_CALLS,
+    sock::StreamSock,
     task::{Current, is_traced},
-    tls_stream::{self, Plaintext, TlsKey},
+    tls_stream::{self, Plaintext},
 };
 
-/// A thread is in at most one call per direction. TLS inside TLS nests calls of one direction; the outer call is
-/// then the one that is remembered, and the inner one's return is counted as unmatched.
+/// Whose calls of which direction.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct TlsCallKey {
@@ -35,10 +30,23 @@ pub struct TlsCallKey {
     pub direction: u64,
 }
 
+/// Calls of one thread and direction that are under way. TLS inside TLS nests them: a client that reaches its proxy by TLS
+/// and its server through it reads the one inside a read of the other. Deeper ones were not seen; the return of one that
+/// was pushed out finds nothing and is counted.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct TlsCalls {
+    pub outer: TlsCall,
+    pub inner: TlsCall,
+}
+
 /// Arguments of a call under way.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct TlsCall {
+    /// Stack pointer at the entry, 0 if there is no call. It names the call: the return has it again, whatever was entered
+    /// and left in between or never left at all.
+    pub stack: u64,
     pub object: u64,
     pub buffer: u64,
     /// Bytes that the buffer holds or has room for.
@@ -48,6 +56,30 @@ pub struct TlsCall {
     /// Socket that was used inside the call, 0 if none.
     pub socket: u64,
     pub socket_generation: u64,
+    /// Times that the entry was seen: more than once where two probes are on one function.
+    pub entries: u32,
+    /// 1 once a return was seen: those of further probes have nothing to add.
+    pub is_taken: u32,
+}
+
+const NO_CALL: TlsCall = TlsCall {
+    stack: 0,
+    object: 0,
+    buffer: 0,
+    size: 0,
+    count_at: 0,
+    socket: 0,
+    socket_generation: 0,
+    entries: 0,
+    is_taken: 0,
+};
+
+impl TlsCall {
+    /// Whether this is the same call, seen through another probe.
+    #[inline(always)]
+    fn is_again(&self, call: &TlsCall) -> bool {
+        self.stack == call.stack && self.object == call.object && self.buffer == call.buffer && self.is_taken == 0
+    }
 }
 
 #[inline(always)]
@@ -62,6 +94,7 @@ struct Arguments {
     third: u64,
     fourth: u64,
     fifth: u64,
+    stack: u64,
 }
 
 impl Arguments {
@@ -77,6 +110,7 @@ impl Arguments {
                 third: core::ptr::read_volatile(&raw const (*regs).rdx),
                 fourth: core::ptr::read_volatile(&raw const (*regs).rcx),
                 fifth: core::ptr::read_volatile(&raw const (*regs).r8),
+                stack: core::ptr::read_volatile(&raw const (*regs).rsp),
             }
         }
     }
@@ -98,12 +132,62 @@ pub fn tls_entry(ctx: ProbeContext) -> u32 {
     // SSL_read and SSL_write take an int, whose upper half is undefined in the register.
     let is_int = tls_cookie::count(cookie) == tls_cookie::COUNT_RETURNED;
     let size = if is_int { arguments.third & 0xffff_ffff } else { arguments.third };
-    let call =
-        TlsCall { object: arguments.first, buffer: arguments.second, size, count_at, socket: 0, socket_generation: 0 };
-    if TLS_CALLS.insert(call_key(current, tls_cookie::direction(cookie)), call, 0).is_err() {
-        count::add(Counter::TlsCallTableFull, 1);
-    }
+    let call = TlsCall {
+        stack: arguments.stack,
+        object: arguments.first,
+        buffer: arguments.second,
+        size,
+        count_at,
+        entries: 1,
+        ..NO_CALL
+    };
+    remember(call_key(current, tls_cookie::direction(cookie)), &call);
     0
+}
+
+/// Remembers a call that begins. A call that lies deeper on the stack is inside the one that is known; any other shows
+/// that the known one was left without its return.
+#[inline(always)]
+fn remember(key: TlsCallKey, call: &TlsCall) {
+    let Some(calls) = TLS_CALLS.get_ptr_mut(key) else {
+        if TLS_CALLS.insert(key, TlsCalls { outer: *call, inner: NO_CALL }, 0).is_err() {
+            count::add(Counter::TlsCallTableFull, 1);
+        }
+        return;
+    };
+    let calls = unsafe { &mut *calls };
+    let slot = if call.stack < calls.outer.stack {
+        &mut calls.inner
+    } else {
+        calls.inner.stack = 0;
+        &mut calls.outer
+    };
+    if slot.is_again(call) {
+        slot.entries += 1;
+    } else {
+        *slot = *call;
+    }
+}
+
+/// Gives the call that returns with the stack pointer at `stack`, and forgets it.
+#[inline(always)]
+fn recall(key: TlsCallKey, stack: u64) -> Option<TlsCall> {
+    let calls = unsafe { &mut *TLS_CALLS.get_ptr_mut(key)? };
+    let is_inner = calls.inner.stack == stack;
+    let slot = if is_inner { &mut calls.inner } else { &mut calls.outer };
+    if slot.stack != stack {
+        return None;
+    }
+    let call = *slot;
+    if call.entries > 1 {
+        slot.entries -= 1;
+        slot.is_taken = 1;
+    } else if is_inner {
+        slot.stack = 0;
+    } else {
+        let _ = TLS_CALLS.remove(key);
+    }
+    Some(call)
 }
 
 #[uretprobe]
@@ -114,13 +198,15 @@ pub fn tls_return(ctx: RetProbeContext) -> u32 {
     }
     let cookie = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
     let direction = tls_cookie::direction(cookie);
-    let key = call_key(current, direction);
-    let Some(call) = TLS_CALLS.get_ptr(key) else {
-        count::add(Counter::TlsReturnUnmatched, 1);
+    // The return address has been taken off the stack.
+    let stack = unsafe { core::ptr::read_volatile(&raw const (*ctx.regs).rsp) }.wrapping_sub(8);
+    let Some(call) = recall(call_key(current, direction), stack) else {
+        lost(current, Counter::TlsReturnUnmatched);
         return 0;
     };
-    let call = unsafe { *call };
-    let _ = TLS_CALLS.remove(key);
+    if call.is_taken != 0 {
+        return 0;
+    }
     let ret: u64 = ctx.ret();
     let is_long = tls_cookie::count(cookie) == tls_cookie::COUNT_RETURNED_LONG;
     // The others return a 32-bit int; the upper half of the register is undefined.
@@ -133,7 +219,10 @@ pub fn tls_return(ctx: RetProbeContext) -> u32 {
     } else {
         match unsafe { bpf_probe_read_user(call.count_at as *const u64) } {
             Ok(n) => n,
-            Err(_) => return 0,
+            Err(_) => {
+                lost(current, Counter::TlsCountUnreadable);
+                return 0;
+            }
         }
     };
     // A count that exceeds the buffer is none: whatever exports these names need not be OpenSSL.
@@ -147,15 +236,24 @@ pub fn tls_return(ctx: RetProbeContext) -> u32 {
     0
 }
 
-/// A socket call happened. If the thread is inside a TLS call of the same direction, that is the stream's socket:
-/// a handshake inside a read writes, which is why the direction must agree. False if it is inside none.
+/// Counts a call of which too little is known.
 #[inline(always)]
-pub fn note_socket(current: Current, direction: u8, socket: &TcpSock) -> bool {
-    let Some(call) = TLS_CALLS.get_ptr_mut(call_key(current, direction)) else { return false };
-    unsafe {
-        (*call).socket = socket.id;
-        (*call).socket_generation = socket.generation;
+fn lost(current: Current, why: Counter) {
+    count::add(why, 1);
+    if let Some(account) = Account::of(current.tgid) {
+        account.on_call_lost();
     }
+}
+
+/// A socket call happened. If the thread is inside a TLS call of the same direction, that is the stream's socket:
+/// a handshake inside a read writes, which is why the direction must agree. Of TLS inside TLS it is both streams'. False
+/// if the thread is inside none.
+#[inline(always)]
+pub fn note_socket(current: Current, direction: u8, socket: &StreamSock) -> bool {
+    let Some(calls) = TLS_CALLS.get_ptr_mut(call_key(current, direction)) else { return false };
+    let calls = unsafe { &mut *calls };
+    (calls.outer.socket, calls.outer.socket_generation) = (socket.id, socket.generation);
+    (calls.inner.socket, calls.inner.socket_generation) = (socket.id, socket.generation);
     true
 }
 
@@ -164,11 +262,7 @@ pub fn note_socket(current: Current, direction: u8, socket: &TcpSock) -> bool {
 pub fn tls_free(ctx: ProbeContext) -> u32 {
     let current = Current::get();
     let Some(object) = ctx.arg::<u64>(0) else { return 0 };
-    let key = TlsKey { object, tgid: current.tgid, pad: 0 };
-    let Some(stream) = TLS_STREAMS.get_ptr(key) else { return 0 };
-    let generation = unsafe { (*stream).generation };
-    log!(ctx, "TLS stream {:x} of {} is freed", object, current.tgid);
-    emit::event(&TlsClose { header: emit::header::<TlsClose>(Kind::TlsClose, current), id: object, generation });
-    let _ = TLS_STREAMS.remove(key);
+    log!(ctx, "TLS object {:x} of {} is freed", object, current.tgid);
+    tls_stream::close(current, object);
     0
 }

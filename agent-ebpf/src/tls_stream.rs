@@ -3,25 +3,46 @@
 //! Owns the table of streams and their generations, and the one way from plaintext to the gate and the ring. How the
 //! three are read from a call is each library's business ([`crate::tls`]).
 
-use aya_ebpf::helpers::bpf_ktime_get_ns;
-pub use inferscope_common::join::Place as TlsKey;
+use aya_ebpf::{
+    bindings::{BPF_ANY, BPF_NOEXIST},
+    helpers::bpf_ktime_get_ns,
+};
 use inferscope_common::{
     counters::Counter,
+    join::Place,
     probe_stats::FileStats,
-    record::{Data, Kind, TlsBind},
+    record::{Data, Kind, TlsBind, TlsClose},
     tls_cookie,
 };
 
 use crate::{
-    account::Account,
+    account::{self, Account},
     count,
     emit::{self, Job, Source},
     flow::{Flow, REJECTED, TLS, UNKNOWN},
-    maps::{JOINED, SOCKS, TLS_STREAMS},
+    maps::{JOINED, LOOSE_SOCKS, SOCKS, TLS_STREAMS},
     records::{self, Told},
     sock,
-    task::Current,
+    task::{self, Current},
 };
+
+/// A TLS stream: the library's object in one process.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct TlsKey {
+    pub object: u64,
+    pub tgid: u32,
+    /// See [`task::era`].
+    pub era: u32,
+}
+
+impl TlsKey {
+    /// The stream of an object of the current process.
+    #[inline(always)]
+    pub fn of(current: Current, object: u64) -> Self {
+        Self { object, tgid: current.tgid, era: task::era() }
+    }
+}
 
 /// State of a TLS stream.
 #[repr(C)]
@@ -58,9 +79,9 @@ pub struct Plaintext {
 pub fn transfer(current: Current, call: &Plaintext, cookie: u64) {
     let n = call.n;
     let direction = tls_cookie::direction(cookie);
-    let key = TlsKey { object: call.object, tgid: current.tgid, pad: 0 };
-    let Some(stream) = stream_of(key, 0) else {
+    let Some(stream) = stream_of(TlsKey::of(current, call.object), 0) else {
         count::add(Counter::TlsTableFull, 1);
+        account::untracked(current.tgid, n);
         return;
     };
     let stream = unsafe { &mut *stream };
@@ -90,7 +111,7 @@ pub fn transfer(current: Current, call: &Plaintext, cookie: u64) {
         stream.socket = call.socket;
     }
     emit::data(&mut Job {
-        source: Source { segment: call.buffer, segment_left: n, iovecs: 0, iovecs_left: 0 },
+        source: Source::buffer(call.buffer, n),
         remaining: n,
         position,
         id: call.object,
@@ -104,6 +125,16 @@ pub fn transfer(current: Current, call: &Plaintext, cookie: u64) {
         overhead: 0,
         account: None,
     });
+}
+
+/// The object is freed, or will carry nothing more.
+#[inline(always)]
+pub fn close(current: Current, object: u64) {
+    let key = TlsKey::of(current, object);
+    let Some(stream) = TLS_STREAMS.get_ptr(key) else { return };
+    let generation = unsafe { (*stream).generation };
+    emit::event(&TlsClose { header: emit::header::<TlsClose>(Kind::TlsClose, current), id: object, generation });
+    let _ = TLS_STREAMS.remove(key);
 }
 
 /// A record of a stream that is one direction of a connection.
@@ -127,14 +158,15 @@ pub struct Half {
 pub fn transfer_half(current: Current, half: &Half, cookie: u64) {
     let n = half.n;
     let direction = tls_cookie::direction(cookie);
-    let key = TlsKey { object: half.object, tgid: current.tgid, pad: 0 };
     if !half.is_data {
         // What came with it may be the first record of a stream that is not known yet.
         records::tell_received(current, direction, true);
         return;
     }
+    let key = TlsKey::of(current, half.object);
     let Some(stream) = stream_of(key, half.salt) else {
         count::add(Counter::TlsTableFull, 1);
+        account::untracked(current.tgid, n);
         return;
     };
     let stream = unsafe { &mut *stream };
@@ -160,7 +192,7 @@ pub fn transfer_half(current: Current, half: &Half, cookie: u64) {
         return;
     }
     emit::data(&mut Job {
-        source: Source { segment: half.buffer, segment_left: n, iovecs: 0, iovecs_left: 0 },
+        source: Source::buffer(half.buffer, n),
         remaining: n,
         position,
         id: half.object,
@@ -189,7 +221,9 @@ impl Gate {
     /// undefined where it is none, and the verifier does not let undefined registers be saved ("R4 !read_ok").
     #[inline(always)]
     fn join(&mut self, key: TlsKey) -> bool {
-        let Some(joined) = JOINED.get_ptr(key) else { return false };
+        // Userspace knows no eras; the generations tell them apart.
+        let place = Place { object: key.object, tgid: key.tgid, pad: 0 };
+        let Some(joined) = JOINED.get_ptr(place) else { return false };
         let joined = unsafe { core::ptr::read(joined) };
         let Some(stream) = TLS_STREAMS.get_ptr_mut(TlsKey { object: joined.gate, ..key }) else { return false };
         if joined.generation != self.generation || unsafe { (*stream).generation } != joined.gate_generation {
@@ -230,15 +264,17 @@ fn count_call(cookie: u64, n: u64, before: u8, after: u8) {
 
 #[inline(always)]
 fn stream_of(key: TlsKey, salt: u32) -> Option<*mut TlsStream> {
+    // GnuTLS lets one thread send while another receives: the second must not replace what the first is using.
+    let mut how = u64::from(BPF_NOEXIST);
     if let Some(stream) = TLS_STREAMS.get_ptr_mut(key) {
         if unsafe { (*stream).salt } == salt {
             return Some(stream);
         }
+        // Another key lives there now.
+        how = u64::from(BPF_ANY);
     }
     let fresh = TlsStream { generation: unsafe { bpf_ktime_get_ns() }, socket: 0, asked: 0, salt, flow: Flow::new() };
-    if TLS_STREAMS.insert(key, fresh, 0).is_err() {
-        return None;
-    }
+    let _ = TLS_STREAMS.insert(key, fresh, how);
     TLS_STREAMS.get_ptr_mut(key)
 }
 
@@ -249,7 +285,7 @@ fn bind(current: Current, call: &Plaintext, stream: &TlsStream) -> bool {
         return false;
     }
     // From now on the socket's state changes are of interest.
-    if let Some(entry) = SOCKS.get_ptr_mut(call.socket) {
+    if let Some(entry) = SOCKS.get_ptr_mut(call.socket).or_else(|| LOOSE_SOCKS.get_ptr_mut(call.socket)) {
         unsafe { (*entry).flow.announced = 1 };
     }
     emit::event(&TlsBind {

@@ -36,6 +36,9 @@ const MAX_WAITING_CALLS: usize = 4096;
 /// How often idle exchanges are looked for.
 const TICK: Duration = Duration::from_secs(1);
 
+/// How often losses are told while they go on. The ledger at the end has all of them.
+const TELL_LOSSES: Duration = Duration::from_secs(60);
+
 /// How long the end waits for programs that were running when they were told to stop.
 const SETTLE: Duration = Duration::from_secs(1);
 
@@ -125,9 +128,10 @@ impl Capture {
             judge,
             recorder,
             recording: Ok(()),
+            told_losses: 0,
             outlet: Outlet { calls, undelivered: 0, answers: Vec::new(), dull: Vec::new(), joins: Vec::new() },
         };
-        let mut next_tick = Instant::now() + TICK;
+        let (mut next_tick, mut next_telling) = (Instant::now() + TICK, Instant::now() + TELL_LOSSES);
         while !stop.is_requested() {
             rings.wait();
             let mut more = true;
@@ -137,6 +141,10 @@ impl Capture {
                 if Instant::now() >= next_tick {
                     next_tick = Instant::now() + TICK;
                     intake.tick();
+                }
+                if Instant::now() >= next_telling {
+                    next_telling = Instant::now() + TELL_LOSSES;
+                    intake.tell_losses(&counters);
                 }
             }
         }
@@ -175,6 +183,8 @@ struct Intake<'a> {
     recorder: Option<Recorder>,
     /// How the recording went so far.
     recording: io::Result<()>,
+    /// Losses that were told already.
+    told_losses: u64,
     outlet: Outlet<'a>,
 }
 
@@ -218,6 +228,17 @@ impl Intake<'_> {
         self.pipeline.on_tick(clock::now(), &mut |output| self.outlet.take(output));
     }
 
+    /// Says that something was lost since this was last asked: whoever reads what is exported must not have to wait for the
+    /// end to know.
+    fn tell_losses(&mut self, counters: &KernelCounters) {
+        let ledger = self.ledger(counters);
+        let losses = ledger.losses();
+        if losses > self.told_losses {
+            tracing::warn!(ledger = %ledger.to_json(), "bytes or records were lost");
+            self.told_losses = losses;
+        }
+    }
+
     /// Writes to the recording. The first failure ends the recording, not the capture.
     fn keep(&mut self, bytes: &[u8]) {
         if let Some(open) = &mut self.recorder
@@ -242,6 +263,7 @@ impl Intake<'_> {
         Ledger {
             kernel: Some(counters.read()),
             pipeline: self.pipeline.stats().clone(),
+            missed: self.pipeline.missed(),
             undelivered: vec![("queue_full".into(), self.outlet.undelivered)],
             ..Default::default()
         }
@@ -252,7 +274,7 @@ impl Intake<'_> {
 pub struct Finish {
     /// How the recording went.
     pub recording: io::Result<()>,
-    /// Dropping it detaches the probes, about a tenth of a second each.
+    /// Dropping it detaches the probes: a tenth of a second for all, or for each where the kernel is older than 6.6.
     pub discovery: Option<Discovery>,
 }
 

@@ -122,6 +122,9 @@ pub struct ShowArgs {
     /// Show every HTTP exchange, not only model calls
     #[arg(long)]
     pub all_http: bool,
+    /// Where TLS cannot be read, infer calls to model providers (or to --host) from the sizes and times of TLS records
+    #[arg(long)]
+    pub infer: bool,
 }
 
 /// Options of `trace`.
@@ -184,6 +187,9 @@ pub struct RecordArgs {
     /// Record every HTTP exchange, not only model calls
     #[arg(long)]
     pub all_http: bool,
+    /// Record what `replay --infer` needs too: headers of TLS records that cannot be read
+    #[arg(long)]
+    pub infer: bool,
     /// Stop after this long: 30s, 5m, 1h
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub duration: Option<Duration>,

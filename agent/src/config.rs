@@ -53,11 +53,13 @@ pub struct CaptureConfig {
     pub idle_timeout_seconds: u64,
     /// Report HTTP calls that are no model calls too.
     pub all_http: bool,
+    /// Where TLS cannot be read, infer calls from the sizes and times of TLS records.
+    pub infer: bool,
 }
 
 impl Default for CaptureConfig {
     fn default() -> Self {
-        Self { content: false, content_max_bytes: 64 << 10, idle_timeout_seconds: 300, all_http: false }
+        Self { content: false, content_max_bytes: 64 << 10, idle_timeout_seconds: 300, all_http: false, infer: false }
     }
 }
 

@@ -10,7 +10,7 @@ fn parse(text: &str) -> Result<Config, String> {
 fn an_empty_file_gives_the_defaults() {
     let config = parse("").unwrap();
     assert_eq!(config, Config::default());
-    assert!(!config.capture.content && !config.capture.all_http);
+    assert!(!config.capture.content && !config.capture.all_http && !config.capture.infer);
     assert_eq!(config.capture.idle_timeout_seconds, 300);
     assert!(config.export.otlp.is_none() && config.export.jsonl.is_none());
 }
@@ -24,6 +24,7 @@ fn every_setting_is_read() {
         content_max_bytes = 1000
         idle_timeout_seconds = 60
         all_http = true
+        infer = true
         [targets]
         pids = [1, 2]
         comms = ["python3"]

@@ -8,10 +8,10 @@ use inferscope_common::process_stats::ProcessStats;
 use serde_json::{Value, json};
 
 use crate::{
-    discover::{Evidence, FileReport, ProcessReport, Report},
+    discover::{Evidence, FileReport, ProcessReport, Report, UnsupportedFile},
     kernel::Probe,
     privacy::printable,
-    selfstat::unread_bytes,
+    selfstat::{unread_bytes, uring_bytes},
 };
 
 /// A mechanism of the host.
@@ -34,6 +34,8 @@ pub enum Verdict {
     NoFunctions,
     /// TLS passes, and the probes that are there are not hit.
     NotHit,
+    /// Its sockets are moved by io_uring, which no system call shows.
+    Uring,
     /// Bytes without TLS, which are read from the system calls.
     Plain,
     /// Probes are there, and nothing moved.
@@ -49,6 +51,7 @@ impl Verdict {
             Self::TlsRead => "tls_read",
             Self::NoFunctions => "tls_no_functions",
             Self::NotHit => "tls_not_hit",
+            Self::Uring => "io_uring",
             Self::Plain => "plain",
             Self::Waiting => "waiting",
             Self::Quiet => "quiet",
@@ -61,11 +64,17 @@ impl Verdict {
             Self::TlsRead => "captured: the inside of TLS is read",
             Self::NoFunctions => {
                 "NOT captured: its TLS functions were not found. See the other end of its calls, or let it speak plain HTTP \
-                 to a local proxy; please report the program and its version"
+                 to a local proxy; `trace --infer` estimates times and sizes. Please report the program and its version"
             }
             Self::NotHit => {
                 "NOT captured: it maps a TLS library that has probes, but its TLS does not go through it. The probes are set \
-                 anew once; if this stays, it has a second TLS library inside: please report the program and its version"
+                 anew once; if this stays, it has a second TLS library inside: `trace --infer` estimates times and sizes. \
+                 Please report the program and its version"
+            }
+            Self::Uring => {
+                "NOT captured, all or in part: it moves its sockets' bytes by io_uring, which no system call shows. See the \
+                 other end of its calls, or have it use epoll (UV_USE_IO_URING=0 for libuv and Node, a switch of the server's \
+                 own, or the sysctl kernel.io_uring_disabled for all)"
             }
             Self::Plain => "captured: no TLS, read from the system calls",
             Self::Waiting => "ready: the probes are there, nothing moved while it was watched",
@@ -75,14 +84,17 @@ impl Verdict {
 
     /// Whether something passes unread.
     pub fn is_blind(self) -> bool {
-        matches!(self, Self::NoFunctions | Self::NotHit)
+        matches!(self, Self::NoFunctions | Self::NotHit | Self::Uring)
     }
 }
 
 /// Judges a process.
 pub fn judge(process: &ProcessReport) -> Verdict {
     let ProcessStats { socket, plain, .. } = process.stats;
-    if plain[0] + plain[1] > 0 {
+    // Before the rest: what else it does may well be captured, and would hide it.
+    if uring_bytes(&process.stats) > 0 {
+        Verdict::Uring
+    } else if plain[0] + plain[1] > 0 {
         Verdict::TlsRead
     } else if unread_bytes(&process.stats) > 0 {
         if process.files.is_empty() { Verdict::NoFunctions } else { Verdict::NotHit }
@@ -102,7 +114,7 @@ pub fn to_json(checks: &[Check], report: &Report) -> Value {
         "schema": 1,
         "checks": checks.iter().map(check).collect::<Vec<_>>(),
         "files": report.files.iter().map(file_to_json).collect::<Vec<_>>(),
-        "doubtful": report.doubtful.iter().map(|file| json!({"path": file.path, "why": file.why})).collect::<Vec<_>>(),
+        "unsupported_files": report.unsupported.iter().map(unsupported_to_json).collect::<Vec<_>>(),
         "processes": report.processes.iter().map(|process| process_to_json(process, report)).collect::<Vec<_>>(),
     })
 }
@@ -122,13 +134,17 @@ fn file_to_json(file: &FileReport) -> Value {
     })
 }
 
+fn unsupported_to_json(file: &UnsupportedFile) -> Value {
+    json!({"path": file.path, "library": file.library, "why": file.why})
+}
+
 fn probe_to_json(probe: &Probe) -> Value {
     json!({"function": probe.function, "offset": probe.file_offset, "site": probe.class.as_str()})
 }
 
 fn process_to_json(process: &ProcessReport, report: &Report) -> Value {
     let verdict = judge(process);
-    let ProcessStats { socket, tls, plain, offered, emitted, .. } = process.stats;
+    let ProcessStats { socket, tls, plain, offered, emitted, unseen, uring, .. } = process.stats;
     let files = process.files.iter().filter_map(|&place| report.files.get(place));
     json!({
         "pid": process.pid,
@@ -142,6 +158,8 @@ fn process_to_json(process: &ProcessReport, report: &Report) -> Value {
         "offered_bytes": offered,
         "emitted_bytes": emitted,
         "unread_bytes": unread_bytes(&process.stats),
+        "unseen_bytes": unseen,
+        "io_uring_bytes": {"read": uring[0], "written": uring[1]},
     })
 }
 
@@ -170,18 +188,18 @@ pub fn to_lines(checks: &[Check], report: &Report) -> Vec<String> {
         sites.dedup();
         lines.push(format!("      {}", sites.join(", ")));
     }
-    if !report.doubtful.is_empty() {
+    if !report.unsupported.is_empty() {
         lines.push(String::new());
-        lines.push(format!("Files with TLS that is not probed ({})", report.doubtful.len()));
-        lines.extend(
-            report.doubtful.iter().map(|file| format!("  {}: {}", printable(&file.path), printable(&file.why))),
-        );
+        lines.push(format!("Files that cannot be probed ({})", report.unsupported.len()));
+        for UnsupportedFile { path, library, why } in &report.unsupported {
+            lines.push(format!("  {}: {}, {}", printable(path), printable(library), printable(why)));
+        }
     }
     lines.push(String::new());
     lines.push(format!("Processes ({})", report.processes.len()));
     for process in &report.processes {
         let verdict = judge(process);
-        let ProcessStats { socket, tls, plain, .. } = process.stats;
+        let ProcessStats { socket, tls, plain, unseen, uring, .. } = process.stats;
         let name = process.comm.as_deref().unwrap_or("?");
         lines.push(format!(
             "  {} {}[{}] {}",
@@ -194,6 +212,12 @@ pub fn to_lines(checks: &[Check], report: &Report) -> Vec<String> {
             "      bytes read/written: sockets {}/{}, of them TLS {}/{}, plaintext of TLS {}/{}",
             socket[0], socket[1], tls[0], tls[1], plain[0], plain[1],
         ));
+        if unseen + uring_bytes(&process.stats) > 0 {
+            lines.push(format!(
+                "      uncaptured: by io_uring {}/{}, on followed streams by sendfile, splice and other ways {unseen}",
+                uring[0], uring[1],
+            ));
+        }
         for file in process.files.iter().filter_map(|&place| report.files.get(place)) {
             lines.push(format!("      maps {}", printable(&file.path)));
         }
@@ -233,6 +257,7 @@ mod tests {
             (vec![], tls, Verdict::NoFunctions),
             (vec![0], tls, Verdict::NotHit),
             (vec![0], plain, Verdict::Plain),
+            (vec![0], ProcessStats { uring: [0, 1], ..read }, Verdict::Uring),
             (vec![0], ProcessStats::default(), Verdict::Waiting),
             (vec![], ProcessStats::default(), Verdict::Quiet),
         ] {
@@ -250,14 +275,14 @@ mod tests {
             attached: 3,
             stats: FileStats::default(),
         };
-        let report = Report {
-            files: vec![file],
-            doubtful: Vec::new(),
-            processes: vec![process(vec![0], ProcessStats::default())],
-        };
+        let old =
+            UnsupportedFile { path: "/opt/old\u{7}".into(), library: "go".into(), why: "built by Go 1.16".into() };
+        let processes = vec![process(vec![0], ProcessStats::default())];
+        let report = Report { files: vec![file], unsupported: vec![old], processes };
         let checks = [Check { name: "kernel", works: true, detail: "6.18".into() }];
         let text = to_lines(&checks, &report).join("\n");
-        assert!(!text.contains('\u{1b}'), "{text}");
+        assert!(!text.contains(['\u{1b}', '\u{7}']), "{text}");
+        assert!(text.contains("go, built by Go 1.16"), "{text}");
         assert!(text.contains("maps /lib/libssl.so.3"), "{text}");
         let json = to_json(&checks, &report);
         assert_eq!(json["processes"][0]["verdict"], "waiting");

@@ -86,6 +86,8 @@ impl<L: Listing> Judge<L> {
             | Record::TlsBind { origin, .. }
             | Record::TlsRecords(origin, _)
             | Record::TlsPlain { origin, .. }
+            | Record::TlsHeader(origin, _)
+            | Record::TlsHello(origin, _)
             | Record::TlsClose { origin, .. } => {
                 // Who was not judged was running before and was listed then, or would not be heard of.
                 self.judged.get(&origin.tgid).is_none_or(|&flags| self.is_wanted(flags))

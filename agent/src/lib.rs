@@ -12,6 +12,7 @@ pub mod discover;
 pub mod export;
 pub mod gpu;
 pub mod host;
+pub mod infer;
 pub mod judge;
 pub mod kernel;
 pub mod llm;

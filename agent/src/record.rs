@@ -7,7 +7,12 @@
 //! To add a record: see `inferscope-common`; here it takes a variant, a branch of [`parse`] and a line in the
 //! round-trip test.
 
+mod reader;
+
+use std::{net::SocketAddr, sync::Arc};
+
 use inferscope_common::record as abi;
+use reader::Reader;
 use thiserror::Error;
 
 use crate::{host::ProcessIdentity, time::Mono};
@@ -49,6 +54,8 @@ pub enum Source {
     Go,
     /// rustls, at the AEAD functions below it.
     Rustls,
+    /// Nowhere: what is said follows from TLS records' headers (`--infer`).
+    Ciphertext,
 }
 
 impl Source {
@@ -61,12 +68,13 @@ impl Source {
             Self::GnuTls => "gnutls",
             Self::Go => "go",
             Self::Rustls => "rustls",
+            Self::Ciphertext => "ciphertext",
         }
     }
 
     /// Whether the bytes are the inside of TLS.
     pub fn is_tls(self) -> bool {
-        self != Self::Syscall
+        !matches!(self, Self::Syscall | Self::Ciphertext)
     }
 
     /// Whether a stream of it is one direction of a connection.
@@ -145,6 +153,10 @@ pub enum Record<'a> {
         /// As in [`Data`].
         overhead: u16,
     },
+    /// A TLS record passed whose plaintext nobody reads.
+    TlsHeader(Origin, TlsHeader),
+    /// The first handshake message of a direction.
+    TlsHello(Origin, TlsHello<'a>),
     /// A TLS stream is gone.
     TlsClose {
         /// Common part.
@@ -177,7 +189,7 @@ pub enum Record<'a> {
     Process(Origin, ProcessIdentity),
 }
 
-/// Bytes of a stream.
+/// Bytes of a stream. Without any, they passed before `offset` and nobody saw them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Data<'a> {
     /// The stream.
@@ -201,14 +213,44 @@ pub struct Data<'a> {
 }
 
 /// Addresses of a socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Socket {
     /// The socket.
     pub id: ObjectId,
     /// The process's end.
-    pub local: std::net::SocketAddr,
+    pub local: Address,
     /// The other end.
-    pub peer: std::net::SocketAddr,
+    pub peer: Address,
+}
+
+/// One end of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// Of TCP.
+    Ip(SocketAddr),
+    /// Of a UNIX socket.
+    Unix {
+        /// Address of the kernel's `sock`, 0 if it is not known: what both ends of a connection call this one.
+        sock: u64,
+        /// What it is bound to: a path, or `@` and an abstract name. Clients have none as a rule.
+        name: Option<Arc<str>>,
+    },
+}
+
+impl Address {
+    /// Address and port, of TCP.
+    pub fn ip(&self) -> Option<SocketAddr> {
+        match *self {
+            Self::Ip(address) => Some(address),
+            Self::Unix { .. } => None,
+        }
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Self::Ip(address)
+    }
 }
 
 /// The TLS records of one socket call.
@@ -240,6 +282,34 @@ impl TlsRecords {
     }
 }
 
+/// The header of a TLS record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TlsHeader {
+    /// The socket.
+    pub socket: ObjectId,
+    /// Direction.
+    pub direction: Direction,
+    /// Plaintext that the process's TLS libraries have transferred so far.
+    pub plain: u64,
+    /// Content type.
+    pub content: u8,
+    /// Length of the fragment.
+    pub len: u16,
+    /// Whether records before this one may have been missed.
+    pub after_gap: bool,
+}
+
+/// A ClientHello or ServerHello.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TlsHello<'a> {
+    /// The socket.
+    pub socket: ObjectId,
+    /// Direction.
+    pub direction: Direction,
+    /// The message's beginning.
+    pub bytes: &'a [u8],
+}
+
 /// A TCP state change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SocketState {
@@ -249,6 +319,8 @@ pub struct SocketState {
     pub old: u8,
     /// State after.
     pub new: u8,
+    /// It is over, and the process may still read what is left; another record follows when it has.
+    pub unread: bool,
     /// `sk_err`.
     pub error: u32,
 }
@@ -288,9 +360,10 @@ pub fn parse(bytes: &[u8]) -> Result<Record<'_>, RecordError> {
         k if k == abi::Kind::SocketState as u16 => {
             let id = r.object()?;
             let [old, new] = r.array()?;
-            r.u16()?;
-            Record::SocketState(origin, SocketState { id, old, new, error: r.u32()? })
+            let unread = r.u16()? != 0;
+            Record::SocketState(origin, SocketState { id, old, new, unread, error: r.u32()? })
         }
+        k if k == abi::Kind::UnixSocket as u16 => Record::Socket(origin, unix_socket(&mut r)?),
         k if k == abi::Kind::TlsBind as u16 => Record::TlsBind { origin, tls: r.object()?, socket: r.object()? },
         k if k == abi::Kind::TlsRecords as u16 => {
             let socket = r.object()?;
@@ -310,6 +383,17 @@ pub fn parse(bytes: &[u8]) -> Result<Record<'_>, RecordError> {
             let [direction, source] = r.array()?;
             let (direction, source) = (Direction::of_abi(direction)?, Source::of_abi(source)?);
             Record::TlsPlain { origin, tls, direction, source, total, overhead: r.u16()? }
+        }
+        k if k == abi::Kind::TlsHeader as u16 => {
+            let (socket, plain, len) = (r.object()?, r.u64()?, r.u16()?);
+            let [content, direction, flags] = r.array()?;
+            let (direction, after_gap) = (Direction::of_abi(direction)?, flags & abi::AFTER_GAP != 0);
+            Record::TlsHeader(origin, TlsHeader { socket, direction, plain, content, len, after_gap })
+        }
+        k if k == abi::Kind::TlsHello as u16 => {
+            let socket = r.object()?;
+            let [direction, _, _, _, _, _, _, _] = r.array()?;
+            Record::TlsHello(origin, TlsHello { socket, direction: Direction::of_abi(direction)?, bytes: r.rest() })
         }
         k if k == abi::Kind::TlsClose as u16 => Record::TlsClose { origin, tls: r.object()? },
         k if k == abi::Kind::Fork as u16 => {
@@ -385,43 +469,31 @@ fn socket(r: &mut Reader<'_>) -> Result<Socket, RecordError> {
         AF_INET6 => Ok(std::net::Ipv6Addr::from(bytes).to_canonical()),
         _ => Err(RecordError::BadMember("family")),
     };
-    Ok(Socket { id, local: (ip(local)?, local_port).into(), peer: (ip(remote)?, remote_port).into() })
+    let address = |bytes, port| Ok(Address::Ip((ip(bytes)?, port).into()));
+    Ok(Socket { id, local: address(local, local_port)?, peer: address(remote, remote_port)? })
 }
 
-struct Reader<'a> {
-    bytes: &'a [u8],
-    at: usize,
+fn unix_socket(r: &mut Reader<'_>) -> Result<Socket, RecordError> {
+    let id = r.object()?;
+    let peer = r.u64()?;
+    let (len, peer_len) = (r.u16()?, r.u16()?);
+    r.u32()?;
+    let (name, peer_name): ([u8; abi::UNIX_NAME], [u8; abi::UNIX_NAME]) = (r.array()?, r.array()?);
+    Ok(Socket {
+        id,
+        local: Address::Unix { sock: id.address, name: unix_name(&name, len)? },
+        peer: Address::Unix { sock: peer, name: unix_name(&peer_name, peer_len)? },
+    })
 }
 
-impl<'a> Reader<'a> {
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], RecordError> {
-        let chunk = self.bytes.get(self.at..).and_then(|rest| rest.first_chunk::<N>());
-        let chunk = chunk.ok_or(RecordError::Short { need: self.at + N, have: self.bytes.len() })?;
-        self.at += N;
-        Ok(*chunk)
-    }
-
-    fn u16(&mut self) -> Result<u16, RecordError> {
-        self.array().map(u16::from_ne_bytes)
-    }
-
-    fn u32(&mut self) -> Result<u32, RecordError> {
-        self.array().map(u32::from_ne_bytes)
-    }
-
-    fn u64(&mut self) -> Result<u64, RecordError> {
-        self.array().map(u64::from_ne_bytes)
-    }
-
-    fn object(&mut self) -> Result<ObjectId, RecordError> {
-        Ok(ObjectId { address: self.u64()?, generation: self.u64()? })
-    }
-
-    fn rest(&mut self) -> &'a [u8] {
-        let rest = self.bytes.get(self.at..).unwrap_or_default();
-        self.at = self.bytes.len();
-        rest
-    }
+/// A name as people write it: a path up to its end, or an abstract name with `@` in place of the zero bytes.
+fn unix_name(bytes: &[u8; abi::UNIX_NAME], len: u16) -> Result<Option<Arc<str>>, RecordError> {
+    let name = bytes.get(..usize::from(len)).ok_or(RecordError::BadMember("name"))?;
+    Ok(match name {
+        [] => None,
+        [0, ..] => Some(String::from_utf8_lossy(name).replace('\0', "@").into()),
+        _ => Some(String::from_utf8_lossy(name.split(|&byte| byte == 0).next().unwrap_or_default()).into()),
+    })
 }
 
 #[cfg(test)]
@@ -478,6 +550,28 @@ mod tests {
     }
 
     #[test]
+    fn names_of_unix_sockets_are_written_as_people_write_them() {
+        let mut bytes = vec![0u8; size_of::<abi::UnixSocket>()];
+        let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
+        put(offset_of!(abi::UnixSocket, header.len), &(size_of::<abi::UnixSocket>() as u32).to_ne_bytes());
+        put(offset_of!(abi::UnixSocket, header.kind), &(abi::Kind::UnixSocket as u16).to_ne_bytes());
+        put(offset_of!(abi::UnixSocket, id), &8u64.to_ne_bytes());
+        put(offset_of!(abi::UnixSocket, generation), &9u64.to_ne_bytes());
+        put(offset_of!(abi::UnixSocket, peer), &10u64.to_ne_bytes());
+        put(offset_of!(abi::UnixSocket, name_len), &6u16.to_ne_bytes());
+        put(offset_of!(abi::UnixSocket, peer_name_len), &4u16.to_ne_bytes());
+        put(offset_of!(abi::UnixSocket, name), b"/a/b\0\0");
+        put(offset_of!(abi::UnixSocket, peer_name), b"\0xyz");
+        let Ok(Record::Socket(_, socket)) = parse(&bytes) else { panic!("no socket record") };
+        let end = |sock, name: &str| Address::Unix { sock, name: Some(name.into()) };
+        assert_eq!(socket.id, ObjectId { address: 8, generation: 9 });
+        assert_eq!((socket.local, socket.peer), (end(8, "/a/b"), end(10, "@xyz")));
+        let at = offset_of!(abi::UnixSocket, name_len);
+        bytes[at..at + 2].copy_from_slice(&109u16.to_ne_bytes());
+        assert_eq!(parse(&bytes), Err(RecordError::BadMember("name")));
+    }
+
+    #[test]
     fn process_records_come_back() {
         let origin = Origin { time: Mono(1), tgid: 2, tid: 3, start_ns: 4 };
         let identity = ProcessIdentity { pid: 2, comm: Some("python3".into()), uid: Some(7), ..Default::default() };
@@ -497,7 +591,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn noise_never_panics(mut bytes in prop::collection::vec(any::<u8>(), 0..200), kind in 0u16..12) {
+        fn noise_never_panics(mut bytes in prop::collection::vec(any::<u8>(), 0..200), kind in 0u16..24) {
             if bytes.len() >= 6 {
                 let len = (bytes.len() as u32).to_ne_bytes();
                 bytes[..4].copy_from_slice(&len);

@@ -25,7 +25,13 @@ use crate::{
 const FORMAT: &str = "inferscope-recording";
 
 /// Layout of the records; moves with `inferscope-common`.
-const VERSION: u32 = 1;
+///
+/// 2: UNIX sockets, records of what passed unseen, closed sockets with bytes left to read. Nothing of layout 1 changed its
+/// meaning.
+const VERSION: u32 = 2;
+
+/// The oldest layout that can be read.
+const OLDEST: u32 = 1;
 
 /// Longest preamble. A file without a line end must not be read whole.
 const MAX_PREAMBLE: u64 = 64 << 10;
@@ -56,7 +62,7 @@ pub enum RecordingError {
     #[error("not a recording: it does not begin with a line of {FORMAT}")]
     NotARecording,
     /// It was made by another version.
-    #[error("the recording has layout {found}; this version reads {VERSION}")]
+    #[error("the recording has layout {found}; this version reads {OLDEST} to {VERSION}")]
     Version {
         /// The file's layout.
         found: u32,
@@ -128,7 +134,7 @@ impl<R: BufRead> Playback<R> {
         if preamble.format != FORMAT {
             return Err(RecordingError::NotARecording);
         }
-        if preamble.version != VERSION {
+        if !(OLDEST..=VERSION).contains(&preamble.version) {
             return Err(RecordingError::Version { found: preamble.version });
         }
         if preamble.byte_order != BYTE_ORDER {
@@ -233,7 +239,12 @@ mod tests {
     fn other_files_are_refused_with_the_reason() {
         assert!(matches!(Playback::open(&b"GIF89a"[..]), Err(RecordingError::NotARecording)));
         let other = recorded(&[]);
-        let other = String::from_utf8(other).unwrap().replace("\"version\":1", "\"version\":9");
-        assert!(matches!(Playback::open(other.as_bytes()), Err(RecordingError::Version { found: 9 })));
+        let of_version = |version: &str| String::from_utf8(other.clone()).unwrap().replace("\"version\":2", version);
+        let newer = of_version("\"version\":9");
+        assert!(matches!(Playback::open(newer.as_bytes()), Err(RecordingError::Version { found: 9 })));
+        assert!(
+            Playback::open(of_version("\"version\":1").as_bytes()).is_ok(),
+            "the layout before is a part of this one"
+        );
     }
 }

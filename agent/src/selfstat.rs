@@ -6,6 +6,8 @@
 //! To count something new: a field here, a line in [`Ledger::entries`], and, if it is a place where bytes can go,
 //! a term in [`Ledger::balance`].
 
+use std::collections::BTreeMap;
+
 use inferscope_common::{
     counters::{COUNT, Counter},
     process_stats::ProcessStats,
@@ -51,6 +53,9 @@ pub struct PipelineStats {
     pub bound_by_records: u64,
     /// Bindings by lengths that proved wrong.
     pub bindings_withdrawn: u64,
+    /// Streams that turned up at the address of one whose end was not seen: it was freed unseen, or the kernel's table had
+    /// forgotten it and it came back.
+    pub ends_missed: u64,
     /// Messages that could not be understood.
     pub malformed: u64,
     /// Calls reported.
@@ -61,6 +66,35 @@ pub struct PipelineStats {
     pub overflowed: u64,
     /// Exchanges given up because nothing came for too long.
     pub idle: u64,
+    /// Calls inferred from ciphertext.
+    pub inferred: u64,
+    /// Inferred calls held back because plaintext of their process was read.
+    pub infer_withheld: u64,
+    /// Inferred calls given up because records were missed.
+    pub infer_lost: u64,
+    /// Inferred requests without an answer.
+    pub infer_unanswered: u64,
+    /// Records of connections not taken up by inference because the table was full.
+    pub infer_refused: u64,
+}
+
+/// What the pipeline missed of one process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Missed {
+    /// As [`PipelineStats::lost`].
+    pub lost: u64,
+    /// As [`PipelineStats::unparsed`].
+    pub unparsed: u64,
+    /// As [`PipelineStats::refused`].
+    pub refused: u64,
+    /// As [`PipelineStats::malformed`].
+    pub malformed: u64,
+}
+
+impl Missed {
+    fn bytes(&self) -> u64 {
+        self.lost.saturating_add(self.unparsed).saturating_add(self.refused)
+    }
 }
 
 /// One reading of the kernel side's counters.
@@ -92,6 +126,8 @@ pub struct Ledger {
     pub discovery: Vec<(&'static str, u64)>,
     /// What each process moved; none in a replay.
     pub processes: Vec<(u32, ProcessStats)>,
+    /// What the pipeline missed of each process.
+    pub missed: Vec<(u32, Missed)>,
 }
 
 /// Processes that the ledger names at most: those that lost most.
@@ -107,9 +143,19 @@ pub fn unread_bytes(stats: &ProcessStats) -> u64 {
     if plain == 0 && tls >= UNREAD_FROM { tls } else { 0 }
 }
 
+/// Bytes that a process moved over its sockets by io_uring.
+pub fn uring_bytes(stats: &ProcessStats) -> u64 {
+    stats.uring[0] + stats.uring[1]
+}
+
 /// Bytes that were chosen for capture and lost, or passed unseen or unread.
 fn missed_bytes(stats: &ProcessStats) -> u64 {
-    stats.lost_ring + stats.lost_scratch + stats.unreadable + stats.truncated + stats.unseen + unread_bytes(stats)
+    lost_of(stats) + stats.untracked + stats.unseen + uring_bytes(stats) + unread_bytes(stats)
+}
+
+/// Bytes of a process that were chosen for capture and that the kernel side lost.
+fn lost_of(stats: &ProcessStats) -> u64 {
+    stats.lost_ring + stats.lost_scratch + stats.unreadable + stats.truncated
 }
 
 impl Ledger {
@@ -148,6 +194,22 @@ impl Ledger {
             .sum()
     }
 
+    /// How much was lost, of whatever kind: whether it grows is what it is good for.
+    pub fn losses(&self) -> u64 {
+        let kernel = |counter| self.kernel.as_ref().map_or(0, |kernel| kernel.get(counter));
+        let undelivered: u64 = self.undelivered.iter().map(|(_, n)| n).sum();
+        let kernel = [Counter::EventRecordsLost, Counter::BytesUntracked, Counter::TlsTableFull].map(kernel);
+        kernel.into_iter().chain([self.lost_bytes(), self.pipeline.refused, undelivered]).sum()
+    }
+
+    /// Bytes that the kernel side lost of processes whose accounts it has evicted since.
+    fn lost_bytes_of_nobody(&self) -> u64 {
+        if self.kernel.is_none() {
+            return 0;
+        }
+        self.lost_bytes().saturating_sub(self.processes.iter().map(|(_, stats)| lost_of(stats)).sum())
+    }
+
     /// Name and value of every counter, in a stable order.
     pub fn entries(&self) -> Vec<(String, u64)> {
         let p = &self.pipeline;
@@ -176,11 +238,17 @@ impl Ledger {
             ("bound_nested", p.bound_nested),
             ("bound_by_records", p.bound_by_records),
             ("bindings_withdrawn", p.bindings_withdrawn),
+            ("ends_missed", p.ends_missed),
             ("malformed", p.malformed),
             ("calls", p.calls),
             ("unrecognised", p.unrecognised),
             ("overflowed", p.overflowed),
             ("idle", p.idle),
+            ("inferred", p.inferred),
+            ("infer_withheld", p.infer_withheld),
+            ("infer_lost", p.infer_lost),
+            ("infer_unanswered", p.infer_unanswered),
+            ("infer_refused", p.infer_refused),
         ] {
             entries.push((format!("pipeline.{name}"), value));
         }
@@ -198,6 +266,7 @@ impl Ledger {
         let mut object: Map<String, Value> =
             self.entries().into_iter().map(|(name, value)| (name, json!(value))).collect();
         object.insert("lost_bytes".into(), json!(self.lost_bytes()));
+        object.insert("lost_bytes_of_nobody".into(), json!(self.lost_bytes_of_nobody()));
         object.insert("processes".into(), self.processes_to_json());
         match self.balance() {
             Ok(()) => object.insert("balanced".into(), json!(true)),
@@ -213,24 +282,52 @@ impl Ledger {
 impl Ledger {
     /// The processes that something was missed of, most first, with what and why.
     fn processes_to_json(&self) -> Value {
-        let mut missed: Vec<_> = self.processes.iter().filter(|(_, stats)| missed_bytes(stats) > 0).collect();
-        missed.sort_by_key(|(pid, stats)| (std::cmp::Reverse(missed_bytes(stats)), *pid));
-        let line = |(pid, stats): &&(u32, ProcessStats)| {
-            let reasons = [
-                ("lost_ring", stats.lost_ring),
-                ("lost_scratch", stats.lost_scratch),
-                ("unreadable", stats.unreadable),
-                ("truncated", stats.truncated),
-                ("unseen", stats.unseen),
-                ("tls_unread", unread_bytes(stats)),
-            ];
-            let named = reasons.into_iter().filter(|(_, n)| *n > 0).map(|(name, n)| (name.to_owned(), json!(n)));
+        let mut all: BTreeMap<u32, (ProcessStats, Missed)> = BTreeMap::new();
+        for (pid, stats) in &self.processes {
+            all.entry(*pid).or_default().0 = *stats;
+        }
+        for (pid, missed) in &self.missed {
+            all.entry(*pid).or_default().1 = *missed;
+        }
+        let mut missed: Vec<_> = all
+            .into_iter()
+            .map(|(pid, (stats, missed))| {
+                let bytes = missed_bytes(&stats).saturating_add(missed.bytes());
+                (bytes, pid, reasons(&stats, &missed))
+            })
+            .filter(|(_, _, reasons)| reasons.iter().any(|(_, n)| *n > 0))
+            .collect();
+        missed.sort_by_key(|(bytes, pid, _)| (std::cmp::Reverse(*bytes), *pid));
+        let line = |(_, pid, reasons): &(u64, u32, [(&'static str, u64); REASONS])| {
+            let named = reasons.iter().filter(|(_, n)| *n > 0).map(|(name, n)| ((*name).to_owned(), json!(n)));
             let mut object: Map<String, Value> = named.collect();
             object.insert("pid".into(), json!(pid));
             Value::Object(object)
         };
         Value::Array(missed.iter().take(MAX_NAMED).map(line).collect())
     }
+}
+
+/// Reasons for which something is missing of a process.
+const REASONS: usize = 14;
+
+fn reasons(stats: &ProcessStats, missed: &Missed) -> [(&'static str, u64); REASONS] {
+    [
+        ("lost_ring", stats.lost_ring),
+        ("lost_scratch", stats.lost_scratch),
+        ("unreadable", stats.unreadable),
+        ("truncated", stats.truncated),
+        ("unseen", stats.unseen),
+        ("io_uring", uring_bytes(stats)),
+        ("untracked", stats.untracked),
+        ("events_lost", stats.events_lost),
+        ("tls_calls_lost", stats.calls_lost),
+        ("tls_unread", unread_bytes(stats)),
+        ("gaps", missed.lost),
+        ("unparsed", missed.unparsed),
+        ("refused", missed.refused),
+        ("malformed", missed.malformed),
+    ]
 }
 
 const KERNEL_NAMES: [(&str, Counter); Counter::Count as usize] = [
@@ -246,19 +343,31 @@ const KERNEL_NAMES: [(&str, Counter); Counter::Count as usize] = [
     ("data_records_lost", Counter::DataRecordsLost),
     ("event_records", Counter::EventRecords),
     ("event_records_lost", Counter::EventRecordsLost),
+    ("socket_events_lost", Counter::SocketEventsLost),
+    ("socket_state_events_lost", Counter::SocketStateEventsLost),
+    ("tls_bind_events_lost", Counter::TlsBindEventsLost),
+    ("tls_close_events_lost", Counter::TlsCloseEventsLost),
+    ("process_events_lost", Counter::ProcessEventsLost),
+    ("length_events_lost", Counter::LengthEventsLost),
     ("socket_table_full", Counter::SocketTableFull),
     ("tls_table_full", Counter::TlsTableFull),
     ("tls_call_table_full", Counter::TlsCallTableFull),
     ("tls_return_unmatched", Counter::TlsReturnUnmatched),
+    ("tls_count_unreadable", Counter::TlsCountUnreadable),
+    ("bytes_untracked", Counter::BytesUntracked),
     ("peeked", Counter::Peeked),
     ("target_table_full", Counter::TargetTableFull),
     ("dull_paths", Counter::DullPaths),
+    ("header_chains_lost", Counter::HeaderChainsLost),
+    ("bytes_uring", Counter::BytesUring),
     ("aead_foreign", Counter::AeadForeign),
     ("aead_unread", Counter::AeadUnread),
 ];
 
 #[cfg(test)]
 mod tests {
+    use inferscope_common::record::Kind;
+
     use super::*;
 
     #[test]
@@ -269,10 +378,39 @@ mod tests {
             (3, ProcessStats { tls: [20_000, 0], ..Default::default() }),
             (4, ProcessStats { tls: [20_000, 0], plain: [10, 0], ..Default::default() }),
             (5, ProcessStats { tls: [6_000, 0], ..Default::default() }),
+            (6, ProcessStats { calls_lost: 1, ..Default::default() }),
+            (8, ProcessStats { uring: [1, 2], ..Default::default() }),
         ];
-        let ledger = Ledger { processes, ..Default::default() };
-        let expected = json!([{"pid": 3, "tls_unread": 20_000}, {"pid": 2, "lost_ring": 5, "truncated": 2}]);
+        let missed =
+            vec![(2, Missed { unparsed: 3, ..Default::default() }), (7, Missed { lost: 1, ..Default::default() })];
+        let ledger = Ledger { processes, missed, ..Default::default() };
+        let expected = json!([
+            {"pid": 3, "tls_unread": 20_000},
+            {"pid": 2, "lost_ring": 5, "truncated": 2, "unparsed": 3},
+            {"pid": 8, "io_uring": 3},
+            {"pid": 7, "gaps": 1},
+            {"pid": 6, "tls_calls_lost": 1},
+        ]);
         assert_eq!(ledger.to_json()["processes"], expected);
+    }
+
+    #[test]
+    fn every_kernel_counter_has_a_name_and_a_lost_event_its_own() {
+        let names: std::collections::HashSet<&str> = KERNEL_NAMES.iter().map(|(name, _)| *name).collect();
+        let counters: std::collections::HashSet<u32> =
+            KERNEL_NAMES.iter().map(|(_, counter)| *counter as u32).collect();
+        assert_eq!((names.len(), counters.len()), (COUNT as usize, COUNT as usize));
+        assert_eq!(Counter::lost_event(Kind::TlsBind as u16), Counter::TlsBindEventsLost);
+        assert_eq!(Counter::lost_event(Kind::Exec as u16), Counter::ProcessEventsLost);
+    }
+
+    #[test]
+    fn losses_of_evicted_accounts_are_not_forgotten() {
+        let mut counts = [0; COUNT as usize];
+        counts[Counter::BytesLostRing as usize] = 10;
+        let processes = vec![(1, ProcessStats { lost_ring: 4, ..Default::default() })];
+        let ledger = Ledger { kernel: Some(KernelCounts::new(counts)), processes, ..Default::default() };
+        assert_eq!(ledger.to_json()["lost_bytes_of_nobody"], 6);
     }
 
     #[test]

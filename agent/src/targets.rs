@@ -10,16 +10,17 @@
 //!   name a chosen host.
 //! * An exclusion wins. One of a process holds for the program that it runs, not for the programs that it starts.
 //! * Patterns are globs over the whole text: `*` is any run of characters, `?` is one.
-//! * A TLS stream whose socket was not found has no port and is kept, whatever the ports say. A request that names no
+//! * A TLS stream whose socket was not found has no port and is kept, whatever the ports say. A UNIX socket has none and
+//!   is left out when ports are chosen. A request that names no
 //!   host is left out when hosts are chosen. A process that was gone before it could be looked at is chosen by its
 //!   name or its parents only.
 //!
 //! To add a selector: a field in [`Selectors`], its line in [`Selectors::matches`] or a method for what it narrows, what
 //! it needs in [`Subject`], and its flag in `cli`.
 
-use std::net::SocketAddr;
-
 use serde::Deserialize;
+
+use crate::record::Address;
 
 /// One set of selectors. Empty: selects nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -141,8 +142,9 @@ impl Targets {
     }
 
     /// Whether a connection between these ends is captured.
-    pub fn wants_ports(&self, local: SocketAddr, peer: SocketAddr) -> bool {
-        let uses = |ports: &[u16]| ports.contains(&local.port()) || ports.contains(&peer.port());
+    pub fn wants_ports(&self, local: &Address, peer: &Address) -> bool {
+        let uses =
+            |ports: &[u16]| [local, peer].iter().any(|end| end.ip().is_some_and(|ip| ports.contains(&ip.port())));
         (self.include.ports.is_empty() || uses(&self.include.ports)) && !uses(&self.exclude.ports)
     }
 

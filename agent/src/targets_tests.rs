@@ -1,4 +1,5 @@
 use super::*;
+use crate::record::Address;
 
 fn subject() -> Subject {
     Subject {
@@ -80,7 +81,7 @@ fn an_exclusion_wins_and_nothing_chosen_is_everything() {
 
 #[test]
 fn ports_are_of_either_end() {
-    let (local, peer) = ("127.0.0.1:8000".parse().unwrap(), "[::1]:40000".parse().unwrap());
+    let (local, peer) = (&Address::Ip("127.0.0.1:8000".parse().unwrap()), &Address::Ip("[::1]:40000".parse().unwrap()));
     let mut targets = Targets::default();
     assert!(targets.wants_ports(local, peer));
     targets.include.ports = vec![1, 40000];

@@ -4,14 +4,45 @@ use anyhow::{Context as _, Result, bail, ensure};
 use inferscope_tests::{
     call::Call,
     client::{MODEL, Report},
-    server::Uvicorn,
+    go,
+    server::{Entry, Uvicorn},
 };
 use serde_json::{Value, json};
+
+/// A server of the tests.
+pub trait Server {
+    /// The process id.
+    fn pid(&self) -> u32;
+    /// The port it listens on.
+    fn port(&self) -> u16;
+    /// Whether it speaks TLS.
+    fn tls(&self) -> bool;
+    /// What it logged so far; nothing if it keeps no log.
+    fn log(&self) -> Result<Vec<Entry>>;
+}
+
+impl Server for Uvicorn {
+    fn pid(&self) -> u32 {
+        self.pid()
+    }
+
+    fn port(&self) -> u16 {
+        self.port()
+    }
+
+    fn tls(&self) -> bool {
+        self.tls()
+    }
+
+    fn log(&self) -> Result<Vec<Entry>> {
+        self.log()
+    }
+}
 
 /// The two ends of a call that both were processes on this machine.
 pub struct Ends<'a> {
     /// The server.
-    pub server: &'a Uvicorn,
+    pub server: &'a dyn Server,
     /// The client's process.
     pub client_pid: u32,
     /// Whether a stream was asked for.
@@ -22,7 +53,7 @@ pub struct Ends<'a> {
 
 impl<'a> Ends<'a> {
     /// Of chat calls.
-    pub fn chat(server: &'a Uvicorn, client_pid: u32, stream: bool) -> Self {
+    pub fn chat(server: &'a dyn Server, client_pid: u32, stream: bool) -> Self {
         Self { server, client_pid, stream, api: "openai.chat" }
     }
 
@@ -64,10 +95,11 @@ impl<'a> Ends<'a> {
         attr("inferscope.api", json!(self.api));
         attr("inferscope.completion", json!(completion));
         attr("inferscope.capture", json!("complete"));
-        // Only wget has another library than the rest.
+        // Only wget and what Go built have another library than the rest.
         let source = match call.text("process.executable.name") {
             _ if !self.server.tls() => "syscall",
             Some("wget") => "gnutls",
+            Some(name) if name.starts_with(go::PREFIX) => "go",
             _ => "openssl",
         };
         attr("inferscope.capture.source", json!(source));

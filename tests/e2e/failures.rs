@@ -7,12 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use inferscope_tests::{
     agent::{Agent, EXIT, Stopped},
     bpf::{Loaded, wait_gone},
     client::{Client, Kind, Running},
     place,
+    process::{Program, Stream},
     server::{Pace, Stack, Uvicorn},
 };
 use rustix::process::Signal;
@@ -20,7 +21,7 @@ use rustix::process::Signal;
 use crate::{
     expect::{Ends, is_of, list},
     raw::{self, Canned},
-    scenario::{Need, Room, SOON, Scenarios},
+    scenario::{Need, Room, SOON, Scenarios, say},
 };
 
 /// How long the kernel may take to free what a dead agent had loaded.
@@ -43,6 +44,7 @@ pub fn add(all: &mut Scenarios) {
         all.add(format!("failures::{name}_under_load"), &[], move || stop_under_load(signal));
     }
     all.add("failures::kill_under_load", &[], || stop_under_load(Signal::KILL));
+    all.add("failures::many_libraries", &[], many_libraries);
 }
 
 /// A command that runs `binary` without any right.
@@ -265,6 +267,38 @@ fn stop_when_ready(signal: Signal) -> Result<()> {
 fn holds_probes(agent: &Agent) -> Result<()> {
     let held = Loaded::held_by(agent.program().pid())?;
     ensure!(!held.programs.is_empty() && !held.links.is_empty(), "it is ready and holds only {held:?}");
+    Ok(())
+}
+
+/// Copies of a TLS library that one process maps. Taken off one by one, their probes would take half a minute.
+const LIBRARIES: usize = 50;
+
+/// Loads so many copies of the TLS library that Python itself uses, from a folder, and waits.
+const LOAD_COPIES: &str = "
+import ctypes, shutil, ssl, sys
+maps = [line.split()[-1] for line in open('/proc/self/maps')]
+library = next(path for path in maps if 'libssl' in path)
+kept = []
+for i in range(int(sys.argv[2])):
+    kept.append(ctypes.CDLL(shutil.copy(library, f'{sys.argv[1]}/libssl-{i}.so')))
+print('mapped', flush=True)
+sys.stdin.read()
+";
+
+/// However many files are probed, the end comes in time and leaves nothing.
+fn many_libraries() -> Result<()> {
+    let room = Room::new()?;
+    let before = Loaded::now()?;
+    let mut python = Command::new(place::python()?);
+    let python =
+        Program::spawn("python", python.args(["-c", LOAD_COPIES]).arg(room.path()).arg(LIBRARIES.to_string()))?;
+    python.wait_for_line(Stream::Stdout, "copies", SOON, |line| line == "mapped")?;
+    let stopped = Agent::trace(&["--pid", &python.pid().to_string()])?.stop()?.clean()?;
+    wait_gone(&before, FREED)?;
+    let ledger = stopped.ledger().context("no ledger")?;
+    let probed = ledger["discover.files_probed"].as_u64();
+    ensure!(probed.is_some_and(|probed| probed >= LIBRARIES as u64), "{probed:?} files of {LIBRARIES} were probed");
+    say(&format!("failures::many_libraries: {LIBRARIES} files, stopped in {:?}", stopped.took));
     Ok(())
 }
 

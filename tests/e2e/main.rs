@@ -8,11 +8,18 @@
 //! line in that file's `add`.
 
 mod binding;
+mod capture;
+mod churn;
 mod clients;
+mod discovery;
 mod doctor;
 mod expect;
 mod failures;
+mod go;
 mod group;
+mod infer;
+mod joining;
+mod libssl;
 mod load;
 mod otlp;
 mod privacy;
@@ -21,6 +28,8 @@ mod replay;
 mod rustls;
 mod scenario;
 mod servers;
+mod sockets;
+mod stripped;
 mod targets;
 
 use std::process::ExitCode;
@@ -34,15 +43,23 @@ fn main() -> ExitCode {
     let mut all = scenario::Scenarios::default();
     clients::add(&mut all);
     servers::add(&mut all);
+    sockets::add(&mut all);
     binding::add(&mut all);
     rustls::add(&mut all);
+    capture::add(&mut all);
+    joining::add(&mut all);
     load::add(&mut all);
     privacy::add(&mut all);
     otlp::add(&mut all);
     replay::add(&mut all);
     doctor::add(&mut all);
     failures::add(&mut all);
+    discovery::add(&mut all);
+    churn::add(&mut all);
     targets::add(&mut all);
+    infer::add(&mut all);
+    go::add(&mut all);
+    stripped::add(&mut all);
     let trials = all.into_trials(!args.list);
     libtest_mimic::run(&args, trials).exit_code()
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use inferscope_tests::{pki::Pki, place, programs::Large};
+use inferscope_tests::{go::Build, pki::Pki, place, programs::Large};
 use libtest_mimic::{Failed, Trial};
 use rustix::process::geteuid;
 use tempfile::TempDir;
@@ -29,14 +29,28 @@ pub enum Need {
     Node,
     /// curl.
     Curl,
+    /// A C compiler, for programs of our own.
+    Cc,
     /// wget.
     Wget,
+    /// nginx.
+    Nginx,
+    /// gnutls-cli.
+    GnutlsCli,
+    /// openssl, the program.
+    Openssl,
+    /// Java, with its compiler.
+    Java,
     /// setpriv, to run something without root.
     Setpriv,
     /// unshare, to hide something from one process.
     Unshare,
     /// A program that is not installed for every run.
     Large(Large),
+    /// The programs in Go, in one way of building them.
+    Go(Build),
+    /// A C compiler, and OpenSSL as a static library.
+    StaticOpenSsl,
     /// A control group hierarchy of version 2 in which groups can be made.
     Cgroups,
 }
@@ -46,10 +60,26 @@ impl Need {
         let program = match self {
             Self::Node => "node",
             Self::Curl => "curl",
+            Self::Cc => "cc",
             Self::Wget => "wget",
+            Self::Nginx => "nginx",
+            Self::GnutlsCli => "gnutls-cli",
+            Self::Openssl => "openssl",
+            Self::Java => "java",
             Self::Setpriv => "setpriv",
             Self::Unshare => "unshare",
             Self::Large(large) => return large.missing(),
+            Self::Go(build) => return build.missing(),
+            Self::StaticOpenSsl => {
+                let library = ["/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib"]
+                    .iter()
+                    .find(|folder| Path::new(folder).join("libssl.a").exists());
+                return match (place::on_path("cc"), library) {
+                    (None, _) => Some("no C compiler is installed".to_owned()),
+                    (_, None) => Some("there is no libssl.a (Debian: libssl-dev)".to_owned()),
+                    _ => None,
+                };
+            }
             Self::Cgroups => return Group::make("inferscope-e2e-probe").err().map(|error| format!("{error:#}")),
         };
         place::on_path(program).is_none().then(|| format!("{program} is not installed"))

@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import json
 import socket
+import sys
 import threading
 import time
 
@@ -60,6 +61,8 @@ async def events(plan, note):
         for at in range(len(plan.pieces)):
             if at:
                 await asyncio.sleep(PACE.interval_ms / 1000)
+            if at == PACE.hold_at:
+                await hold()
             for index in range(plan.n):
                 event = plan.event([plan.delta(index, at)])
                 note["chunks"] += 1
@@ -76,6 +79,13 @@ async def events(plan, note):
         LOG.write(**note, end=end)
 
 
+async def hold():
+    """Stops the first stream that comes here until a line comes on standard input."""
+    PACE.hold_at = None
+    print("held", flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+
+
 async def answer(api, request):
     try:
         body = await request.json()
@@ -83,7 +93,7 @@ async def answer(api, request):
         body = None
     note = {
         "api": api,
-        "peer_port": request.client.port,
+        "peer_port": request.client.port if request.client else None,
         "start_ns": request.scope["start_ns"],
         "first_ns": None,
         "chunks": 0,
@@ -128,13 +138,15 @@ class Announcing(uvicorn.Server):
     async def startup(self, sockets=None):
         await super().startup(sockets=sockets)
         if self.started:
-            print("ready", sockets[0].getsockname()[1], flush=True)
+            name = sockets[0].getsockname()
+            print("ready", name if isinstance(name, str) else name[1], flush=True)
 
 
 def main():
     global LOG
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--uds", help="path of a UNIX socket to listen on instead")
     parser.add_argument("--loop", choices=["uvloop", "asyncio"], default="uvloop")
     parser.add_argument("--http", choices=["httptools", "h11"], default="httptools")
     parser.add_argument("--cert")
@@ -142,12 +154,13 @@ def main():
     parser.add_argument("--log")
     parser.add_argument("--chunks", type=int, default=PACE.chunks)
     parser.add_argument("--interval-ms", type=float, default=PACE.interval_ms)
+    parser.add_argument("--hold-at", type=int)
     parser.add_argument("--first-token-ms", type=float, default=PACE.first_token_ms)
     args = parser.parse_args(namespace=PACE)
     LOG = Log(args.log)
-    listener = socket.socket()
+    listener = socket.socket(socket.AF_UNIX) if args.uds else socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("127.0.0.1", args.port))
+    listener.bind(args.uds or ("127.0.0.1", args.port))
     config = uvicorn.Config(
         stamped(app),
         loop=args.loop,

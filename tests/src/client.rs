@@ -300,7 +300,7 @@ impl Report {
         self.id.as_deref().with_context(|| format!("the client saw no id: {self:?}"))
     }
 
-    /// Reads a line of a client that reports in JSON.
+    /// Reads the line that a client prints for a call.
     pub fn from_line(line: &Value) -> Self {
         let text = |name: &str| line[name].as_str().map(str::to_owned);
         Self {

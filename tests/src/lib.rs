@@ -12,6 +12,8 @@ pub mod agent;
 pub mod bpf;
 pub mod call;
 pub mod client;
+pub mod go;
+pub mod load;
 #[cfg(feature = "server")]
 pub mod model;
 pub mod pki;
@@ -19,3 +21,4 @@ pub mod place;
 pub mod process;
 pub mod programs;
 pub mod server;
+pub mod usage;

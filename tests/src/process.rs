@@ -4,6 +4,7 @@
 //! of scope is killed with everything that it started in its process group.
 
 use std::{
+    fs,
     io::{BufRead as _, BufReader, Read, Write as _},
     os::unix::process::{CommandExt as _, ExitStatusExt as _},
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
@@ -192,6 +193,31 @@ impl Program {
         Ok(stdin.flush()?)
     }
 
+    /// Writes bytes to the child's standard input.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        let stdin = self.stdin.as_mut().context("stdin is closed")?;
+        stdin.write_all(bytes)?;
+        Ok(stdin.flush()?)
+    }
+
+    /// Ends the child's standard input.
+    pub fn close_stdin(&mut self) {
+        self.stdin = None;
+    }
+
+    /// The child and everything that it started, as far as it runs.
+    pub fn tree(&self) -> Vec<u32> {
+        let parents: Vec<(u32, u32)> =
+            fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(parent).collect();
+        let mut tree = vec![self.pid()];
+        let mut at = 0;
+        while let Some(&pid) = tree.get(at) {
+            tree.extend(parents.iter().filter(|(_, parent)| *parent == pid).map(|(child, _)| child));
+            at += 1;
+        }
+        tree
+    }
+
     /// Standard output so far.
     pub fn stdout(&self) -> Vec<String> {
         self.shared.lock().stdout.clone()
@@ -214,6 +240,15 @@ impl Drop for Program {
 /// The exit code of a finished process as a shell reports it: 128 plus the signal for one that was killed.
 pub fn exit_code(status: ExitStatus) -> i32 {
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+}
+
+/// The process of an entry of `/proc`, and its parent.
+fn parent(entry: fs::DirEntry) -> Option<(u32, u32)> {
+    let pid = entry.file_name().to_str()?.parse().ok()?;
+    let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+    // The name in parentheses may hold anything; behind it come the state and the parent.
+    let parent = stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?;
+    Some((pid, parent.parse().ok()?))
 }
 
 fn read_lines(shared: Arc<Shared>, stream: Stream, shown: bool, pipe: impl Read + Send + 'static) {

@@ -28,8 +28,12 @@ impl Large {
     /// Deno: JavaScript on V8, with rustls inside and no symbols.
     pub const DENO: Self = Self { name: "deno", package: "@deno/linux-x64-glibc", version: "2.9.6", path: "deno" };
 
+    /// Claude Code: a program of Bun's, with its BoringSSL.
+    pub const CLAUDE: Self =
+        Self { name: "claude", package: "@anthropic-ai/claude-code-linux-x64", version: "2.1.332", path: "claude" };
+
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::BUN, Self::DENO];
+    pub const ALL: [Self; 3] = [Self::BUN, Self::DENO, Self::CLAUDE];
 
     /// The directory that npm installs into; the version is in its name, so a new one is a new installation.
     pub fn prefix(&self) -> PathBuf {

@@ -41,7 +41,8 @@ impl Stack {
         }
     }
 
-    fn options(self) -> [&'static str; 4] {
+    /// The server's options for it.
+    pub fn options(self) -> [&'static str; 4] {
         match self {
             Self::Fast => ["--loop", "uvloop", "--http", "httptools"],
             Self::Pure => ["--loop", "asyncio", "--http", "h11"],

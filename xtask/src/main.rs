@@ -3,6 +3,7 @@
 //! To add a task: a variant of [`Task`] and a module with its `run`. Tasks prepare what they need by themselves and
 //! say what they skipped.
 
+mod bench;
 mod check;
 mod demo;
 mod digest;
@@ -30,6 +31,8 @@ enum Task {
     Demo(demo::Options),
     /// Prepare what the tests need and run them: unit and property tests, then end to end
     Test(test::Options),
+    /// Measure what the agent costs, loses and takes, and compare it with the design's targets
+    Bench(bench::Options),
     /// Build the kernel object from its sources
     BuildEbpf(ebpf::BuildOptions),
     /// Check that the committed kernel object belongs to its sources
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
     let result = match Options::parse().task {
         Task::Demo(options) => demo::run(&options),
         Task::Test(options) => test::run(&options),
+        Task::Bench(options) => bench::run(&options),
         Task::BuildEbpf(options) => ebpf::build(&options),
         Task::CheckEbpf(options) => ebpf::check(&options),
     };

@@ -4,6 +4,7 @@ use std::{
     env,
     ffi::OsString,
     io::IsTerminal as _,
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -14,8 +15,18 @@ use rustix::process::geteuid;
 use crate::show::say;
 
 /// A program that tests need, and the package that has it.
-const PACKAGES: [(&str, &str); 5] =
-    [("curl", "curl"), ("wget", "wget"), ("node", "nodejs"), ("setpriv", "util-linux"), ("python3", "python3")];
+const PACKAGES: [(&str, &str); 10] = [
+    ("cc", "gcc"),
+    ("curl", "curl"),
+    ("wget", "wget"),
+    ("node", "nodejs"),
+    ("setpriv", "util-linux"),
+    ("python3", "python3"),
+    ("nginx", "nginx-light"),
+    ("gnutls-cli", "gnutls-bin"),
+    ("openssl", "openssl"),
+    ("go", "golang-go"),
+];
 
 /// Whether this process is root.
 pub fn is_root() -> bool {
@@ -28,6 +39,10 @@ pub fn packages() -> Result<(), String> {
         PACKAGES.iter().filter(|(program, _)| place::on_path(program).is_none()).map(|(_, package)| *package).collect();
     if !has_python_venv() {
         missing.push("python3-venv");
+    }
+    // Linked statically by a test's client.
+    if !Path::new("/usr/lib/x86_64-linux-gnu/libssl.a").exists() {
+        missing.push("libssl-dev");
     }
     install(&missing)
 }

@@ -10,8 +10,16 @@ use inferscope_tests::{place, programs::Large};
 
 use crate::{prepare, show::say};
 
+/// Programs that Debian has, and their packages.
+const PACKAGES: [(&str, &str); 1] = [("java", "default-jdk-headless")];
+
 /// Installs what is missing.
 pub fn install() -> Result<()> {
+    for (program, package) in PACKAGES {
+        if place::on_path(program).is_none() {
+            prepare::install(&[package]).map_err(anyhow::Error::msg)?;
+        }
+    }
     for large in Large::ALL {
         if large.missing().is_some() {
             install_one(&large).with_context(|| format!("cannot install {} {}", large.name, large.version))?;

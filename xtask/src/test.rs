@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use inferscope_tests::place;
+use inferscope_tests::{go, place};
 
 use crate::{
     prepare::{self, Root},
@@ -20,8 +20,9 @@ use crate::{
 };
 
 /// Variables that reach the end-to-end tests when they run through sudo, which clears the environment.
-const KEPT: [&str; 7] = [
+const KEPT: [&str; 8] = [
     "INFERSCOPE_REQUIRE_E2E",
+    "INFERSCOPE_WRITE_DOCS",
     "INFERSCOPE_BIN",
     "INFERSCOPE_MODEL_SERVER",
     "INFERSCOPE_VENV",
@@ -32,9 +33,29 @@ const KEPT: [&str; 7] = [
 
 /// What `--suite` can be. All but the first two are topics: the first part of scenarios' names in `tests/e2e/`, with
 /// `-` for `_`.
-const SUITES: [&str; 14] = [
-    "unit", "e2e", "clients", "servers", "binding", "doctor", "targets", "load", "privacy", "otlp", "replay",
-    "failures", "capture", FULL,
+const SUITES: [&str; 22] = [
+    "unit",
+    "e2e",
+    "clients",
+    "servers",
+    "binding",
+    "doctor",
+    "targets",
+    "load",
+    "privacy",
+    "otlp",
+    "replay",
+    "failures",
+    "joining",
+    "go",
+    "capture",
+    "sockets",
+    "discovery",
+    "churn",
+    "infer",
+    "stripped",
+    "rustls",
+    FULL,
 ];
 
 /// Scenarios that need large downloads or a long time: they run only where they are asked for by name.
@@ -80,6 +101,12 @@ pub fn run(options: &Options) -> Result<ExitCode> {
                 Err(error) => Outcome::Failed(format!("{error:#}")),
             },
         });
+        if matches!(suite, None | Some("e2e" | "go" | FULL)) {
+            steps.take("Go programs", || match go::build(suite == Some(FULL)) {
+                Ok(()) => Outcome::Ok,
+                Err(error) => Outcome::Skipped(format!("{error:#}")),
+            });
+        }
         if suite == Some(FULL) {
             steps.take("large programs", || match programs::install() {
                 Ok(()) => Outcome::Ok,
@@ -110,10 +137,11 @@ fn end_to_end(filter: Option<&str>) -> Result<Outcome> {
     let Some(mut command) = Root::find(false).command(binary, &keep) else {
         return Ok(Outcome::Skipped("needs root, and sudo is not there or asks for a password".to_owned()));
     };
-    match filter {
-        Some(suite) => command.arg(topic(suite)),
-        None => command.args(["--skip", &topic(FULL)]),
-    };
+    command.args(filter.map(topic));
+    // A topic of the large suite may end in the name of another one.
+    if filter != Some(FULL) {
+        command.args(["--skip", &topic(FULL)]);
+    }
     Ok(outcome(&mut command))
 }
 

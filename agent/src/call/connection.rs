@@ -49,7 +49,7 @@ pub enum Step {
 pub struct ConnectionOptions {
     /// Passed to every model session.
     pub session: Options,
-    /// Follow every HTTP exchange.
+    /// Follow every HTTP exchange, and keep what a connection of HTTP/2 says although it is not decoded.
     pub all_http: bool,
     /// Which hosts and ports are of interest.
     pub targets: Arc<Targets>,
@@ -85,6 +85,7 @@ impl Connection {
                 pending: [None; 2],
                 began: 0,
                 closed_by: ClosedBy::Unknown,
+                undecoded: false,
             },
             closed_by: None,
             last_seen: Mono(0),
@@ -123,7 +124,14 @@ impl Connection {
     /// Takes a piece of one direction.
     pub fn push(&mut self, at: Mono, direction: Direction, piece: &Piece<'_>, steps: &mut dyn FnMut(Step)) {
         self.last_seen = self.last_seen.max(at);
+        if self.pairing.undecoded {
+            steps(Step::Unparsed(piece.bytes.len() as u64));
+            return;
+        }
         let Some(part) = self.part_of(direction, piece.bytes) else {
+            if piece.bytes.is_empty() {
+                return;
+            }
             // Looked like HTTP to the kernel side and is not.
             steps(Step::Unparsed(piece.bytes.len() as u64));
             steps(Step::Answer(DROP));
@@ -136,6 +144,11 @@ impl Connection {
         if !piece.bytes.is_empty() {
             self.pairing.pending[part as usize].get_or_insert(at);
             self.feed(at, part, Input::Bytes(piece.bytes), steps);
+            if self.pairing.undecoded {
+                // The preface, and what came with it.
+                steps(Step::Unparsed(piece.bytes.len() as u64));
+                return;
+            }
             let parser = if part == Part::Request { &self.requests } else { &self.responses };
             if !parser.holds_beginning() {
                 self.pairing.pending[part as usize] = None;
@@ -236,6 +249,8 @@ struct Pairing {
     /// When the first byte of a message that is not yet recognised came, per part.
     pending: [Option<Mono>; 2],
     began: u64,
+    /// Whether the connection speaks HTTP/2, of which nothing is decoded.
+    undecoded: bool,
     /// Who closed the connection, while it is being closed.
     closed_by: ClosedBy,
 }
@@ -276,8 +291,14 @@ impl Pairing {
                 if let Some(exchange) = self.uploading() {
                     exchange.malformed(at, Part::Request, reason);
                 }
-                // Whatever this is, it is not followed any further than to the next request.
-                steps(Step::Answer(if reason == http1::reason::HTTP2 { REJECT } else { DROP }));
+                self.undecoded = reason == http1::reason::HTTP2;
+                steps(Step::Answer(match self.undecoded {
+                    // A recording of everything is for whoever can decode it. Nothing is held here.
+                    true if self.options.all_http => FOLLOW,
+                    true => REJECT,
+                    // Whatever this is, it is not followed any further than to the next request.
+                    false => DROP,
+                }));
                 steps(Step::Malformed(reason));
             }
             Event::Skipped(n) => steps(Step::Unparsed(n)),

@@ -3,9 +3,13 @@
 //! Owns the boundary between the pure pipeline and the exporters. Nothing here knows of OTLP, JSON or terminals;
 //! `export/` knows nothing of records, streams or parsers.
 
-use std::net::SocketAddr;
-
-use crate::{call::gaps::GapSketch, host::ProcessIdentity, llm::Facts, record::Source, time::Mono};
+use crate::{
+    call::gaps::GapSketch,
+    host::ProcessIdentity,
+    llm::Facts,
+    record::{Address, Source},
+    time::Mono,
+};
 
 /// Trace and span ids of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +138,30 @@ pub struct HttpFacts {
     pub status: Option<u16>,
 }
 
+/// What the sizes and times of TLS records say of a call whose plaintext nobody read. The response's first record is
+/// [`Timing::response_start`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InferredFacts {
+    /// The name that the client asked for.
+    pub server_name: Option<String>,
+    /// The response's second piece, if it came like a stream: an estimate of the first token.
+    pub first_token: Option<Mono>,
+    /// Bytes of the request.
+    pub request_bytes: u64,
+    /// Bytes of the response.
+    pub response_bytes: u64,
+    /// Whether the bytes are those of the plaintext; else of the encrypted fragments.
+    pub plaintext_sizes: bool,
+    /// Records of the response.
+    pub records: u64,
+    /// Pieces of the response: records that came at one time.
+    pub pieces: u64,
+    /// Gaps between the pieces behind the first, if it came like a stream.
+    pub gaps: GapSketch,
+    /// Whether the connection may have carried several calls at the same time.
+    pub maybe_several: bool,
+}
+
 /// Something noteworthy inside a call, exported as a span event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
@@ -177,9 +205,9 @@ pub struct FinishedCall {
     /// The process, as the kernel saw it.
     pub process: ProcessIdentity,
     /// The process's own address, when the socket is known.
-    pub local: Option<SocketAddr>,
+    pub local: Option<Address>,
     /// The other end's address, when the socket is known.
-    pub peer: Option<SocketAddr>,
+    pub peer: Option<Address>,
     /// Whether the bytes were inside TLS.
     pub tls: bool,
     /// How the socket was found, for a TLS stream whose socket is known.
@@ -198,6 +226,8 @@ pub struct FinishedCall {
     pub http: HttpFacts,
     /// The model call's part; absent for plain HTTP (`trace --all-http`).
     pub facts: Option<Facts>,
+    /// What was inferred of a call that nobody could read; then there are no facts, no status and no completion.
+    pub inferred: Option<Box<InferredFacts>>,
     /// How it ended; absent when that was not seen.
     pub completion: Option<Completion>,
     /// How much of it was seen.

@@ -8,20 +8,39 @@
 use std::{collections::HashMap, net::SocketAddr};
 
 use super::{Side, SpanIds};
-use crate::time::Mono;
+use crate::{record::Address, time::Mono};
+
+/// One end of a connection, named the same by both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum End {
+    /// Address and port.
+    Ip(SocketAddr),
+    /// The kernel's `sock` of a UNIX socket.
+    Unix(u64),
+}
+
+impl End {
+    /// Of an address; nothing for a UNIX socket that is not known.
+    pub fn of(address: &Address) -> Option<Self> {
+        match *address {
+            Address::Ip(address) => Some(Self::Ip(address)),
+            Address::Unix { sock, .. } => (sock != 0).then_some(Self::Unix(sock)),
+        }
+    }
+}
 
 /// A connection, seen the same from both ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Tuple {
     /// The end that sends requests.
-    pub client: SocketAddr,
+    pub client: End,
     /// The end that answers.
-    pub server: SocketAddr,
+    pub server: End,
 }
 
 impl Tuple {
     /// From one end's point of view.
-    pub fn new(side: Side, local: SocketAddr, peer: SocketAddr) -> Self {
+    pub fn new(side: Side, local: End, peer: End) -> Self {
         match side {
             Side::Client => Self { client: local, server: peer },
             Side::Server => Self { client: peer, server: local },
@@ -130,7 +149,7 @@ mod tests {
     }
 
     fn tuple() -> Tuple {
-        let (client, server) = ("127.0.0.1:5".parse().unwrap(), "127.0.0.1:80".parse().unwrap());
+        let (client, server) = (End::Ip("127.0.0.1:5".parse().unwrap()), End::Ip("127.0.0.1:80".parse().unwrap()));
         assert_eq!(Tuple::new(Side::Client, client, server), Tuple::new(Side::Server, server, client));
         Tuple::new(Side::Client, client, server)
     }

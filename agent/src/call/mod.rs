@@ -13,4 +13,6 @@ pub mod gaps;
 pub mod ids;
 pub mod link;
 
-pub use finished::{Binding, Capture, Completion, FinishedCall, HttpFacts, Note, NoteKind, Side, SpanIds, Timing};
+pub use finished::{
+    Binding, Capture, Completion, FinishedCall, HttpFacts, InferredFacts, Note, NoteKind, Side, SpanIds, Timing,
+};

@@ -45,11 +45,23 @@ impl Plan {
     /// The plan of a command at a terminal.
     pub fn of(targets: TargetArgs, all_http: bool, content: bool, duration: Option<Duration>) -> Self {
         Self {
-            settings: Settings { targets: targets.into(), all_http, keeps_findings: false, ring_bytes: None },
+            settings: Settings {
+                targets: targets.into(),
+                all_http,
+                infer: false,
+                keeps_findings: false,
+                ring_bytes: None,
+            },
             content: if content { ContentPolicy::On { cap: CONTENT_BYTES } } else { ContentPolicy::Off },
             idle: Duration::from_secs(300),
             duration,
         }
+    }
+
+    /// The same plan with or without inference from ciphertext.
+    pub fn with_infer(mut self, infer: bool) -> Self {
+        self.settings.infer = infer;
+        self
     }
 
     /// What the pipeline is told.
@@ -64,6 +76,7 @@ impl Plan {
             connection,
             idle_ns: u64::try_from(self.idle.as_nanos()).unwrap_or(u64::MAX),
             epoch: session.epoch,
+            infer: self.settings.infer,
         }
     }
 }

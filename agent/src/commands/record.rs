@@ -26,7 +26,7 @@ pub fn record(args: RecordArgs) -> anyhow::Result<()> {
          request headers. It can be read by its owner only (mode 0600); delete it when you are done.",
         args.file.display()
     ));
-    let plan = Plan::of(args.targets, args.all_http, false, args.duration);
+    let plan = Plan::of(args.targets, args.all_http, false, args.duration).with_infer(args.infer);
     let outputs = Outputs::new(session.anchor, Display::Quiet);
     let (ledger, finish) = live::runtime()?.block_on(live::capture(plan, &session, outputs, Some(recorder)))?;
     live::say_ledger(&ledger);

@@ -29,7 +29,7 @@ pub fn replay(args: &ReplayArgs) -> anyhow::Result<()> {
     let mut playback = Playback::open(BufReader::with_capacity(1 << 20, file))
         .with_context(|| format!("{name} cannot be replayed"))?;
     let session = Session { epoch: playback.epoch(), anchor: playback.anchor() };
-    let plan = Plan::of(TargetArgs::default(), args.show.all_http, args.show.content, None);
+    let plan = Plan::of(TargetArgs::default(), args.show.all_http, args.show.content, None).with_infer(args.show.infer);
     let mut pipeline = Pipeline::new(plan.pipeline(&session));
     let mut outputs = Outputs::new(session.anchor, display(&args.show));
     let mut deliver = |output| {

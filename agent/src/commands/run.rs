@@ -77,6 +77,7 @@ fn plan(config: &Config) -> Plan {
             targets: config.targets.clone().into(),
             all_http: capture.all_http,
             keeps_findings: true,
+            infer: capture.infer,
             ring_bytes: None,
         },
         content: if capture.content {

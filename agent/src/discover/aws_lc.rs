@@ -15,6 +15,7 @@ use inferscope_common::{
 };
 
 use super::{
+    boringssl,
     finders::{Refusal, ShapeFinder},
     image::Image,
     library::{Evidence, Library},
@@ -118,7 +119,12 @@ pub fn find(image: &Image<'_, '_>) -> Result<Option<Library>, object::Error> {
 /// Finds the functions of a file without symbols by the errors that they report. All four, because nothing tells which of
 /// them a program uses: a call whose answer could not be seen would say that it had none. A file may have several versions
 /// of the library in it.
+///
+/// None where BoringSSL's TLS functions are: its records pass them, and would be captured twice.
 fn find_stripped(search: &Search<'_>, image: &Image<'_, '_>) -> Result<Option<Library>, Refusal> {
+    if search.sources(boringssl::SSL_LIB).next().is_some() {
+        return Ok(None);
+    }
     let mut found = Library::new(Source::Rustls, Evidence::Shape);
     for source in search.sources(AEAD) {
         let addresses = by_reasons(&source.functions);

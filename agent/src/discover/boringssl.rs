@@ -24,7 +24,7 @@ use crate::record::Source;
 pub const FINDER: ShapeFinder = ShapeFinder { endings: &[SSL_LIB], functions: &["SSL_read", "SSL_write"], find };
 
 /// Where the functions stand.
-const SSL_LIB: &str = "ssl/ssl_lib.cc";
+pub const SSL_LIB: &str = "ssl/ssl_lib.cc";
 
 /// `ERR_R_SHOULD_NOT_HAVE_BEEN_CALLED`: the connection is one of QUIC.
 const NOT_TO_BE_CALLED: u64 = 66;
@@ -86,5 +86,78 @@ fn functions(source: &SourceFile) -> Result<(u64, u64), &'static str> {
     match only(takes) {
         Some(read) => Ok((read, write)),
         None => Err("not exactly one function with the error of SSL_peek takes bytes away as SSL_read does"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::discover::fixture::{self, Error, Program};
+
+    fn errors(of: &[(u32, u32)]) -> Vec<Error> {
+        of.iter().map(|&(reason, line)| Error { library: 16, function: 0, reason, line }).collect()
+    }
+
+    /// A program with a function for each of these, and what the finder makes of it: the functions by their places.
+    fn found(functions: &[(&[(u32, u32)], bool)]) -> Result<Option<(usize, usize)>, String> {
+        let mut program = Program::new();
+        let name = program.text("../../vendor/boringssl/ssl/ssl_lib.cc");
+        let mut starts = Vec::new();
+        for (of, stores) in functions {
+            starts.push(program.function(name, &errors(of), *stores));
+        }
+        let file = fixture::file(&program.bytes());
+        let place = |image: &Image<'_, '_>, library: &Library, name| {
+            let probe = library.probes.iter().find(|probe| probe.function == name).unwrap();
+            starts.iter().position(|start| image.file_offset(*start) == Some(probe.file_offset)).unwrap()
+        };
+        fixture::searched(&file, FINDER.endings, |search, image| match find(&search.unwrap(), image) {
+            Ok(Some(library)) => Ok(Some((place(image, &library, "SSL_read"), place(image, &library, "SSL_write")))),
+            Ok(None) => Ok(None),
+            Err(refusal) => Err(refusal.to_string()),
+        })
+        .unwrap()
+    }
+
+    const IMPL: (&[(u32, u32)], bool) = (&[(226, 837), (215, 870)], true);
+    const READ_FUNCTION: (&[(u32, u32)], bool) = (&[(66, 931)], true);
+    const PEEK: (&[(u32, u32)], bool) = (&[(66, 931)], false);
+    const WRITE_FUNCTION: (&[(u32, u32)], bool) = (&[(66, 953), (226, 958), (215, 973), (111, 979)], true);
+    const QUIC: (&[(u32, u32)], bool) = (&[(66, 810)], true);
+
+    #[test]
+    fn both_are_found_whatever_their_order() {
+        assert_eq!(found(&[QUIC, IMPL, READ_FUNCTION, WRITE_FUNCTION]), Ok(Some((2, 3))));
+        assert_eq!(found(&[WRITE_FUNCTION, READ_FUNCTION, IMPL, QUIC]), Ok(Some((1, 0))));
+    }
+
+    #[test]
+    fn who_peeks_is_not_taken_for_who_reads() {
+        assert_eq!(found(&[PEEK, IMPL, READ_FUNCTION, WRITE_FUNCTION]), Ok(Some((2, 3))));
+        let refused = found(&[PEEK, IMPL, WRITE_FUNCTION]).unwrap_err();
+        assert!(refused.contains("SSL_peek"), "{refused}");
+    }
+
+    #[test]
+    fn what_cannot_be_told_apart_is_refused() {
+        for decoys in [
+            &[IMPL, READ_FUNCTION, READ_FUNCTION, WRITE_FUNCTION][..],
+            &[IMPL, READ_FUNCTION, WRITE_FUNCTION, WRITE_FUNCTION],
+            // Something else stands between the two.
+            &[IMPL, READ_FUNCTION, (&[(66, 931), (99, 940)], true), WRITE_FUNCTION],
+            &[IMPL, READ_FUNCTION, (&[(99, 940)], true), WRITE_FUNCTION],
+            // One error less, one more.
+            &[IMPL, READ_FUNCTION, (&[(66, 953), (226, 958), (215, 973)], true)],
+            &[IMPL, READ_FUNCTION, (&[(66, 953), (226, 958), (215, 973), (111, 979), (1, 980)], true)],
+            &[IMPL, QUIC, WRITE_FUNCTION],
+            &[WRITE_FUNCTION],
+        ] {
+            assert!(found(decoys).is_err(), "{decoys:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_no_code_names_is_no_library() {
+        assert_eq!(found(&[]), Ok(None));
     }
 }

@@ -273,3 +273,125 @@ fn write(directory: &Path, entries: &[Entry]) -> io::Result<()> {
     file.write_all(&serde_json::to_vec(&stored)?)?;
     fs::rename(new, directory.join(FILE))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::discover::{
+        fixture::{self, Program as Fixture},
+        image,
+    };
+
+    const ID: [u8; 20] = [7; 20];
+
+    fn program(filler: &[u8]) -> File {
+        let mut program = Fixture::new();
+        program.build_id(ID);
+        program.raw(filler);
+        program.raw(&[0x90; 64]);
+        fixture::file(&program.bytes())
+    }
+
+    /// One probe on the first instruction.
+    fn findings() -> Findings {
+        let mut library = Library::new(Source::BoringSsl, Evidence::Shape);
+        library.add(Probe {
+            function: "SSL_read",
+            program: Program::TlsEntry,
+            file_offset: fixture::CODE - fixture::CONSTANTS + 16,
+            class: SiteClass::Emulated,
+            cookie: 0x20001,
+        });
+        Findings { libraries: vec![library], refusals: vec![Refusal::new("OpenSSL", "it is not certain")] }
+    }
+
+    fn with<T>(file: &File, look: impl FnOnce(&Image<'_, '_>) -> T) -> T {
+        let read = image::Cache::new(file);
+        look(&Image::parse(&read).unwrap().unwrap())
+    }
+
+    fn open(directory: &TempDir, writes: bool) -> Cache {
+        let owner = fs::metadata(directory.path()).unwrap().uid();
+        Cache::open_at(&directory.path().join("inferscope"), writes, owner)
+    }
+
+    #[test]
+    fn what_was_found_is_there_at_the_next_start() {
+        let (directory, file) = (TempDir::new().unwrap(), program(&[0x55]));
+        with(&file, |image| open(&directory, true).put(&file, image, &findings()));
+        let path = directory.path().join("inferscope");
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o700);
+        assert_eq!(fs::metadata(path.join(FILE)).unwrap().mode() & 0o7777, 0o600);
+        assert_eq!(with(&file, |image| open(&directory, false).get(&file, image)), Some(findings()));
+        assert_eq!(with(&file, |image| open(&directory, true).get(&file, image)), Some(findings()));
+    }
+
+    #[test]
+    fn another_file_with_the_same_build_id_is_searched() {
+        let (directory, file, other) = (TempDir::new().unwrap(), program(&[0x55]), program(&[0x53]));
+        let mut cache = open(&directory, true);
+        with(&file, |image| cache.put(&file, image, &findings()));
+        assert_eq!(with(&other, |image| cache.get(&other, image)), None);
+        // That a file has nothing is believed of itself only.
+        with(&file, |image| cache.put(&file, image, &Findings::default()));
+        assert_eq!(with(&file, |image| cache.get(&file, image)), Some(Findings::default()));
+        let copy = program(&[0x55]);
+        assert_eq!(with(&copy, |image| cache.get(&copy, image)), None);
+    }
+
+    #[test]
+    fn what_is_not_as_it_was_written_is_ignored_and_written_anew() {
+        let file = program(&[0x55]);
+        for content in ["", "{", "[]", r#"{"format":0,"version":"","entries":[]}"#, "\u{0}"] {
+            let directory = TempDir::new().unwrap();
+            with(&file, |image| open(&directory, true).put(&file, image, &findings()));
+            let path = directory.path().join("inferscope").join(FILE);
+            fs::write(&path, content).unwrap();
+            let mut cache = open(&directory, true);
+            assert_eq!(with(&file, |image| cache.get(&file, image)), None, "{content}");
+            with(&file, |image| cache.put(&file, image, &findings()));
+            assert_eq!(with(&file, |image| open(&directory, false).get(&file, image)), Some(findings()), "{content}");
+        }
+    }
+
+    #[test]
+    fn a_function_that_no_finder_names_is_ignored() {
+        let (directory, file) = (TempDir::new().unwrap(), program(&[0x55]));
+        with(&file, |image| open(&directory, true).put(&file, image, &findings()));
+        let path = directory.path().join("inferscope").join(FILE);
+        let text = fs::read_to_string(&path).unwrap().replace("SSL_read", "SSL_rear");
+        fs::write(&path, text).unwrap();
+        assert_eq!(with(&file, |image| open(&directory, false).get(&file, image)), None);
+    }
+
+    #[test]
+    fn what_others_may_have_written_is_left_alone() {
+        let file = program(&[0x55]);
+        for (name, mode) in [("inferscope", 0o755), ("inferscope/tls-functions.json", 0o640)] {
+            let directory = TempDir::new().unwrap();
+            with(&file, |image| open(&directory, true).put(&file, image, &findings()));
+            fs::set_permissions(directory.path().join(name), fs::Permissions::from_mode(mode)).unwrap();
+            let mut cache = open(&directory, true);
+            assert_eq!(with(&file, |image| cache.get(&file, image)), None, "{name}");
+            with(&file, |image| cache.put(&file, image, &Findings::default()));
+            let text = fs::read_to_string(directory.path().join("inferscope").join(FILE)).unwrap();
+            assert!(text.contains("SSL_read"), "{name}: it was written over");
+        }
+    }
+
+    #[test]
+    fn the_oldest_goes_when_it_is_full() {
+        let (directory, file) = (TempDir::new().unwrap(), program(&[0x55]));
+        let mut cache = open(&directory, true);
+        let key = key(&file).unwrap();
+        cache.directory = None;
+        let entry = |n: usize| Entry::new(n.to_string(), &file, key, &Findings::default()).unwrap();
+        cache.entries = (0..MAX_ENTRIES).map(entry).collect();
+        with(&file, |image| cache.put(&file, image, &findings()));
+        assert_eq!((cache.entries.len(), cache.entries[0].build_id.as_str()), (MAX_ENTRIES, "1"));
+    }
+}

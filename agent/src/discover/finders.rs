@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{
-    aws_lc, boringssl, gnutls,
+    aws_lc, boringssl, gnutls, go,
     image::{Cache, Image},
     library::Library,
     openssl, openssl_static,
@@ -20,7 +20,7 @@ use super::{
 type Finder = fn(&Image<'_, '_>) -> Result<Option<Library>, object::Error>;
 
 /// Cheapest first. A file can have several libraries in it; each finder looks.
-const FINDERS: [Finder; 3] = [openssl::find, gnutls::find, aws_lc::find];
+const FINDERS: [Finder; 4] = [openssl::find, gnutls::find, go::find, aws_lc::find];
 
 /// A finder of functions without symbols.
 pub struct ShapeFinder {

@@ -22,6 +22,9 @@ use crate::kernel::Waker;
 /// Files that wait to be searched. Each is open; what does not fit is met again by the next scan.
 const MAX_WAITING: usize = 128;
 
+/// A search that takes longer is worth remembering even if it finds nothing. Most files take a few milliseconds.
+const LONG: Duration = Duration::from_millis(50);
+
 /// A file to search, and what its finder wants to know of it afterwards.
 pub struct Wanted<K> {
     /// The file.
@@ -128,7 +131,10 @@ fn search(file: &File, known: &mut Known, stop: &AtomicBool) -> Result<Findings,
     if let Some(findings) = known.get(file, &image) {
         return Ok(findings);
     }
+    let began = Instant::now();
     let findings = finders::search(file, &image, stop)?;
-    known.put(file, &image, &findings);
+    if findings != Findings::default() || began.elapsed() >= LONG {
+        known.put(file, &image, &findings);
+    }
     Ok(findings)
 }

@@ -1,6 +1,6 @@
 //! What a finder says of a file: whose TLS it has, and where its functions are to be probed.
 
-use inferscope_common::tls_cookie::with_file;
+use inferscope_common::{go_place::GoPlace, tls_cookie::with_file};
 
 use super::{
     image::Image,
@@ -29,12 +29,16 @@ pub struct Library {
     pub evidence: Evidence,
     /// Where to probe, in the order of attaching.
     pub probes: Vec<Probe>,
+    /// What the programs must know of the places in Go functions, by the number in the cookie.
+    pub places: Vec<GoPlace>,
+    /// Why it is not probed, if it cannot be.
+    pub refused: Option<String>,
 }
 
 impl Library {
     /// One without probes yet.
     pub fn new(source: Source, evidence: Evidence) -> Self {
-        Self { source, evidence, probes: Vec::new() }
+        Self { source, evidence, probes: Vec::new(), places: Vec::new(), refused: None }
     }
 
     /// Adds the entry and the return of the function at a virtual address that takes `arguments` integer arguments; false

@@ -16,9 +16,15 @@ mod chosen;
 mod counts;
 mod detach;
 mod finders;
+#[cfg(test)]
+mod fixture;
 mod gnutls;
+mod go;
+#[cfg(test)]
+mod hostile_tests;
 mod hunt;
 mod image;
+mod inspect;
 mod library;
 mod mapped;
 mod openssl;
@@ -27,6 +33,7 @@ mod registry;
 mod report;
 mod searcher;
 mod site;
+mod unsupported;
 mod xref;
 
 use std::{
@@ -43,7 +50,8 @@ use self::searcher::{RESCAN, Searcher};
 pub use self::{
     counts::Counts,
     library::Evidence,
-    report::{FileReport, ProcessReport, RefusedFile, Report},
+    report::{FileReport, ProcessReport, Report},
+    unsupported::UnsupportedFile,
 };
 use crate::kernel::{Accounts, LoadError, MappingEvents, Prober, Settings, Waker};
 

@@ -125,3 +125,65 @@ fn add(
     }
     library.add_call(image, names.plain.text, plain, 3, cookie(COUNT_RETURNED))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+    use crate::{
+        discover::{
+            fixture::{self, Error, Program},
+            image::Cache,
+            openssl,
+        },
+        kernel,
+    };
+
+    #[test]
+    fn the_systems_libssl_is_found_as_by_its_symbols() {
+        let Ok(file) = File::open("/usr/lib/x86_64-linux-gnu/libssl.so.3") else {
+            eprintln!("SKIPPED: no libssl.so.3 on this machine");
+            return;
+        };
+        let cache = Cache::new(&file);
+        let mut by_symbols = openssl::find(&Image::parse(&cache).unwrap().unwrap()).unwrap().unwrap();
+        by_symbols.probes.retain(|probe| probe.program != kernel::Program::TlsFree);
+        let by_shape = fixture::searched(&file, FINDER.endings, |search, image| find(&search.unwrap(), image));
+        let by_shape = by_shape.unwrap().unwrap().unwrap();
+        assert_eq!(by_shape, Library { evidence: Evidence::Shape, ..by_symbols });
+    }
+
+    /// Version 1.1.1, whose functions have numbers. Neither calls anything that could be the internal one.
+    #[test]
+    fn functions_with_numbers_are_found() {
+        let mut program = Program::new();
+        let name = program.text("ssl/ssl_lib.c");
+        let mut add = |function| {
+            let errors = [Error { library: 20, function, reason: 271, line: 1 }];
+            program.function(name, &errors, false)
+        };
+        let (_peek, read, write) = (add(270), add(223), add(208));
+        let file = fixture::file(&program.bytes());
+        fixture::searched(&file, FINDER.endings, |search, image| {
+            let library = find(&search.unwrap(), image).unwrap().unwrap();
+            let offsets: Vec<_> = library.probes.iter().map(|probe| (probe.function, probe.file_offset)).collect();
+            let [read, write] = [read, write].map(|start| image.file_offset(start).unwrap());
+            let expected = [("SSL_read", read), ("SSL_read", read), ("SSL_write", write), ("SSL_write", write)];
+            assert_eq!(offsets, expected);
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn two_of_one_name_are_refused() {
+        let mut program = Program::new();
+        let name = program.text("../ssl/ssl_lib.c");
+        for function in [223, 223, 208] {
+            program.function(name, &[Error { library: 20, function, reason: 271, line: 1 }], false);
+        }
+        let file = fixture::file(&program.bytes());
+        let found = fixture::searched(&file, FINDER.endings, |search, image| find(&search.unwrap(), image));
+        assert_eq!(found.unwrap(), Err(Refusal::new("OpenSSL", DIRECTIONS[0].unclear)));
+    }
+}

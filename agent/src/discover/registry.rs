@@ -12,7 +12,7 @@ use inferscope_common::probe_stats::{FileStats, MAX_FILES};
 
 use super::library::Evidence;
 use crate::{
-    kernel::{Links, Probe},
+    kernel::{FileId, Links, Probe},
     record::Source,
 };
 
@@ -33,6 +33,8 @@ const MAX_UNRECOGNISED: u64 = 8;
 pub struct Probed {
     /// Path by which it was found, for messages.
     pub path: String,
+    /// Which file it is, for telling whether another name means the same.
+    id: FileId,
     /// Whose functions it has.
     pub sources: Vec<Source>,
     /// The weakest evidence among them.
@@ -70,9 +72,14 @@ impl Registry {
         Self { files: HashMap::new(), free: (0..MAX_FILES).rev().collect() }
     }
 
-    /// Whether a file has probes.
-    pub fn contains(&self, identity: Identity) -> bool {
-        self.files.contains_key(&identity)
+    /// The identity under which a file has probes, which is another name's where several overlays show one inode.
+    pub fn find(&self, id: &FileId) -> Option<Identity> {
+        let own = (id.device, id.inode);
+        let is_same = |known: &FileId| known.is_same(id);
+        match self.files.get(&own) {
+            Some(probed) if is_same(&probed.id) => Some(own),
+            _ => self.files.iter().find(|(_, probed)| is_same(&probed.id)).map(|(identity, _)| *identity),
+        }
     }
 
     /// A slot for a new file; `None` if all are taken.
@@ -89,7 +96,7 @@ impl Registry {
     #[expect(clippy::too_many_arguments, reason = "each is one member of what is entered")]
     pub fn insert(
         &mut self,
-        identity: Identity,
+        id: FileId,
         path: String,
         sources: Vec<Source>,
         evidence: Evidence,
@@ -97,10 +104,11 @@ impl Registry {
         probes: Vec<Probe>,
         links: Links,
         pinned: bool,
-    ) {
-        let users = HashSet::new();
-        let probed = Probed { path, sources, evidence, slot, probes, links, pinned, users, unused_since: None };
+    ) -> Identity {
+        let (identity, users) = ((id.device, id.inode), HashSet::new());
+        let probed = Probed { path, id, sources, evidence, slot, probes, links, pinned, users, unused_since: None };
         self.files.insert(identity, probed);
+        identity
     }
 
     /// A process maps a file.
@@ -148,6 +156,14 @@ impl Registry {
     }
 }
 
+impl Drop for Registry {
+    /// All at once: one after another they take the kernel a tenth of a second each.
+    fn drop(&mut self) {
+        let mut all = Links::default();
+        self.files.drain().for_each(|(_, probed)| all.append(probed.links));
+    }
+}
+
 fn refutation(stats: &FileStats) -> Option<Refuted> {
     if stats.overruns > 0 {
         return Some(Refuted::Overruns);
@@ -159,31 +175,42 @@ fn refutation(stats: &FileStats) -> Option<Refuted> {
 mod tests {
     use super::*;
 
-    const FILE: Identity = (1, 2);
+    fn id() -> FileId {
+        FileId::of(&std::fs::File::open(std::env::current_exe().unwrap()).unwrap()).unwrap()
+    }
 
-    fn with_one(pinned: bool, evidence: Evidence) -> Registry {
+    fn with_one(pinned: bool, evidence: Evidence) -> (Registry, Identity) {
         let mut registry = Registry::new();
         let slot = registry.reserve().unwrap();
-        registry.insert(FILE, "lib".into(), vec![Source::OpenSsl], evidence, slot, vec![], Links::default(), pinned);
-        registry
+        let (source, links) = (vec![Source::OpenSsl], Links::default());
+        let identity = registry.insert(id(), "lib".into(), source, evidence, slot, vec![], links, pinned);
+        (registry, identity)
+    }
+
+    #[test]
+    fn a_file_is_found_by_what_it_is_and_a_number_used_again_is_another() {
+        let (registry, identity) = with_one(false, Evidence::Symbols);
+        assert_eq!(registry.find(&id()), Some(identity));
+        let other = FileId::of(&tempfile::tempfile().unwrap()).unwrap();
+        assert_eq!(registry.find(&other), None);
     }
 
     #[test]
     fn a_file_goes_some_time_after_its_last_user() {
-        let mut registry = with_one(false, Evidence::Symbols);
+        let (mut registry, file) = with_one(false, Evidence::Symbols);
         let start = Instant::now();
-        registry.used_by(FILE, 7);
+        registry.used_by(file, 7);
         assert_eq!(registry.unused(start + LINGER * 2, |_| true), []);
         assert_eq!(registry.unused(start, |_| false), [], "the last user has only just gone");
-        registry.used_by(FILE, 8);
+        registry.used_by(file, 8);
         assert_eq!(registry.unused(start + LINGER, |_| true), [], "there is a new one");
         assert_eq!(registry.unused(start + LINGER, |_| false), []);
-        assert_eq!(registry.unused(start + LINGER * 2, |_| false), [FILE]);
+        assert_eq!(registry.unused(start + LINGER * 2, |_| false), [file]);
     }
 
     #[test]
     fn a_library_of_the_systems_stays() {
-        let mut registry = with_one(true, Evidence::Symbols);
+        let (mut registry, _) = with_one(true, Evidence::Symbols);
         let start = Instant::now();
         registry.unused(start, |_| false);
         assert_eq!(registry.unused(start + LINGER * 2, |_| false), []);
@@ -192,12 +219,13 @@ mod tests {
     #[test]
     fn only_a_guess_can_be_refuted() {
         let wrong = FileStats { unrecognised: MAX_UNRECOGNISED, ..Default::default() };
-        assert_eq!(with_one(false, Evidence::Symbols).refuted(|_| wrong), []);
-        assert_eq!(with_one(false, Evidence::Shape).refuted(|_| wrong), [(FILE, Refuted::Unrecognised)]);
+        assert_eq!(with_one(false, Evidence::Symbols).0.refuted(|_| wrong), []);
+        let (guess, file) = with_one(false, Evidence::Shape);
+        assert_eq!(guess.refuted(|_| wrong), [(file, Refuted::Unrecognised)]);
         let right = FileStats { recognised: 1, ..wrong };
-        assert_eq!(with_one(false, Evidence::Shape).refuted(|_| right), []);
+        assert_eq!(guess.refuted(|_| right), []);
         let absurd = FileStats { overruns: 1, ..right };
-        assert_eq!(with_one(false, Evidence::Shape).refuted(|_| absurd), [(FILE, Refuted::Overruns)]);
+        assert_eq!(guess.refuted(|_| absurd), [(file, Refuted::Overruns)]);
     }
 
     #[test]

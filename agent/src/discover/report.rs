@@ -2,7 +2,7 @@
 
 use inferscope_common::{probe_stats::FileStats, process_stats::ProcessStats};
 
-use super::library::Evidence;
+use super::{library::Evidence, unsupported::UnsupportedFile};
 use crate::{kernel::Probe, record::Source};
 
 /// One moment's knowledge.
@@ -10,8 +10,8 @@ use crate::{kernel::Probe, record::Source};
 pub struct Report {
     /// Files with probes.
     pub files: Vec<FileReport>,
-    /// Files with a TLS library that has no probes.
-    pub doubtful: Vec<RefusedFile>,
+    /// Files that have TLS functions and cannot be probed.
+    pub unsupported: Vec<UnsupportedFile>,
     /// Processes that map one of them, moved bytes on a socket, or were asked for.
     pub processes: Vec<ProcessReport>,
 }
@@ -31,15 +31,6 @@ pub struct FileReport {
     pub attached: usize,
     /// What they have seen, in all processes.
     pub stats: FileStats,
-}
-
-/// A file with a TLS library whose functions are not certain.
-#[derive(Clone, Debug)]
-pub struct RefusedFile {
-    /// Path by which it was found.
-    pub path: String,
-    /// Whose library, and what is not certain.
-    pub why: String,
 }
 
 /// A process.

@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     os::fd::AsRawFd as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -20,14 +20,18 @@ use super::{
     chosen,
     counts::Counts,
     detach::Detacher,
-    finders::{self, Findings},
+    finders::{Findings, Refusal},
     hunt::{Hunter, Searched, Wanted},
+    inspect::{InspectError, Inspected, Inspector, Place},
     library::{Evidence, Library},
     mapped,
     registry::{Identity, Registry},
-    report::{FileReport, ProcessReport, RefusedFile, Report},
+    report::{FileReport, ProcessReport, Report},
+    unsupported::Unsupported,
 };
-use crate::kernel::{Accounts, Links, LoadError, Mapping, MappingEvent, MappingEvents, Prober, Settings, Waker};
+use crate::kernel::{
+    Accounts, FileId, Links, LoadError, Mapping, MappingEvent, MappingEvents, Prober, Settings, Waker,
+};
 
 /// Files that are remembered as looked at. Beyond it the memory starts over, which costs looking again.
 const MAX_SEEN: usize = 65_536;
@@ -44,9 +48,6 @@ const SWEEP: Duration = Duration::from_secs(10);
 /// How long what runs at the start may be searched before the capture begins. What takes longer is captured when it is found.
 const FIRST_SEARCHES: Duration = Duration::from_secs(2);
 
-/// Files that are remembered as having TLS whose functions are not certain, for reports.
-const MAX_DOUBTFUL: usize = 256;
-
 /// Where distributions keep libraries. Libraries found here are probed before anybody maps them, so that the
 /// first call of a short-lived program is not missed; correctness does not rest on it.
 const LIBRARY_FOLDERS: [&str; 6] =
@@ -58,6 +59,7 @@ pub(super) struct Searcher {
     settings: Settings,
     /// Every mapped file that was looked at, with its identity if it has probes.
     seen: HashMap<MappedFile, Option<Identity>>,
+    inspector: Inspector,
     registry: Registry,
     detacher: Detacher,
     /// Files whose functions were guessed wrong: not to be tried again. At most as many as were probed.
@@ -65,11 +67,11 @@ pub(super) struct Searcher {
     accounts: Arc<Accounts>,
     canary: Canary,
     counts: Arc<Counts>,
+    /// Files that have TLS functions which cannot be probed, or not with certainty.
+    unsupported: Unsupported,
     hunter: Hunter<Sighting>,
     /// A file could not be taken in for searching: it is to be met again.
     rescan: bool,
-    /// Files that have a TLS library whose functions are not certain.
-    doubtful: Vec<RefusedFile>,
     /// Files whose probes were set anew: once is enough to find out that it does not help.
     reattached: HashSet<Identity>,
 }
@@ -77,10 +79,10 @@ pub(super) struct Searcher {
 /// Device, inode and path, as the mapping says. The path too, because an inode number is used again.
 type MappedFile = ((u32, u32), u64, String);
 
-/// Where a file that is searched was met.
+/// Where a file that is searched was met, and which it is.
 struct Sighting {
-    file: MappedFile,
-    pid: u32,
+    id: FileId,
+    mapping: Mapping,
 }
 
 impl Searcher {
@@ -93,16 +95,17 @@ impl Searcher {
         Ok(Self {
             hunter: Hunter::start(Cache::open(settings.keeps_findings), waker.clone())?,
             rescan: false,
-            doubtful: Vec::new(),
             prober,
             settings: settings.clone(),
             seen: HashMap::new(),
+            inspector: Inspector::new(),
             registry: Registry::new(),
             detacher: Detacher::start()?,
             refused: HashSet::new(),
             accounts,
             canary: Canary::default(),
             counts: Arc::default(),
+            unsupported: Unsupported::default(),
             reattached: HashSet::new(),
         })
     }
@@ -161,6 +164,7 @@ impl Searcher {
                 self.rescan = false;
                 self.scan(stop);
             }
+            self.catch_up();
             for answer in asked.try_iter() {
                 // Nobody waits any more if it took too long.
                 let _ = answer.send(self.report());
@@ -193,15 +197,16 @@ impl Searcher {
             for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
                 let name = entry.file_name();
                 if is_tls_library(&name.to_string_lossy()) && !stop.load(Ordering::Relaxed) {
-                    match std::fs::File::open(entry.path()) {
-                        Ok(file) => {
-                            self.probe(&file, &entry.path().display().to_string(), true);
-                        }
-                        Err(error) => tracing::debug!(path = %entry.path().display(), %error, "library not readable"),
-                    }
+                    self.probe_system_library(entry.path());
                 }
             }
         }
+    }
+
+    fn probe_system_library(&mut self, path: PathBuf) {
+        let place = Place::Path(path);
+        let answer = self.inspector.look(place.clone());
+        self.take_answer(&place, answer);
     }
 
     fn consider(&mut self, mapping: &Mapping) {
@@ -209,68 +214,113 @@ impl Searcher {
         if mapping.inode == 0 || !self.is_wanted(mapping.pid) {
             return;
         }
-        let key = (mapping.device, mapping.inode, mapping.path.clone());
-        let known = match self.seen.get(&key) {
+        let known = match self.seen.get(&key_of(mapping)) {
             Some(known) => *known,
-            None => match mapped::open(mapping) {
-                Ok(file) => {
-                    if self.seen.len() >= MAX_SEEN {
-                        self.seen.clear();
-                    }
-                    let probed = self.probe(&file, &mapping.path, false);
-                    if probed.is_some() || self.needs_no_search(&file) || self.search(file, &key, mapping.pid) {
-                        self.seen.insert(key, probed);
-                    }
-                    probed
-                }
-                Err(error) => {
-                    // The process may be gone already. If another one maps the file, it must be looked at then.
-                    tracing::debug!(pid = mapping.pid, path = mapping.path, %error, "mapped file not readable");
-                    None
-                }
-            },
+            None => {
+                let place = Place::Mapped(mapping.clone());
+                let answer = self.inspector.look(place.clone());
+                self.take_answer(&place, answer)
+            }
         };
         if let Some(identity) = known {
             self.registry.used_by(identity, mapping.pid);
         }
     }
 
-    /// Sets probes in a file, if it has functions to probe; gives its identity if it has probes now.
-    fn probe(&mut self, file: &std::fs::File, name: &str, pinned: bool) -> Option<Identity> {
-        let identity = mapped::identity(file).ok()?;
-        if self.registry.contains(identity) {
-            return Some(identity);
-        }
-        if !self.prober.can_probe_tls() || self.refused.contains(&identity) {
-            return None;
-        }
-        let libraries = match finders::libraries(file) {
-            Ok(libraries) => libraries,
-            Err(error) => {
-                tracing::debug!(path = name, %error, "not an ELF file that can be read");
+    /// Does with a file what was found in it, and remembers what need not be asked again; gives the file's identity if it
+    /// has probes now.
+    fn take_answer(&mut self, place: &Place, answer: Result<Inspected, InspectError>) -> Option<Identity> {
+        let name = place.name();
+        let count = |counter: &std::sync::atomic::AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
+        let probed = match answer {
+            Ok(inspected) => match self.probe(inspected, &name, place) {
+                (probed, true) => probed,
+                (_, false) => return None,
+            },
+            Err(error @ InspectError::Unreadable(_)) => {
+                // The process may be gone already. If another one maps the file, it must be looked at then.
+                tracing::debug!(path = name, error = %Chain(&error), "file not looked into");
                 return None;
             }
+            Err(error @ InspectError::Busy) => {
+                count(&self.counts.busy);
+                tracing::debug!(path = name, %error, "file not looked into");
+                return None;
+            }
+            Err(error @ InspectError::Malformed(_)) => {
+                tracing::debug!(path = name, error = %Chain(&error), "file not looked into");
+                None
+            }
+            Err(error @ InspectError::Untrusted) => {
+                count(&self.counts.untrusted);
+                tracing::warn!(path = name, %error, "file not looked into");
+                None
+            }
+            Err(error @ InspectError::Slow) => {
+                count(&self.counts.slow);
+                tracing::warn!(path = name, %error, "file not looked into yet");
+                None
+            }
+            Err(error @ InspectError::Died) => {
+                count(&self.counts.died);
+                tracing::error!(path = name, %error, "file not looked into");
+                None
+            }
         };
-        self.set(identity, file, name, libraries, pinned)
+        if let Place::Mapped(mapping) = place {
+            if self.seen.len() >= MAX_SEEN {
+                self.seen.clear();
+            }
+            self.seen.insert(key_of(mapping), probed);
+        }
+        probed
     }
 
-    /// Whether looking into a file's code would be for nothing.
-    fn needs_no_search(&self, file: &std::fs::File) -> bool {
-        let refused = mapped::identity(file).is_ok_and(|identity| self.refused.contains(&identity));
-        refused || !self.prober.can_probe_tls() || !finders::is_worth_searching(file)
+    /// Takes the answers about files that were slow.
+    fn catch_up(&mut self) {
+        for (place, answer) in self.inspector.late() {
+            let identity = self.take_answer(&place, answer);
+            if let (Some(identity), Place::Mapped(mapping)) = (identity, &place) {
+                self.registry.used_by(identity, mapping.pid);
+            }
+        }
+    }
+
+    /// Sets probes in a file, if it has functions to probe; gives its identity if it has probes now, and whether it is
+    /// settled what it has: else it must be met again.
+    fn probe(&mut self, inspected: Inspected, name: &str, place: &Place) -> (Option<Identity>, bool) {
+        let Inspected { file, id, libraries, searchable } = inspected;
+        if let Some(known) = self.registry.find(&id) {
+            if known != (id.device, id.inode) {
+                self.counts.shared.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(path = name, "another name of a file that has probes");
+            }
+            return (Some(known), true);
+        }
+        if !self.prober.can_probe_tls() || self.refused.contains(&(id.device, id.inode)) {
+            return (None, true);
+        }
+        if libraries.is_empty() {
+            let settled = match place {
+                Place::Mapped(mapping) if searchable => self.search(file, id, mapping),
+                _ => true,
+            };
+            return (None, settled);
+        }
+        (self.set(id, &file, name, libraries, matches!(place, Place::Path(_))), true)
     }
 
     /// Has a file without symbols searched; false if that must wait until it is met again.
-    fn search(&mut self, file: std::fs::File, key: &MappedFile, pid: u32) -> bool {
-        let sighting = Sighting { file: key.clone(), pid };
-        let taken = self.hunter.search(Wanted { file, name: key.2.clone(), key: sighting });
+    fn search(&mut self, file: std::fs::File, id: FileId, mapping: &Mapping) -> bool {
+        let sighting = Sighting { id, mapping: mapping.clone() };
+        let taken = self.hunter.search(Wanted { file, name: mapping.path.clone(), key: sighting });
         self.rescan |= !taken;
         taken
     }
 
     /// Sets probes in a file that was searched.
     fn found(&mut self, searched: Searched<Sighting>) {
-        let Searched { wanted: Wanted { file, name, key: Sighting { file: mapped, pid } }, findings } = searched;
+        let Searched { wanted: Wanted { file, name, key: Sighting { id, mapping } }, findings } = searched;
         let Findings { libraries, refusals } = match findings {
             Ok(findings) => findings,
             Err(error) => {
@@ -278,31 +328,41 @@ impl Searcher {
                 return;
             }
         };
-        for refusal in refusals {
-            tracing::info!(path = name, %refusal, "not certain of its TLS functions: not probed");
-            if self.doubtful.len() < MAX_DOUBTFUL {
-                self.doubtful.push(RefusedFile { path: name.clone(), why: refusal.to_string() });
-            }
+        for Refusal { library, what } in &refusals {
+            self.refuse(&name, library, what);
         }
-        let Ok(identity) = mapped::identity(&file) else { return };
-        if self.registry.contains(identity) || self.refused.contains(&identity) {
+        if self.registry.find(&id).is_some() || self.refused.contains(&(id.device, id.inode)) {
             return;
         }
-        if let Some(identity) = self.set(identity, &file, &name, libraries, false) {
-            self.seen.insert(mapped, Some(identity));
-            self.registry.used_by(identity, pid);
+        if let Some(identity) = self.set(id, &file, &name, libraries, false) {
+            self.seen.insert(key_of(&mapping), Some(identity));
+            self.registry.used_by(identity, mapping.pid);
         }
+    }
+
+    /// Says of a file's TLS functions that they are not probed.
+    fn refuse(&mut self, name: &str, library: &str, why: &str) {
+        tracing::warn!(path = name, library, why, "TLS functions not probed");
+        self.counts.unsupported.fetch_add(1, Ordering::Relaxed);
+        self.unsupported.add(name, library, why);
     }
 
     /// Sets the probes of a file's libraries; gives its identity if it has probes now.
     fn set(
         &mut self,
-        identity: Identity,
+        id: FileId,
         file: &std::fs::File,
         name: &str,
         mut libraries: Vec<Library>,
         pinned: bool,
     ) -> Option<Identity> {
+        libraries.retain(|library| match library.refused.clone() {
+            Some(why) => {
+                self.refuse(name, library.source.as_str(), &why);
+                false
+            }
+            None => true,
+        });
         if libraries.is_empty() {
             return None;
         }
@@ -315,6 +375,7 @@ impl Searcher {
         };
         self.prober.clear_stats(slot);
         libraries.iter_mut().for_each(|library| library.assign(slot));
+        libraries.retain(|library| library.places.is_empty() || self.prober.describe(slot, &library.places));
         let (links, wanted) = self.attach(file, name, &libraries);
         tracing::info!(path = name, attached = links.len(), of = wanted, took = ?began.elapsed(), "TLS library probed");
         if links.is_empty() {
@@ -326,8 +387,7 @@ impl Searcher {
         let sources = libraries.iter().map(|library| library.source).collect();
         self.counts.probed.fetch_add(1, Ordering::Relaxed);
         let probes = libraries.into_iter().flat_map(|library| library.probes).collect();
-        self.registry.insert(identity, name.to_owned(), sources, evidence, slot, probes, links, pinned);
-        Some(identity)
+        Some(self.registry.insert(id, name.to_owned(), sources, evidence, slot, probes, links, pinned))
     }
 
     fn attach(&mut self, file: &std::fs::File, name: &str, libraries: &[Library]) -> (Links, usize) {
@@ -356,7 +416,7 @@ impl Searcher {
                 );
             }
         }
-        let exists = |pid: u32| std::path::Path::new("/proc").join(pid.to_string()).exists();
+        let exists = |pid: u32| Path::new("/proc").join(pid.to_string()).exists();
         if self.registry.unused(Instant::now(), exists).is_empty() {
             return;
         }
@@ -376,7 +436,7 @@ impl Searcher {
         for (pid, bytes) in self.canary.suspects(&self.accounts.all()) {
             self.counts.silent.fetch_add(1, Ordering::Relaxed);
             let Some(process) = mapped::process(pid) else { continue };
-            let mappings = mapped::executable(&process);
+            let mappings: Vec<Mapping> = self.distinct(&process);
             mappings.iter().for_each(|mapping| self.consider(mapping));
             let files: Vec<Identity> = mappings.iter().filter_map(|mapping| self.probed_in(mapping)).collect();
             if files.is_empty() {
@@ -395,10 +455,15 @@ impl Searcher {
         }
     }
 
+    /// One mapping of each file that a process maps executable, up to as many as are remembered.
+    fn distinct(&self, process: &procfs::process::Process) -> Vec<Mapping> {
+        let mut seen = HashSet::new();
+        mapped::executable(process).filter(|mapping| seen.insert(key_of(mapping))).take(MAX_SEEN).collect()
+    }
+
     /// The file of a mapping, if it has probes.
     fn probed_in(&self, mapping: &Mapping) -> Option<Identity> {
-        let key = (mapping.device, mapping.inode, mapping.path.clone());
-        self.seen.get(&key).copied().flatten()
+        self.seen.get(&key_of(mapping)).copied().flatten()
     }
 
     fn report(&self) -> Report {
@@ -422,7 +487,7 @@ impl Searcher {
         for process in mapped::processes() {
             let pid = process.pid as u32;
             let mapped: HashSet<Identity> =
-                mapped::executable(&process).iter().filter_map(|mapping| self.probed_in(mapping)).collect();
+                mapped::executable(&process).filter_map(|mapping| self.probed_in(&mapping)).collect();
             let used = files.iter().enumerate().filter(|(_, (identity, _))| mapped.contains(identity));
             let used: Vec<usize> = used.map(|(place, _)| place).collect();
             let stats = accounts.get(&pid).copied();
@@ -433,8 +498,8 @@ impl Searcher {
                 processes.push(ProcessReport { pid, comm, files: used, stats: stats.unwrap_or_default() });
             }
         }
-        let doubtful = self.doubtful.clone();
-        Report { files: files.into_iter().map(|(_, file)| file).collect(), doubtful, processes }
+        let files = files.into_iter().map(|(_, file)| file).collect();
+        Report { files, unsupported: self.unsupported.files(), processes }
     }
 
     fn detach(&mut self, identity: Identity) -> Option<String> {
@@ -449,6 +514,11 @@ impl Searcher {
             self.registry.release(slot);
         }
     }
+}
+
+/// What a mapping's file is remembered by.
+fn key_of(mapping: &Mapping) -> MappedFile {
+    (mapping.device, mapping.inode, mapping.path.clone())
 }
 
 /// Whether a file of a library folder may be mapped by the next short-lived program that speaks TLS.

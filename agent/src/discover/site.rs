@@ -29,7 +29,11 @@ pub const ARGUMENTS: [Register; 6] =
 /// Chooses the place for the probe of a function that takes `arguments` integer arguments, given its first bytes. The
 /// entry itself if nothing better is certain.
 pub fn choose(code: &[u8], arguments: usize, wants_return: bool) -> Site {
-    let needed = &ARGUMENTS[..arguments.min(ARGUMENTS.len())];
+    choose_for(code, &ARGUMENTS[..arguments.min(ARGUMENTS.len())], wants_return)
+}
+
+/// The same for a function whose arguments are in registers of its own choice.
+pub fn choose_for(code: &[u8], needed: &[Register], wants_return: bool) -> Site {
     let mut decoder = Decoder::with_ip(64, code, 0, DecoderOptions::NONE);
     let mut info = InstructionInfoFactory::new();
     let mut entry = None;
@@ -61,7 +65,7 @@ pub fn choose(code: &[u8], arguments: usize, wants_return: bool) -> Site {
 }
 
 /// What the kernel does with an instruction under a probe. Prefixes are not counted on, although some are allowed.
-fn class_of(instruction: &Instruction) -> SiteClass {
+pub fn class_of(instruction: &Instruction) -> SiteClass {
     let emulated = match instruction.code() {
         Code::Push_r64 | Code::Nopd | Code::Nopq | Code::Jmp_rel8_64 | Code::Jmp_rel32_64 | Code::Call_rel32_64 => true,
         _ => instruction.is_jcc_short_or_near(),

@@ -74,11 +74,13 @@ names! {
     HTTP_RESPONSE_STATUS_CODE = "http.response.status_code";
     /// What kind of error ended the call.
     ERROR_TYPE = "error.type";
-    /// Name or address of the server.
+    /// Name or address of the server; of a UNIX socket the name that it is bound to.
     SERVER_ADDRESS = "server.address";
     /// Port of the server.
     SERVER_PORT = "server.port";
-    /// Address of the other end of the socket.
+    /// `unix` for a call over a UNIX socket; absent for TCP, which is the conventions' default.
+    NETWORK_TRANSPORT = "network.transport";
+    /// Address of the other end: IP address, or name of a UNIX socket.
     NETWORK_PEER_ADDRESS = "network.peer.address";
     /// Port of the other end of the socket.
     NETWORK_PEER_PORT = "network.peer.port";
@@ -128,6 +130,32 @@ names! {
     /// Present, and true, only when captured content was cut.
     INFERSCOPE_CONTENT_TRUNCATED = "inferscope.content.truncated";
 
+    /// Present, and true, only when the call was inferred from TLS records' sizes and times; what is inferred has this
+    /// prefix.
+    INFERSCOPE_INFERRED = "inferscope.inferred";
+    /// Seconds to the response's first record.
+    INFERSCOPE_INFERRED_FIRST_RECORD = "inferscope.inferred.time_to_first_record";
+    /// Seconds to the response's second piece, where it came like a stream: the first token, if the head went before.
+    INFERSCOPE_INFERRED_FIRST_TOKEN = "inferscope.inferred.time_to_first_token";
+    /// Bytes of the request, HTTP's own included.
+    INFERSCOPE_INFERRED_REQUEST_BYTES = "inferscope.inferred.request.bytes";
+    /// Bytes of the response, HTTP's own included.
+    INFERSCOPE_INFERRED_RESPONSE_BYTES = "inferscope.inferred.response.bytes";
+    /// What these bytes are: `plaintext`, computed for the cipher, or `ciphertext` where it is not known.
+    INFERSCOPE_INFERRED_SIZES = "inferscope.inferred.sizes";
+    /// TLS records of the response.
+    INFERSCOPE_INFERRED_RECORD_COUNT = "inferscope.inferred.record.count";
+    /// Pieces of the response: records that came at one time.
+    INFERSCOPE_INFERRED_PIECE_COUNT = "inferscope.inferred.piece.count";
+    /// Median gap between a stream's pieces, seconds.
+    INFERSCOPE_INFERRED_GAP_P50 = "inferscope.inferred.gap.p50";
+    /// 99th percentile gap, seconds.
+    INFERSCOPE_INFERRED_GAP_P99 = "inferscope.inferred.gap.p99";
+    /// Largest gap, seconds.
+    INFERSCOPE_INFERRED_GAP_MAX = "inferscope.inferred.gap.max";
+    /// Present, and true, only when the client offered HTTP/2: several calls at one time would look like one.
+    INFERSCOPE_INFERRED_MAYBE_SEVERAL = "inferscope.inferred.maybe_several";
+
     /// Span event attribute: `request` or `response`.
     INFERSCOPE_PART = "inferscope.part";
     /// Span event attribute: how many bytes are missing.
@@ -135,6 +163,22 @@ names! {
     /// Span event attribute: why bytes could not be understood.
     INFERSCOPE_REASON = "inferscope.reason";
 }
+
+/// Names of what is inferred: no other attribute of any call is an estimate.
+pub const INFERRED: &[&str] = &[
+    INFERSCOPE_INFERRED,
+    INFERSCOPE_INFERRED_FIRST_RECORD,
+    INFERSCOPE_INFERRED_FIRST_TOKEN,
+    INFERSCOPE_INFERRED_REQUEST_BYTES,
+    INFERSCOPE_INFERRED_RESPONSE_BYTES,
+    INFERSCOPE_INFERRED_SIZES,
+    INFERSCOPE_INFERRED_RECORD_COUNT,
+    INFERSCOPE_INFERRED_PIECE_COUNT,
+    INFERSCOPE_INFERRED_GAP_P50,
+    INFERSCOPE_INFERRED_GAP_P99,
+    INFERSCOPE_INFERRED_GAP_MAX,
+    INFERSCOPE_INFERRED_MAYBE_SEVERAL,
+];
 
 /// Span event: bytes are missing from the stream.
 pub const EVENT_GAP: &str = "inferscope.gap";
@@ -154,6 +198,12 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), ALL.len());
         assert!(names.iter().all(|n| n.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_'))));
+    }
+
+    #[test]
+    fn what_is_inferred_says_so_in_its_name() {
+        let marked: Vec<_> = ALL.iter().copied().filter(|name| name.starts_with("inferscope.inferred")).collect();
+        assert_eq!(marked, INFERRED);
     }
 
     #[test]

@@ -3,19 +3,18 @@
 //! Owns which attribute is present when, and the arithmetic of the derived times. Pure. What was not seen gives no
 //! attribute: there is no default that could be taken for a measurement (invariant 4).
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::time::Duration;
 
 use super::{
     attributes::{self as names, EVENT_GAP, EVENT_MALFORMED, EVENT_UNDECODED},
+    inferred,
     span::{Span, SpanEvent, SpanKind, SpanStatus, Value},
 };
 use crate::{
     call::{Binding, Capture, Completion, FinishedCall, HttpFacts, Note, NoteKind, Side, Timing},
     host::ProcessIdentity,
     llm::{Content, Facts, RequestFacts, ResponseFacts, Usage},
+    record::Address,
     time::{Mono, WallAnchor},
 };
 
@@ -26,9 +25,10 @@ impl Span {
     /// The span of `call`, its kernel times converted to wall time by `anchor`.
     pub fn from_call(call: &FinishedCall, anchor: WallAnchor) -> Self {
         let mut out = Attributes::default();
-        match &call.facts {
-            Some(facts) => model_call(&mut out, facts),
-            None => {
+        match (&call.facts, &call.inferred) {
+            (Some(facts), _) => model_call(&mut out, facts),
+            (None, Some(facts)) => inferred::attributes(&mut out, call, facts),
+            (None, None) => {
                 out.text(names::HTTP_REQUEST_METHOD, call.http.method.as_deref());
                 out.text(names::URL_PATH, call.http.path.as_deref());
             }
@@ -41,9 +41,10 @@ impl Span {
         out.text(names::ERROR_TYPE, error.as_deref());
         let (address, port) = server(call);
         out.text(names::SERVER_ADDRESS, address.as_deref());
-        out.int(names::SERVER_PORT, port.map(u64::from));
-        out.text(names::NETWORK_PEER_ADDRESS, call.peer.map(|peer| address_of(peer).to_string()).as_deref());
-        out.int(names::NETWORK_PEER_PORT, call.peer.map(|peer| u64::from(peer.port())));
+        out.int(names::SERVER_PORT, port);
+        out.text(names::NETWORK_TRANSPORT, is_unix(call).then_some("unix"));
+        out.text(names::NETWORK_PEER_ADDRESS, call.peer.as_ref().and_then(address_of).as_deref());
+        out.int(names::NETWORK_PEER_PORT, call.peer.as_ref().and_then(port_of));
         process(&mut out, &call.process);
         out.text(names::INFERSCOPE_COMPLETION, call.completion.map(Completion::as_str));
         out.text(names::INFERSCOPE_CAPTURE, Some(call.capture.as_str()));
@@ -76,15 +77,15 @@ impl Span {
 
 /// Attributes under construction: a value that is absent adds nothing.
 #[derive(Default)]
-struct Attributes(Vec<(&'static str, Value)>);
+pub(super) struct Attributes(Vec<(&'static str, Value)>);
 
 impl Attributes {
-    fn text(&mut self, name: &'static str, value: Option<&str>) {
+    pub(super) fn text(&mut self, name: &'static str, value: Option<&str>) {
         self.0.extend(value.map(|value| (name, Value::Str(value.to_owned()))));
     }
 
     /// A count that does not fit the wire's signed integer came from a payload that lies: it is left out.
-    fn int(&mut self, name: &'static str, value: Option<u64>) {
+    pub(super) fn int(&mut self, name: &'static str, value: Option<u64>) {
         self.0.extend(value.and_then(|value| i64::try_from(value).ok()).map(|value| (name, Value::Int(value))));
     }
 
@@ -93,11 +94,11 @@ impl Attributes {
         self.0.extend(value.filter(|value| value.is_finite()).map(|value| (name, Value::Double(value))));
     }
 
-    fn seconds(&mut self, name: &'static str, value: Option<Duration>) {
+    pub(super) fn seconds(&mut self, name: &'static str, value: Option<Duration>) {
         self.double(name, value.map(|value| value.as_secs_f64()));
     }
 
-    fn if_true(&mut self, name: &'static str, value: bool) {
+    pub(super) fn if_true(&mut self, name: &'static str, value: bool) {
         self.0.extend(value.then_some((name, Value::Bool(true))));
     }
 
@@ -112,6 +113,7 @@ fn span_name(call: &FinishedCall) -> String {
             format!("{operation} {model}")
         }
         Some(facts) => facts.operation.to_owned(),
+        None if call.inferred.is_some() => call.inferred.as_deref().map(inferred::span_name).unwrap_or_default(),
         // The path would make a name for every resource: the conventions keep it out when the route is unknown.
         None => call.http.method.clone().unwrap_or_else(|| "HTTP".to_owned()),
     }
@@ -202,23 +204,27 @@ fn error_type(call: &FinishedCall) -> Option<String> {
 
 /// Address and port of the serving end. A client's port follows from the scheme when `Host` names none; a server
 /// may sit behind something that spoke another scheme, so there the socket's own port is the better witness.
-fn server(call: &FinishedCall) -> (Option<String>, Option<u16>) {
+fn server(call: &FinishedCall) -> (Option<String>, Option<u64>) {
     let HttpFacts { host, .. } = &call.http;
     let socket = match call.side {
-        Side::Client => call.peer,
-        Side::Server => call.local,
+        Side::Client => call.peer.as_ref(),
+        Side::Server => call.local.as_ref(),
     };
+    // What a client writes into `Host` on a UNIX socket names nothing.
+    if is_unix(call) {
+        return (socket.and_then(address_of), None);
+    }
     match host.as_deref().and_then(split_host) {
-        Some((host, HostPort::Given(port))) => (Some(host.to_owned()), Some(port)),
+        Some((host, HostPort::Given(port))) => (Some(host.to_owned()), Some(u64::from(port))),
         Some((host, HostPort::Unreadable)) => (Some(host.to_owned()), None),
         Some((host, HostPort::Default)) => {
             let port = match call.side {
                 Side::Client => Some(if call.tls { 443 } else { 80 }),
-                Side::Server => socket.map(|socket| socket.port()),
+                Side::Server => socket.and_then(port_of),
             };
             (Some(host.to_owned()), port)
         }
-        None => (socket.map(|socket| address_of(socket).to_string()), socket.map(|socket| socket.port())),
+        None => (socket.and_then(address_of), socket.and_then(port_of)),
     }
 }
 
@@ -248,9 +254,21 @@ fn split_host(value: &str) -> Option<(&str, HostPort)> {
     (!host.is_empty()).then_some((host, port))
 }
 
-/// An IPv4 peer of a dual-stack socket is the same peer: `::ffff:a.b.c.d` is written `a.b.c.d`.
-fn address_of(socket: SocketAddr) -> IpAddr {
-    socket.ip().to_canonical()
+fn is_unix(call: &FinishedCall) -> bool {
+    matches!(call.local, Some(Address::Unix { .. }))
+}
+
+/// An IPv4 peer of a dual-stack socket is the same peer: `::ffff:a.b.c.d` is written `a.b.c.d`. A UNIX socket's address is
+/// the name that it is bound to, if it is.
+fn address_of(end: &Address) -> Option<String> {
+    match end {
+        Address::Ip(address) => Some(address.ip().to_canonical().to_string()),
+        Address::Unix { name, .. } => name.as_deref().map(str::to_owned),
+    }
+}
+
+fn port_of(end: &Address) -> Option<u64> {
+    end.ip().map(|address| u64::from(address.port()))
 }
 
 fn process(out: &mut Attributes, process: &ProcessIdentity) {

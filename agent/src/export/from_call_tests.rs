@@ -7,6 +7,7 @@ use crate::{
         testing::{ANCHOR, chat},
     },
     llm::Content,
+    record::Address,
     time::Mono,
 };
 
@@ -136,6 +137,29 @@ fn server_of_a_client_span() {
     assert_eq!(of(Some("localhost"), false), (Some("localhost".to_owned()), Some(80)));
     assert_eq!(of(None, true), (Some("104.18.7.1".to_owned()), Some(443)));
     assert_eq!(of(Some("h:99999"), true), (Some("h".to_owned()), None));
+}
+
+#[test]
+fn a_unix_socket_is_named_and_not_numbered() {
+    let of = |side: Side, server: Option<&str>| {
+        let span = span(|call| {
+            let unix = |sock, name: Option<&str>| Some(Address::Unix { sock, name: name.map(Into::into) });
+            call.side = side;
+            call.http.host = Some("localhost".to_owned());
+            (call.local, call.peer) = match side {
+                Side::Client => (unix(1, None), unix(2, server)),
+                Side::Server => (unix(1, server), unix(2, None)),
+            };
+        });
+        assert_eq!(text(&span, names::NETWORK_TRANSPORT), Some("unix"));
+        assert_eq!(span.get(names::SERVER_PORT).or(span.get(names::NETWORK_PEER_PORT)), None);
+        let address = |name| text(&span, name).map(str::to_owned);
+        (address(names::SERVER_ADDRESS), address(names::NETWORK_PEER_ADDRESS))
+    };
+    let name = || Some("/run/llm.sock".to_owned());
+    assert_eq!(of(Side::Client, Some("/run/llm.sock")), (name(), name()));
+    assert_eq!(of(Side::Server, Some("/run/llm.sock")), (name(), None));
+    assert_eq!(of(Side::Client, None), (None, None));
 }
 
 #[test]

@@ -9,6 +9,7 @@
 
 pub mod attributes;
 mod from_call;
+mod inferred;
 pub mod jsonl;
 pub mod otlp;
 pub mod pretty;

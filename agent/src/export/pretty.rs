@@ -168,6 +168,9 @@ fn remarks(span: &Span) -> Vec<(Style, String)> {
     if let Some(error) = text(names::ERROR_TYPE) {
         remarks.push((Style::Bad, format!("error {}", printable(error))));
     }
+    if let Some(inferred) = inferred(span) {
+        remarks.push((Style::Doubtful, inferred));
+    }
     if let Some(Value::StrArray(tools)) = span.get(names::INFERSCOPE_TOOL_CALLS) {
         let tools: Vec<_> = tools.iter().map(|tool| printable(tool)).collect();
         remarks.push((Style::Dim, format!("tools {}", tools.join(", "))));
@@ -187,6 +190,22 @@ fn remarks(span: &Span) -> Vec<(Style, String)> {
         remarks.push((Style::Doubtful, remark));
     }
     remarks
+}
+
+/// What was inferred, where nothing was read.
+fn inferred(span: &Span) -> Option<String> {
+    let count = |name| span.get(name).and_then(Value::as_int);
+    let (request, response) =
+        (count(names::INFERSCOPE_INFERRED_REQUEST_BYTES)?, count(names::INFERSCOPE_INFERRED_RESPONSE_BYTES)?);
+    let mut text = format!("inferred from ciphertext: {request} bytes out, {response} in");
+    let (what, time) = match span.get(names::INFERSCOPE_INFERRED_FIRST_TOKEN) {
+        Some(time) => ("token", Some(time)),
+        None => ("record", span.get(names::INFERSCOPE_INFERRED_FIRST_RECORD)),
+    };
+    if let Some(seconds) = time.and_then(Value::as_double) {
+        let _ = write!(text, ", first {what} after about {}", duration(seconds));
+    }
+    Some(text)
 }
 
 /// What a part of a message says: its text, or its kind and the rest as JSON.

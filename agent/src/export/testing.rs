@@ -7,7 +7,7 @@ use crate::{
     call::{Capture, Completion, FinishedCall, HttpFacts, Note, NoteKind, Side, SpanIds, Timing, gaps::GapSketch},
     host::ProcessIdentity,
     llm::{Facts, RequestFacts, ResponseFacts, Usage},
-    record::Source,
+    record::{Address, Source},
     time::{Mono, WallAnchor},
 };
 
@@ -33,8 +33,8 @@ pub(crate) fn chat() -> FinishedCall {
             executable: Some("python3.12".to_owned()),
             container_id: None,
         },
-        local: Some("10.0.0.5:50000".parse().unwrap()),
-        peer: Some("[::ffff:104.18.7.1]:443".parse().unwrap()),
+        local: Some(Address::Ip("10.0.0.5:50000".parse().unwrap())),
+        peer: Some(Address::Ip("[::ffff:104.18.7.1]:443".parse().unwrap())),
         tls: true,
         source: Source::OpenSsl,
         binding: None,
@@ -56,6 +56,7 @@ pub(crate) fn chat() -> FinishedCall {
             host: Some("api.openai.com".to_owned()),
             status: Some(200),
         },
+        inferred: None,
         facts: Some(Facts {
             api: "openai.chat",
             operation: "chat",

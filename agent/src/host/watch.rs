@@ -21,7 +21,7 @@ impl ProcessWatch {
     /// A [`Record::Process`], encoded, that must go before this record; `None` nearly always.
     pub fn before(&mut self, record: &Record<'_>) -> Option<Vec<u8>> {
         match record {
-            Record::Data(origin, _) => {
+            Record::Data(origin, _) | Record::TlsHeader(origin, _) => {
                 if self.known.get(&origin.tgid) == Some(&origin.start_ns) {
                     return None;
                 }

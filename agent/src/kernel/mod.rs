@@ -2,8 +2,8 @@
 //!
 //! Owns everything that is specific to BPF and to aya, which is named nowhere else: the object and its globals
 //! ([`object`]), the offsets that its programs need ([`btf`], [`offsets`]), TLS probes ([`prober`]), the rings
-//! ([`rings`]), the kernel's counters ([`counters`]) and the stream of new executable mappings ([`mappings`]).
-//! Leaves to others what the records mean and which files are worth probing.
+//! ([`rings`]), the kernel's counters ([`counters`]), which inode a file's probes are on ([`file`]) and the stream of new
+//! executable mappings ([`mappings`]). Leaves to others what the records mean and which files are worth probing.
 //!
 //! To add a probe: write the program in `agent-ebpf/src` (one file per hook family), run `cargo xtask build-ebpf`,
 //! name it in the lists of [`programs`] if it is attached once, or in [`prober`] if it is attached per file, and say in
@@ -15,9 +15,13 @@ mod btf;
 pub mod clock;
 mod counters;
 mod error;
+mod file;
+mod go_places;
+mod heap;
 #[cfg(feature = "bpf-log")]
 mod log;
 mod mappings;
+mod multi;
 mod object;
 mod offsets;
 mod privilege;
@@ -31,6 +35,7 @@ mod targets;
 pub use accounts::Accounts;
 pub use counters::KernelCounters;
 pub use error::LoadError;
+pub use file::FileId;
 pub use mappings::{Mapping, MappingEvent, MappingEvents};
 pub use object::{Degraded, Loaded, load};
 pub use privilege::{Missing, check as check_privilege};

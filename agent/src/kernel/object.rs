@@ -13,9 +13,11 @@ use super::{
     btf::Btf,
     counters::KernelCounters,
     error::{LoadError, VMLINUX_BTF},
+    heap,
+    multi::Multi,
     offsets, privilege,
     prober::{Prober, Program},
-    programs::{PROCESS_TRACEPOINTS, Plain, SOCKET_TRACEPOINTS, program},
+    programs::{PROCESS_TRACEPOINTS, Plain, SOCKET_TRACEPOINTS, URING_TRACEPOINT, program},
     rings::Rings,
     settings::Settings,
     targets,
@@ -53,6 +55,7 @@ pub struct Degraded {
 /// Loads every program and attaches none: capture begins with [`Prober::follow_sockets`].
 pub fn load(settings: &Settings) -> Result<Loaded, LoadError> {
     privilege::raise_file_limit();
+    heap::return_freed_memory();
     let blob = std::fs::read(VMLINUX_BTF).map_err(LoadError::NoBtf)?;
     let resolved = offsets::resolve(&Btf::parse(&blob)?);
     let mut degraded = Vec::new();
@@ -66,8 +69,9 @@ pub fn load(settings: &Settings) -> Result<Loaded, LoadError> {
         judged: settings.targets.needs_judge().into(),
         ports: targets::port_flags(&settings.targets),
         all_http: settings.all_http.into(),
-        // 16 MiB in one call.
-        max_chunks: 1024,
+        // 32 MiB in one call, and all its segments.
+        max_chunks: 2048,
+        infer: settings.infer.into(),
     });
     let offsets = Plain(resolved.offsets);
     let aya_btf = AyaBtf::from_sys_fs().map_err(|error| LoadError::Object(error.into()))?;
@@ -79,6 +83,10 @@ pub fn load(settings: &Settings) -> Result<Loaded, LoadError> {
         .override_global(OFFSETS_GLOBAL, &offsets, true);
     if let Some(bytes) = settings.ring_bytes {
         loader.map_max_entries("DATA", bytes);
+    }
+    if !settings.infer {
+        // Never used then, and its memory is taken when it is made.
+        loader.map_max_entries("CHAINS", 1);
     }
     let mut ebpf = loader.load(OBJECT)?;
 
@@ -92,14 +100,25 @@ pub fn load(settings: &Settings) -> Result<Loaded, LoadError> {
         });
     }
     load_tracepoints(&mut ebpf, &aya_btf)?;
-    for name in Program::ALL.map(Program::name) {
-        let program: &mut UProbe = program(&mut ebpf, name)?;
-        program.load().map_err(|error| refused(name, &error))?;
+    let (name, consequence) = URING_TRACEPOINT;
+    let follow_uring = program::<BtfTracePoint>(&mut ebpf, name)?.load(name, &aya_btf);
+    if let Err(error) = &follow_uring {
+        tracing::debug!(name, %error, "not loaded");
+        degraded.push(Degraded { mechanism: format!("tracepoint {name}"), consequence });
+    }
+    // Before the maps are handed out.
+    let multi =
+        Multi::load(OBJECT, &ebpf).inspect_err(|error| tracing::debug!(%error, "user probes by perf events")).ok();
+    if multi.is_none() {
+        for name in Program::ALL.map(Program::name) {
+            let program: &mut UProbe = program(&mut ebpf, name)?;
+            program.load().map_err(|error| refused(name, &error))?;
+        }
     }
     let rings = Rings::take(&mut ebpf)?;
     let counters = KernelCounters::take(&mut ebpf)?;
     let accounts = Arc::new(Accounts::take(&mut ebpf)?);
-    let prober = Prober::new(ebpf, settings)?;
+    let prober = Prober::new(ebpf, multi, settings, follow_uring.is_ok())?;
     Ok(Loaded { rings, prober, counters, accounts, degraded })
 }
 
@@ -129,6 +148,9 @@ fn consequence_of(member: &str) -> Option<&'static str> {
         "task_struct.group_leader" | "task_struct.start_boottime" => {
             Some("processes are told apart by pid alone: a reused pid can be mistaken for its predecessor")
         }
+        "task_struct.self_exec_id" => {
+            Some("a TLS stream can be mistaken for one of the program that its process ran before")
+        }
         "task_struct.pid" | "task_struct.tgid" => Some("new processes are seen at their exec only"),
         "task_struct.signal" | "signal_struct.live" => Some("the end of a process is not seen"),
         "task_struct.exit_code" | "signal_struct.group_exit_code" => Some("exit codes are not seen"),
@@ -140,6 +162,16 @@ fn consequence_of(member: &str) -> Option<&'static str> {
         | "sock_common.skc_num"
         | "sock_common.skc_v6_daddr"
         | "sock_common.skc_v6_rcv_saddr" => Some("addresses are not seen"),
+        "sock.sk_type" => Some("UNIX sockets are not captured"),
+        "sock.sk_socket" | "sock.sk_receive_queue" | "sk_buff_head.qlen" => {
+            Some("what is read of a connection that is over already is not captured")
+        }
+        "sock.sk_shutdown" => Some("the end of a UNIX socket is seen late"),
+        "tcp_sock.rcv_nxt" => Some("a gap at the end of a stream can be one byte too long"),
+        "unix_sock.peer" => Some("the two ends of a UNIX socket are not linked"),
+        "unix_sock.addr" | "unix_address.len" | "unix_address.name" => Some("names of UNIX sockets are not seen"),
+        "io_kiocb.file" | "io_kiocb.opcode" | "io_kiocb.cqe" | "io_cqe.res" | "io_kiocb.tctx"
+        | "io_uring_task.task" => Some(URING_TRACEPOINT.1),
         "tcp_sock.write_seq" | "tcp_sock.copied_seq" => {
             Some("bytes that pass a socket unseen (sendfile, splice, io_uring) do not show as gaps")
         }

@@ -1,6 +1,6 @@
 //! Attaching: the tracepoint programs once, the TLS programs per file and function.
 
-use std::path::Path;
+use std::{os::fd::OwnedFd, path::Path};
 
 use aya::{
     Ebpf,
@@ -9,14 +9,16 @@ use aya::{
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
     },
 };
-use inferscope_common::probe_stats::FileStats;
+use inferscope_common::{go_place::GoPlace, probe_stats::FileStats};
 use thiserror::Error;
 
 use super::{
     error::LoadError,
+    go_places::GoPlaces,
+    multi::Multi,
     privilege,
     probe_stats::ProbeStats,
-    programs::{PROCESS_TRACEPOINTS, SOCKET_TRACEPOINTS, program},
+    programs::{PROCESS_TRACEPOINTS, SOCKET_TRACEPOINTS, URING_TRACEPOINT, program},
     settings::Settings,
     targets::TargetTable,
 };
@@ -24,9 +26,14 @@ use super::{
 /// Attaches probes. Owns the links of what is attached once; those of a file's probes are handed out.
 pub struct Prober {
     ebpf: Ebpf,
+    /// Where the kernel has no such links, or refuses them: a perf event for every place.
+    multi: Option<Multi>,
     tls: bool,
+    /// Whether the kernel has the tracepoint.
+    follow_uring: bool,
     targets: TargetTable,
     stats: ProbeStats,
+    places: GoPlaces,
 }
 
 /// A program that is attached to instructions of files.
@@ -38,6 +45,14 @@ pub enum Program {
     TlsReturn,
     /// Entry of the function that frees a connection object.
     TlsFree,
+    /// Entry of Go's read function.
+    GoEntry,
+    /// A place where its call is over. A plain probe: a return probe would crash the program.
+    GoReturn,
+    /// Entry of the function that Go's writes come down to, past the check of its stack.
+    GoWrite,
+    /// Entry of Go's function that closes a connection.
+    GoClose,
     /// Entry of a function that seals or opens a record.
     AeadEntry,
     /// Return of one that opens.
@@ -46,7 +61,17 @@ pub enum Program {
 
 impl Program {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::TlsEntry, Self::TlsReturn, Self::TlsFree, Self::AeadEntry, Self::AeadReturn];
+    pub const ALL: [Self; 9] = [
+        Self::TlsEntry,
+        Self::TlsReturn,
+        Self::TlsFree,
+        Self::GoEntry,
+        Self::GoReturn,
+        Self::GoWrite,
+        Self::GoClose,
+        Self::AeadEntry,
+        Self::AeadReturn,
+    ];
 
     /// Its name in the object.
     pub fn name(self) -> &'static str {
@@ -54,9 +79,18 @@ impl Program {
             Self::TlsEntry => "tls_entry",
             Self::TlsReturn => "tls_return",
             Self::TlsFree => "tls_free",
+            Self::GoEntry => "go_entry",
+            Self::GoReturn => "go_return",
+            Self::GoWrite => "go_write",
+            Self::GoClose => "go_close",
             Self::AeadEntry => "aead_entry",
             Self::AeadReturn => "aead_return",
         }
+    }
+
+    /// Whether it runs when the function returns.
+    pub(super) fn is_return(self) -> bool {
+        matches!(self, Self::TlsReturn | Self::AeadReturn)
     }
 }
 
@@ -110,27 +144,63 @@ pub struct ProbeError {
     source: ProgramError,
 }
 
-/// Attached probes. Dropping them detaches, which takes the kernel about a tenth of a second each.
+/// Threads that take links off at once. The kernel waits for the same moment for all of them.
+const DETACHERS: usize = 16;
+
+/// Attached probes. Dropping them detaches, which takes the kernel about a tenth of a second: for all of them where it
+/// has links of many places, for each of them where it has not.
 #[derive(Debug, Default)]
-pub struct Links(Vec<UProbeLink>);
+pub struct Links {
+    events: Vec<UProbeLink>,
+    multi: Vec<OwnedFd>,
+    places: usize,
+}
 
 impl Links {
-    /// How many.
+    /// Places that are probed.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.places
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.places == 0
+    }
+
+    /// Takes in others, to be dropped with them.
+    pub fn append(&mut self, mut others: Self) {
+        self.events.append(&mut others.events);
+        self.multi.append(&mut others.multi);
+        self.places += std::mem::take(&mut others.places);
+    }
+}
+
+impl Drop for Links {
+    fn drop(&mut self) {
+        let share = self.multi.len().div_ceil(DETACHERS).max(1);
+        std::thread::scope(|scope| {
+            while self.multi.len() > share {
+                let some = self.multi.split_off(self.multi.len() - share);
+                // Without a thread they are dropped here, with the closure.
+                let _ = std::thread::Builder::new().name("detach".into()).spawn_scoped(scope, || drop(some));
+            }
+            self.multi.clear();
+        });
     }
 }
 
 impl Prober {
-    pub(super) fn new(mut ebpf: Ebpf, settings: &Settings) -> Result<Self, LoadError> {
+    pub(super) fn new(
+        mut ebpf: Ebpf,
+        multi: Option<Multi>,
+        settings: &Settings,
+        follow_uring: bool,
+    ) -> Result<Self, LoadError> {
         let targets = TargetTable::take(&mut ebpf, &settings.targets)?;
         let stats = ProbeStats::take(&mut ebpf)?;
-        Ok(Self { ebpf, tls: !privilege::return_probes_are_dangerous(), targets, stats })
+        let places = GoPlaces::take(&mut ebpf)?;
+        let tls = !privilege::return_probes_are_dangerous();
+        Ok(Self { ebpf, multi, tls, follow_uring, targets, stats, places })
     }
 
     /// Attaches the programs that follow processes, so that the list of targets is kept from here on.
@@ -140,7 +210,11 @@ impl Prober {
 
     /// Attaches the programs that follow sockets. To be called when somebody is about to read the rings.
     pub fn follow_sockets(&mut self) -> Result<(), LoadError> {
-        self.attach_once(&SOCKET_TRACEPOINTS)
+        self.attach_once(&SOCKET_TRACEPOINTS)?;
+        if self.follow_uring {
+            self.attach_once(&[URING_TRACEPOINT.0])?;
+        }
+        Ok(())
     }
 
     fn attach_once(&mut self, names: &[&'static str]) -> Result<(), LoadError> {
@@ -156,29 +230,60 @@ impl Prober {
         self.tls
     }
 
-    /// Attaches probes in the file at `path`, for every process that maps it. What could not be attached is told to
-    /// `failed`: one function less is not no function.
+    /// Attaches probes in the file at `path`, for every process that maps it, in the order of their programs' first
+    /// places. What could not be attached is told to `failed`: one function less is not no function.
     ///
     /// The kernel resolves the path when it is called and keeps the inode; it may be a `/proc/self/fd` link.
     pub fn attach(&mut self, path: &Path, probes: &[Probe], mut failed: impl FnMut(&ProbeError)) -> Links {
         let mut links = Links::default();
+        let mut done = Vec::new();
         for probe in probes {
-            let location = UProbeAttachLocation::AbsoluteOffset(probe.file_offset);
-            let point = UProbeAttachPoint { location, cookie: Some(probe.cookie) };
-            let attached = match program::<UProbe>(&mut self.ebpf, probe.program.name()) {
-                Ok(program) => {
-                    program.attach(point, path, UProbeScope::AllProcesses).and_then(|id| program.take_link(id))
-                }
-                Err(_) => Err(ProgramError::NotLoaded),
-            };
-            match attached {
-                Ok(link) => links.0.push(link),
-                Err(source) => {
-                    failed(&ProbeError { function: probe.function, offset: probe.file_offset, source });
-                }
+            if done.contains(&probe.program) {
+                continue;
+            }
+            done.push(probe.program);
+            let alike: Vec<&Probe> = probes.iter().filter(|other| other.program == probe.program).collect();
+            if !self.attach_all(path, &alike, &mut links) {
+                alike.into_iter().for_each(|probe| self.attach_one(path, probe, &mut links, &mut failed));
             }
         }
         links
+    }
+
+    /// Attaches probes of one program by one link; false if that is not to be had. One bad place refuses all.
+    fn attach_all(&self, path: &Path, probes: &[&Probe], links: &mut Links) -> bool {
+        let (Some(multi), [first, ..]) = (&self.multi, probes) else { return false };
+        let places: Vec<(u64, u64)> = probes.iter().map(|probe| (probe.file_offset, probe.cookie)).collect();
+        match multi.attach(first.program, path, &places) {
+            Ok(link) => {
+                links.multi.push(link);
+                links.places += places.len();
+                true
+            }
+            Err(error) => {
+                tracing::debug!(program = first.program.name(), %error, "no link of many places; one by one instead");
+                false
+            }
+        }
+    }
+
+    fn attach_one(&mut self, path: &Path, probe: &Probe, links: &mut Links, failed: &mut impl FnMut(&ProbeError)) {
+        let location = UProbeAttachLocation::AbsoluteOffset(probe.file_offset);
+        let point = UProbeAttachPoint { location, cookie: Some(probe.cookie) };
+        let attached = match program::<UProbe>(&mut self.ebpf, probe.program.name()) {
+            Ok(program) => loaded(program).and_then(|program| {
+                let id = program.attach(point, path, UProbeScope::AllProcesses)?;
+                program.take_link(id)
+            }),
+            Err(_) => Err(ProgramError::NotLoaded),
+        };
+        match attached {
+            Ok(link) => {
+                links.events.push(link);
+                links.places += 1;
+            }
+            Err(source) => failed(&ProbeError { function: probe.function, offset: probe.file_offset, source }),
+        }
     }
 
     /// What the probes of the file in a slot have seen.
@@ -191,8 +296,21 @@ impl Prober {
         self.stats.clear(slot);
     }
 
+    /// Tells the programs of the places in the Go functions of the file in a slot; false if they could not be told.
+    pub fn describe(&mut self, slot: u32, places: &[GoPlace]) -> bool {
+        self.places.set(slot, places)
+    }
+
     /// The kernel's list of targets.
     pub fn targets(&self) -> &TargetTable {
         &self.targets
+    }
+}
+
+/// The program, loaded for perf events now if it has not been: where one link serves many places, it never is.
+fn loaded(program: &mut UProbe) -> Result<&mut UProbe, ProgramError> {
+    match program.load() {
+        Ok(()) | Err(ProgramError::AlreadyLoaded) => Ok(program),
+        Err(error) => Err(error),
     }
 }

@@ -3,6 +3,7 @@
 use aya::{Ebpf, programs::ProgramError};
 use inferscope_common::{
     config::{Config, Offsets},
+    go_place::GoPlace,
     join::{Joined, Place},
     probe_stats::FileStats,
     process_stats::ProcessStats,
@@ -17,6 +18,10 @@ pub(super) const PROCESS_TRACEPOINTS: [&str; 3] = ["sched_process_fork", "sched_
 
 /// Programs on tracepoints that follow sockets: their ends first, so that none is missed.
 pub(super) const SOCKET_TRACEPOINTS: [&str; 2] = ["inet_sock_set_state", "sys_exit"];
+
+/// A program on a tracepoint that not every kernel has, and what is lost without it.
+pub(super) const URING_TRACEPOINT: (&str, &str) =
+    ("io_uring_complete", "bytes that io_uring moves are missing without a word, unless they pass a followed stream");
 
 /// A program of the object, by name and type.
 pub(super) fn program<'e, P>(ebpf: &'e mut Ebpf, name: &'static str) -> Result<&'e mut P, LoadError>
@@ -44,6 +49,8 @@ unsafe impl aya::Pod for Plain<FileStats> {}
 unsafe impl aya::Pod for Plain<ProcessStats> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Plain<DullPath> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<GoPlace> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Plain<Place> {}
 // SAFETY: as above.

@@ -11,6 +11,8 @@ pub struct Settings {
     pub all_http: bool,
     /// What is found in files without symbols is kept on disk, for the next start.
     pub keeps_findings: bool,
+    /// Tell the headers of TLS records whose plaintext nobody reads.
+    pub infer: bool,
     /// Size of the bulk ring in bytes, a power of two; `None` takes the object's default.
     pub ring_bytes: Option<u32>,
 }

@@ -37,5 +37,6 @@ mod tests;
 mod value;
 
 pub use facts::{Content, Facts, MAX_NAME, RequestFacts, ResponseFacts, Usage};
+pub(crate) use provider::is_provider;
 pub(crate) use registry::is_never_a_model;
 pub use session::{Options, Proof, RequestLine, ResponseEvent, Session};

@@ -54,6 +54,11 @@ pub(crate) fn provider(host: Option<&str>, path: &str, default: &'static str) ->
     }
 }
 
+/// Whether a host is a provider's.
+pub(crate) fn is_provider(host: &str) -> bool {
+    !provider(Some(host), "/", "").is_empty()
+}
+
 /// The name in a `Host` header: without port and final dot, in lower case.
 fn name_of(host: &str) -> String {
     let host = match host.rsplit_once(':') {
@@ -95,5 +100,6 @@ mod tests {
         }
         check("xapi.groq.com", "/v1/chat/completions", "openai");
         assert_eq!(provider(None, "/", "openai"), "openai");
+        assert!(is_provider("api.anthropic.com") && !is_provider("vllm.internal"));
     }
 }

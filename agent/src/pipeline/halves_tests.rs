@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     call::{Capture, Completion},
-    record::TlsRecords,
+    record::{Address, TlsRecords},
 };
 
 const TGID: u32 = 42;
@@ -97,7 +97,8 @@ fn two_halves_are_one_call() {
         for call in &bench.calls {
             assert_eq!((call.side, call.completion, call.capture), (side, Some(Completion::Done), Capture::Complete));
             assert_eq!((call.source, call.binding, call.tls), (Source::Rustls, Some(Binding::Records), true));
-            assert_eq!((call.chunk_count, call.peer), (3, Some("127.0.0.1:8000".parse().unwrap())));
+            let peer = Address::Ip("127.0.0.1:8000".parse().unwrap());
+            assert_eq!((call.chunk_count, &call.peer), (3, &Some(peer)));
             assert!(call.timing.start < call.timing.end);
         }
         let asks = usize::from(side == Side::Client);

@@ -7,8 +7,14 @@
 mod halves;
 #[cfg(test)]
 mod halves_tests;
+mod inference;
+#[cfg(test)]
+mod inference_tests;
 #[cfg(test)]
 mod joined_tests;
+mod missed;
+#[cfg(test)]
+mod socket_tests;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -25,13 +31,15 @@ use crate::{
         connection::{Connection, ConnectionOptions, Step},
         exchange::{ClosedBy, Ended, Exchange},
         ids::{self, Epoch},
-        link::{Links, Tuple},
+        link::{End, Links, Tuple},
     },
+    infer::Inference,
     record::{Data, Direction, ObjectId, Origin, Record, SocketState, Source, TlsRecords},
-    selfstat::PipelineStats,
+    selfstat::{Missed, PipelineStats},
     stream::{Binder, Finding, Halves, Plain, StreamKey},
     time::Mono,
 };
+use missed::MissedTable;
 use table::{Entry, Tables};
 
 /// `TCP_*` of include/net/tcp_states.h.
@@ -45,6 +53,10 @@ mod tcp {
 /// A connection without a call on which nothing came for this long may be forgotten when the table fills up.
 const QUIET_NS: u64 = 60_000_000_000;
 
+/// How long a connection that is over may still be read before it is taken for closed without reading. Whoever reads
+/// at all does so as soon as the end shows.
+const LINGER_NS: u64 = 5_000_000_000;
+
 /// What the pipeline is told once.
 #[derive(Clone, Debug)]
 pub struct PipelineOptions {
@@ -54,6 +66,8 @@ pub struct PipelineOptions {
     pub idle_ns: u64,
     /// Sets this run's ids apart.
     pub epoch: Epoch,
+    /// Infer calls from ciphertext where TLS cannot be read.
+    pub infer: bool,
 }
 
 /// What comes out.
@@ -86,25 +100,36 @@ pub struct Pipeline {
     links: Links,
     binder: Binder,
     halves: Halves,
+    /// Absent unless it was asked for.
+    inference: Option<Inference>,
     stats: PipelineStats,
+    missed: MissedTable,
 }
 
 impl Pipeline {
     /// An empty one.
     pub fn new(options: PipelineOptions) -> Self {
+        let inference = options.infer.then(Inference::default);
         Self {
             options,
+            inference,
             tables: Tables::default(),
             links: Links::default(),
             binder: Binder::default(),
             halves: Halves::default(),
             stats: PipelineStats::default(),
+            missed: MissedTable::default(),
         }
     }
 
     /// Counters so far.
     pub fn stats(&self) -> &PipelineStats {
         &self.stats
+    }
+
+    /// What was missed of which process.
+    pub fn missed(&self) -> Vec<(u32, Missed)> {
+        self.missed.all()
     }
 
     /// Connections known.
@@ -134,11 +159,12 @@ impl Pipeline {
                 let known = self.tables.learn_socket(socket);
                 self.count_unnamed(known);
             }
-            Record::SocketState(_, state) => self.on_socket_state(&state, out),
+            Record::SocketState(origin, state) => self.on_socket_state(origin.time, &state, out),
             Record::TlsBind { origin, tls, socket } => {
                 let key = StreamKey::Tls { tgid: origin.tgid, object: tls };
                 self.binder.forget_stream(key);
                 self.bind(key, socket, Binding::Nested);
+                self.stop_inferring(socket, out);
             }
             Record::TlsRecords(origin, records) => {
                 let TlsRecords { socket, direction, total, .. } = records;
@@ -150,6 +176,8 @@ impl Pipeline {
                 let tls = key_of(&origin, tls, direction, source);
                 self.on_plain(&origin, &Plain { tls, direction, bytes: total, overhead }, out);
             }
+            Record::TlsHeader(origin, header) => self.on_tls_header(&origin, &header, out),
+            Record::TlsHello(origin, hello) => self.on_tls_hello(&origin, &hello),
             Record::TlsClose { origin, tls } => {
                 let key = StreamKey::Tls { tgid: origin.tgid, object: tls };
                 // The library's object goes before the socket does: on a known socket whose other end is still
@@ -161,8 +189,12 @@ impl Pipeline {
             Record::Exec { origin } => self.close_tls_of(origin.tgid, out),
             Record::Exit { origin, .. } => {
                 self.close_tls_of(origin.tgid, out);
-                // Not now: the kernel closes its sockets after this, and they are its calls' ends.
+                for key in self.tables.unix_streams_of(origin.tgid) {
+                    self.close(key, ClosedBy::Local, out);
+                }
+                // Not now: the kernel closes its TCP sockets after this, and they are its calls' ends.
                 self.tables.processes.ended(origin.tgid);
+                self.infer(out, |inference, _| inference.ended(origin.tgid));
             }
             Record::Process(origin, identity) => {
                 let known = self.tables.processes.learn(origin.tgid, identity);
@@ -173,11 +205,16 @@ impl Pipeline {
 
     /// Gives up what has been idle for too long. `now` is on the records' clock.
     pub fn on_tick(&mut self, now: Mono, out: &mut dyn FnMut(Output)) {
+        while let Some(socket) = self.tables.lingered(Mono(now.0.saturating_sub(LINGER_NS))) {
+            self.end_socket(socket, out);
+        }
         self.tick_halves(now, out);
         self.tables.make_room(Mono(now.0.saturating_sub(QUIET_NS)));
         for key in self.tables.idle_since(Mono(now.0.saturating_sub(self.options.idle_ns))) {
             self.with_connection(key, out, |connection, steps| connection.give_up(Ended::Idle, steps));
         }
+        let idle = self.options.idle_ns;
+        self.infer(out, |inference, found| inference.tick(now, idle, found));
     }
 
     /// Reports the calls that are still under way. For the end.
@@ -186,6 +223,7 @@ impl Pipeline {
         for key in self.tables.keys() {
             self.with_connection(key, out, |connection, steps| connection.give_up(Ended::Shutdown, steps));
         }
+        self.infer(out, |inference, found| inference.finish(found));
     }
 
     /// A table of names was full: calls go on, with less about them.
@@ -194,6 +232,10 @@ impl Pipeline {
     }
 
     fn on_data(&mut self, origin: &Origin, data: &Data<'_>, out: &mut dyn FnMut(Output)) {
+        if data.payload.is_empty() {
+            self.on_passed(origin, data, out);
+            return;
+        }
         self.stats.received += data.payload.len() as u64;
         let key = key_of(origin, data.stream, data.direction, data.source);
         if data.source.is_half() {
@@ -201,6 +243,7 @@ impl Pipeline {
             return;
         }
         if let Some(earlier) = self.tables.replaced_by(key) {
+            self.stats.ends_missed += 1;
             self.close(earlier, ClosedBy::Unknown, out);
         }
         if data.source.is_tls() {
@@ -222,6 +265,7 @@ impl Pipeline {
         };
         let Some(entry) = self.tables.entry(key, fresh) else {
             self.stats.refused += data.payload.len() as u64;
+            self.missed.of(origin.tgid).refused += data.payload.len() as u64;
             self.stats.connections_refused += 1;
             return;
         };
@@ -232,13 +276,32 @@ impl Pipeline {
         self.stats.repeated += piece.repeated;
         self.stats.delivered += piece.bytes.len() as u64;
         self.stats.lost = self.stats.lost.saturating_add(piece.lost);
+        if piece.lost > 0 {
+            let lost = &mut self.missed.of(origin.tgid).lost;
+            *lost = lost.saturating_add(piece.lost);
+        }
         self.with_connection(key, out, |connection, steps| {
             connection.push(origin.time, data.direction, &piece, steps);
         });
     }
 
+    /// Bytes that were in no buffer of a call. On a connection that is not known nothing is missing yet.
+    fn on_passed(&mut self, origin: &Origin, data: &Data<'_>, out: &mut dyn FnMut(Output)) {
+        let key = StreamKey::Socket(data.stream);
+        let Some(entry) = self.tables.connections.get_mut(&key) else { return };
+        entry.turn = data.turn;
+        let Data { direction, offset, skipped, total, .. } = *data;
+        let before = entry.connection.place(direction, offset.saturating_sub(total.into()), skipped, &[]);
+        let mut piece = entry.connection.place(direction, offset, skipped, &[]);
+        piece.lost += before.lost;
+        piece.skipped += before.skipped;
+        self.stats.lost = self.stats.lost.saturating_add(piece.lost);
+        self.with_connection(key, out, |connection, steps| connection.push(origin.time, direction, &piece, steps));
+    }
+
     /// Plaintext of a TLS stream: a hint at its socket, as long as that is not known.
     fn on_plain(&mut self, origin: &Origin, plain: &Plain, out: &mut dyn FnMut(Output)) {
+        self.on_plaintext_read(origin);
         let finding = if plain.tls.half().is_some() {
             self.note_half(origin, plain.tls, out);
             if self.halves.is_bound(plain.tls) {
@@ -258,8 +321,14 @@ impl Pipeline {
 
     fn on_finding(&mut self, finding: Finding, out: &mut dyn FnMut(Output)) {
         match finding {
-            Finding::Bound { tls, socket } if tls.half().is_some() => self.bind_half(tls, socket, out),
-            Finding::Bound { tls, socket } => self.bind(tls, socket, Binding::Records),
+            Finding::Bound { tls, socket } => {
+                if tls.half().is_some() {
+                    self.bind_half(tls, socket, out);
+                } else {
+                    self.bind(tls, socket, Binding::Records);
+                }
+                self.stop_inferring(socket, out);
+            }
             Finding::Withdrawn { tls, socket } => {
                 self.stats.bindings_withdrawn += 1;
                 if tls.half().is_some() {
@@ -288,7 +357,7 @@ impl Pipeline {
         }
     }
 
-    fn on_socket_state(&mut self, state: &SocketState, out: &mut dyn FnMut(Output)) {
+    fn on_socket_state(&mut self, at: Mono, state: &SocketState, out: &mut dyn FnMut(Output)) {
         let by = match (state.old, state.new) {
             (_, tcp::CLOSE_WAIT) => Some(ClosedBy::Peer),
             (tcp::ESTABLISHED, tcp::FIN_WAIT1) => Some(ClosedBy::Local),
@@ -297,7 +366,7 @@ impl Pipeline {
             (tcp::ESTABLISHED, tcp::CLOSE) => Some(ClosedBy::Local),
             _ => None,
         };
-        if state.new == tcp::CLOSE {
+        if state.new == tcp::CLOSE && !state.unread {
             self.close_halves_on(state.id, out);
         }
         for key in self.tables.streams_of(state.id) {
@@ -305,14 +374,31 @@ impl Pipeline {
                 entry.connection.closing(by);
             }
             // Not before: what the other end sent before its FIN may still be unread.
-            if state.new == tcp::CLOSE {
+            if state.new == tcp::CLOSE && !state.unread {
                 self.close(key, ClosedBy::Unknown, out);
             }
         }
         if state.new == tcp::CLOSE {
+            self.infer(out, |inference, found| inference.close(state.id, found));
+        }
+        if state.new == tcp::CLOSE && state.unread {
+            if let Some(oldest) = self.tables.linger(at, state.id) {
+                self.end_socket(oldest, out);
+            }
+        } else if state.new == tcp::CLOSE {
             self.tables.forget_socket(state.id);
             self.binder.forget_socket(state.id);
         }
+    }
+
+    /// Ends what is on a socket that is over.
+    fn end_socket(&mut self, socket: ObjectId, out: &mut dyn FnMut(Output)) {
+        self.close_halves_on(socket, out);
+        for key in self.tables.streams_of(socket) {
+            self.close(key, ClosedBy::Unknown, out);
+        }
+        self.tables.forget_socket(socket);
+        self.binder.forget_socket(socket);
     }
 
     /// TLS objects live in the process's memory: a new program or the end takes them all.
@@ -358,8 +444,14 @@ impl Pipeline {
             Step::Answer(verdict) => out(answer(key, entry.turn, verdict)),
             Step::AnswerResponse(verdict) => out(answer(key, entry.turn.wrapping_sub(1), verdict)),
             Step::Dull(hash) => out(Output::Dull(DullPath { hash, tgid: entry.tgid, pad: 0 })),
-            Step::Unparsed(bytes) => self.stats.unparsed += bytes,
-            Step::Malformed(_) => self.stats.malformed += 1,
+            Step::Unparsed(bytes) => {
+                self.stats.unparsed += bytes;
+                self.missed.of(entry.tgid).unparsed += bytes;
+            }
+            Step::Malformed(_) => {
+                self.stats.malformed += 1;
+                self.missed.of(entry.tgid).malformed += 1;
+            }
             Step::Overflow => self.stats.overflowed += 1,
         }
     }
@@ -383,7 +475,7 @@ impl Pipeline {
         timing.start = other.read_at.map_or(timing.start, |read_at| timing.start.min(read_at));
         let addresses = self.tables.addresses(key);
         // The kernel side has looked already, but for TLS streams whose socket came later.
-        if addresses.is_some_and(|socket| !self.options.connection.targets.wants_ports(socket.local, socket.peer)) {
+        if addresses.is_some_and(|socket| !self.options.connection.targets.wants_ports(&socket.local, &socket.peer)) {
             self.stats.untargeted_calls += 1;
             return;
         }
@@ -392,8 +484,8 @@ impl Pipeline {
             ids,
             side,
             process: self.tables.processes.identity(entry.tgid, entry.start_ns),
-            local: addresses.map(|socket| socket.local),
-            peer: addresses.map(|socket| socket.peer),
+            local: addresses.map(|socket| socket.local.clone()),
+            peer: addresses.map(|socket| socket.peer.clone()),
             tls: matches!(key, StreamKey::Tls { .. }),
             binding: self.tables.binding(key),
             source: entry.source,
@@ -403,6 +495,7 @@ impl Pipeline {
             streamed: outcome.streamed,
             http: outcome.http,
             facts: outcome.facts,
+            inferred: None,
             completion: outcome.completion,
             capture: outcome.capture,
             notes: outcome.notes,
@@ -415,7 +508,7 @@ impl Pipeline {
 
     fn tuple(&self, key: StreamKey, entry: &Entry) -> Option<Tuple> {
         let socket = self.tables.addresses(key)?;
-        Some(Tuple::new(entry.connection.side()?, socket.local, socket.peer))
+        Some(Tuple::new(entry.connection.side()?, End::of(&socket.local)?, End::of(&socket.peer)?))
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use crate::{
     call::{Binding, connection::Connection},
     host::ProcessIdentity,
-    record::{ObjectId, Socket, Source},
+    record::{Address, ObjectId, Socket, Source},
     stream::StreamKey,
     time::Mono,
 };
@@ -18,6 +18,9 @@ const MAX_SOCKETS: usize = 2 * MAX_CONNECTIONS;
 
 /// Processes whose identity is kept.
 const MAX_PROCESSES: usize = 65_536;
+
+/// Connections that are over and may still be read.
+const MAX_LINGERING: usize = 4096;
 
 /// Processes remembered after their end.
 const MAX_ENDED: usize = 1024;
@@ -41,6 +44,8 @@ pub struct Tables {
     sockets: HashMap<ObjectId, Socket>,
     socket_of: HashMap<StreamKey, (ObjectId, Binding)>,
     tls_on: HashMap<ObjectId, StreamKey>,
+    /// Connections that are over and may still be read, and since when, oldest first.
+    lingering: VecDeque<(Mono, ObjectId)>,
     pub processes: Processes,
 }
 
@@ -74,7 +79,9 @@ impl Tables {
         if self.at_address.get(&address_of(key)) == Some(&key) {
             self.at_address.remove(&address_of(key));
         }
-        if let Some((socket, _)) = self.socket_of.remove(&key) {
+        if let Some((socket, _)) = self.socket_of.remove(&key)
+            && self.tls_on.get(&socket) == Some(&key)
+        {
             self.tls_on.remove(&socket);
         }
         if let Some(socket) = key.socket() {
@@ -117,6 +124,29 @@ impl Tables {
         keys
     }
 
+    /// A UNIX socket's stream belongs to whoever moved bytes on it last.
+    pub fn unix_streams_of(&self, tgid: u32) -> Vec<StreamKey> {
+        let is_unix = |key: StreamKey| {
+            self.addresses(key).is_some_and(|socket| matches!(socket.local, Address::Unix { .. }))
+                && key.socket().is_some()
+        };
+        let own = self.connections.iter().filter(|(key, entry)| entry.tgid == tgid && is_unix(**key));
+        let mut keys: Vec<StreamKey> = own.map(|(key, _)| *key).collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    /// A connection is over and may still be read. Gives the one that is to be ended at once to make room, if any.
+    pub fn linger(&mut self, since: Mono, socket: ObjectId) -> Option<ObjectId> {
+        self.lingering.push_back((since, socket));
+        if self.lingering.len() > MAX_LINGERING { self.lingering.pop_front().map(|(_, socket)| socket) } else { None }
+    }
+
+    /// Takes out the next connection that has been over since `until` or longer.
+    pub fn lingered(&mut self, until: Mono) -> Option<ObjectId> {
+        self.lingering.pop_front_if(|(since, _)| *since <= until).map(|(_, socket)| socket)
+    }
+
     /// The socket's own stream and the TLS stream on it.
     pub fn streams_of(&self, socket: ObjectId) -> Vec<StreamKey> {
         let own = StreamKey::Socket(socket);
@@ -139,7 +169,10 @@ impl Tables {
     pub fn bind(&mut self, tls: StreamKey, socket: ObjectId, binding: Binding) -> bool {
         let room = self.socket_of.len() < MAX_SOCKETS;
         if room {
-            self.socket_of.insert(tls, (socket, binding));
+            // An object that is used for a second connection: the end of the first socket is not its end.
+            if let Some((earlier, _)) = self.socket_of.insert(tls, (socket, binding)) {
+                self.tls_on.remove(&earlier);
+            }
             self.tls_on.insert(socket, tls);
         }
         room
@@ -160,6 +193,11 @@ impl Tables {
 
     pub fn is_bound(&self, tls: StreamKey) -> bool {
         self.socket_of.contains_key(&tls)
+    }
+
+    /// Whether a TLS stream uses the socket.
+    pub fn has_tls_stream(&self, socket: ObjectId) -> bool {
+        self.tls_on.contains_key(&socket)
     }
 
     pub fn forget_socket(&mut self, socket: ObjectId) {

@@ -1,12 +1,13 @@
 //! The pipeline from records to calls, without a kernel.
 
+use inferscope_common::verdict::{FOLLOW, REJECT};
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
     call::{Capture, Completion},
     host::ProcessIdentity,
-    record::{Direction, ObjectId, Socket, Source},
+    record::{Address, Direction, ObjectId, Socket, Source},
 };
 
 const SERVER: &str = "127.0.0.1:8000";
@@ -65,12 +66,12 @@ pub(super) struct Bench {
 
 /// One process's end of a connection, with the positions that the kernel side would count.
 pub(super) struct End {
-    stream: ObjectId,
+    pub(super) stream: ObjectId,
     source: Source,
     tgid: u32,
     read: u64,
     write: u64,
-    turn: u32,
+    pub(super) turn: u32,
     last: Option<Direction>,
 }
 
@@ -84,7 +85,7 @@ impl End {
 impl Bench {
     pub(super) fn new(all_http: bool) -> Self {
         let connection = ConnectionOptions { all_http, ..Default::default() };
-        let options = PipelineOptions { connection, idle_ns: 1_000_000_000, epoch: [1; 16] };
+        let options = PipelineOptions { connection, idle_ns: 1_000_000_000, epoch: [1; 16], infer: false };
         Self { pipeline: Pipeline::new(options), calls: Vec::new(), answers: Vec::new(), joins: Vec::new(), now: 1_000 }
     }
 
@@ -130,18 +131,32 @@ impl Bench {
         self.take(Record::Data(origin, data));
     }
 
+    /// Bytes that were in no buffer of a call.
+    pub(super) fn passed(&mut self, end: &mut End, direction: Direction, bytes: u64) {
+        let position = if direction == Direction::Read { &mut end.read } else { &mut end.write };
+        *position += bytes;
+        let offset = *position;
+        let origin = self.origin(end.tgid);
+        let (stream, turn, source) = (end.stream, end.turn, end.source);
+        let total = bytes as u32;
+        self.take(Record::Data(
+            origin,
+            Data { stream, offset, skipped: 0, total, turn, direction, source, overhead: 0, payload: b"" },
+        ));
+    }
+
     pub(super) fn addresses(&mut self, stream: ObjectId, local: &str, peer: &str) {
         let origin = self.origin(0);
-        let (local, peer) = (local.parse().unwrap(), peer.parse().unwrap());
+        let (local, peer) = (Address::Ip(local.parse().unwrap()), Address::Ip(peer.parse().unwrap()));
         self.take(Record::Socket(origin, Socket { id: stream, local, peer }));
     }
 
     pub(super) fn state(&mut self, stream: ObjectId, old: u8, new: u8, error: u32) {
         let origin = self.origin(0);
-        self.take(Record::SocketState(origin, SocketState { id: stream, old, new, error }));
+        self.take(Record::SocketState(origin, SocketState { id: stream, old, new, unread: false, error }));
     }
 
-    fn one_call(&mut self) -> FinishedCall {
+    pub(super) fn one_call(&mut self) -> FinishedCall {
         assert_eq!(self.calls.len(), 1, "{:?}", self.calls);
         self.calls.remove(0)
     }
@@ -165,7 +180,7 @@ fn a_streamed_call_seen_from_its_server() {
     response().iter().for_each(|piece| bench.data(&mut end, Direction::Write, piece));
     let call = bench.one_call();
     assert_eq!((call.side, call.completion, call.capture), (Side::Server, Some(Completion::Done), Capture::Complete));
-    assert_eq!((call.process, call.peer), (identity, Some(CLIENT.parse().unwrap())));
+    assert_eq!((call.process, call.peer), (identity, Some(Address::Ip(CLIENT.parse().unwrap()))));
     let facts = call.facts.unwrap();
     assert_eq!((facts.usage.input, facts.usage.output), (Some(5), Some(3)));
     assert_eq!(facts.response.finish_reasons, ["stop"]);
@@ -243,7 +258,7 @@ fn a_tls_stream_ends_with_its_object_and_knows_its_socket() {
     bench.take(Record::TlsClose { origin, tls: end.stream });
     let call = bench.one_call();
     assert_eq!((call.completion, call.tls), (Some(Completion::ClientClosed), true));
-    assert_eq!((call.source, call.peer), (Source::OpenSsl, Some(SERVER.parse().unwrap())));
+    assert_eq!((call.source, call.peer), (Source::OpenSsl, Some(Address::Ip(SERVER.parse().unwrap()))));
     assert_eq!(bench.pipeline.connection_count(), 0);
 }
 
@@ -276,7 +291,29 @@ fn a_stream_at_the_same_address_replaces_one_whose_end_was_missed() {
     second.stream.generation = 2;
     bench.data(&mut second, Direction::Read, &request());
     assert_eq!(bench.one_call().completion, None);
-    assert_eq!(bench.pipeline.connection_count(), 1);
+    assert_eq!((bench.pipeline.connection_count(), bench.pipeline.stats().ends_missed), (1, 1));
+}
+
+#[test]
+fn an_object_on_its_second_connection_outlives_the_first_ones_socket() {
+    let mut bench = Bench::new(false);
+    let [first, second] = [0xa, 0xb].map(|address| ObjectId { address, generation: 3 });
+    let mut end = End { source: Source::OpenSsl, ..End::socket(0x7f00, 42) };
+    bench.addresses(first, CLIENT, "127.0.0.1:1");
+    bench.addresses(second, CLIENT, SERVER);
+    for socket in [first, second] {
+        let origin = bench.origin(42);
+        bench.take(Record::TlsBind { origin, tls: end.stream, socket });
+        bench.data(&mut end, Direction::Write, &request());
+        response()[..4].iter().for_each(|piece| bench.data(&mut end, Direction::Read, piece));
+        if socket == second {
+            bench.state(first, tcp::FIN_WAIT1, tcp::CLOSE, 0);
+        }
+        response()[4..].iter().for_each(|piece| bench.data(&mut end, Direction::Read, piece));
+    }
+    let peers: Vec<_> =
+        bench.calls.iter().map(|call| (call.peer.as_ref().unwrap().ip().unwrap().port(), call.capture)).collect();
+    assert_eq!(peers, [(1, Capture::Complete), (8000, Capture::Complete)]);
 }
 
 #[test]
@@ -333,6 +370,9 @@ fn missing_bytes_are_marked_and_what_follows_is_whole() {
     assert_eq!((first.capture, second.capture), (Capture::Gap, Capture::Complete));
     assert!(!first.notes.is_empty());
     assert_eq!(bench.pipeline.stats().lost, pieces[3].len() as u64);
+    let missed = bench.pipeline.missed();
+    assert_eq!(missed, [(42, crate::selfstat::Missed { lost: pieces[3].len() as u64, ..missed[0].1 })]);
+    assert_eq!(missed[0].1.unparsed, bench.pipeline.stats().unparsed);
     bench.balanced();
 }
 
@@ -444,6 +484,23 @@ fn credentials_are_in_nothing_that_comes_out() {
     bench.data(&mut end, Direction::Read, &request());
     response().iter().for_each(|piece| bench.data(&mut end, Direction::Write, piece));
     assert!(!format!("{:?}", bench.one_call()).contains("canary"));
+}
+
+/// HTTP/2 is not decoded: it is let go, or kept for whoever records everything, and every byte of it is counted.
+#[test]
+fn http2_is_let_go_or_kept_and_counted() {
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    for (all_http, verdict) in [(false, REJECT), (true, FOLLOW)] {
+        let (mut bench, mut end) = (Bench::new(all_http), End::socket(1, 7));
+        bench.data(&mut end, Direction::Write, preface);
+        bench.data(&mut end, Direction::Read, b"\x00\x00\x00\x04\x00\x00\x00\x00\x00");
+        bench.data(&mut end, Direction::Write, &request());
+        let answers: Vec<_> = bench.answers.iter().map(|answer| answer.verdict).collect();
+        assert_eq!(answers, [verdict]);
+        assert_eq!(bench.pipeline.stats().unparsed, (preface.len() + 9 + request().len()) as u64);
+        assert_eq!(bench.calls.len(), 0);
+        bench.balanced();
+    }
 }
 
 #[test]

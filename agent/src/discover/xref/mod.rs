@@ -307,46 +307,4 @@ fn begins(after: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::discover::image::Cache;
-
-    static NEVER: AtomicBool = AtomicBool::new(false);
-
-    #[test]
-    fn functions_begin_where_their_symbols_say() {
-        let Ok(file) = File::open("/usr/lib/x86_64-linux-gnu/libssl.so.3") else {
-            eprintln!("SKIPPED: no libssl.so.3 on this machine");
-            return;
-        };
-        let cache = Cache::new(&file);
-        let image = Image::parse(&cache).unwrap().unwrap();
-        let search = Search::run(&file, &image, &["ssl/ssl_lib.c", "no/such/file.c"], &NEVER).unwrap();
-        assert_eq!(search.sources("no/such/file.c").count(), 0);
-        let source = search.sources("ssl/ssl_lib.c").next().unwrap();
-        let mut compared = 0;
-        for function in &source.functions {
-            // The name is the argument after the line, which is the one after the file.
-            let names = function.sites.iter().filter_map(|site| search.text(site.after(2)?));
-            let names: Vec<String> = names.collect();
-            let [name, rest @ ..] = names.as_slice() else { continue };
-            if rest.iter().all(|other| other == name)
-                && let Some(address) = image.exported(name).unwrap()
-            {
-                assert_eq!(function.start, Some(address), "{name}");
-                compared += 1;
-            }
-        }
-        assert!(compared > 20, "{compared} functions compared");
-    }
-
-    #[test]
-    fn a_program_without_the_strings_has_no_functions() {
-        let file = File::open("/proc/self/exe").unwrap();
-        let cache = Cache::new(&file);
-        let image = Image::parse(&cache).unwrap().unwrap();
-        let search = Search::run(&file, &image, &["there/is/no/such/source.zig"], &NEVER).unwrap();
-        // The ending itself is a constant of this test, without a NUL behind it.
-        assert_eq!(search.sources, []);
-    }
-}
+mod tests;

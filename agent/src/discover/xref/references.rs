@@ -79,11 +79,7 @@ pub fn names(texts: &[Text], address: u64) -> Option<usize> {
 
 /// Whether what ends here takes four bytes as they are: `mov $x,%r32`, `push $x`, `mov $x,%r64`.
 fn is_immediate(before: &[u8]) -> bool {
-    match before {
-        [.., 0xb8..=0xbf | 0x68] => true,
-        [.., 0x48 | 0x49, 0xc7, 0xc0..=0xc7] => true,
-        _ => false,
-    }
+    matches!(before, [.., 0xb8..=0xbf | 0x68] | [.., 0x48 | 0x49, 0xc7, 0xc0..=0xc7])
 }
 
 fn value(bytes: &[u8], at: usize) -> Option<i32> {

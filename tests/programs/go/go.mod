@@ -1,0 +1,3 @@
+module inferscope.test/programs
+
+go 1.17
