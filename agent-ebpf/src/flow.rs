@@ -242,19 +242,26 @@ const SNIFF_MIN: u64 = 5;
 #[inline(always)]
 fn sniff_short(head: u64, len: u64) -> Sniffed {
     let mut b = [0u8; 4];
-    let read = if len == 4 {
-        unsafe { bpf_probe_read_user_buf(head as *const u8, &mut b) }
-    } else if len > 0 {
-        unsafe { bpf_probe_read_user_buf(head as *const u8, &mut b[..1]) }
-    } else {
-        return Sniffed::Nothing;
+    let at = head as *const u8;
+    // Constant lengths: what the verifier cannot see it does not let through.
+    let read = match len {
+        4 => unsafe { bpf_probe_read_user_buf(at, &mut b) },
+        3 => unsafe { bpf_probe_read_user_buf(at, &mut b[..3]) },
+        2 => unsafe { bpf_probe_read_user_buf(at, &mut b[..2]) },
+        1 => unsafe { bpf_probe_read_user_buf(at, &mut b[..1]) },
+        _ => return Sniffed::Nothing,
     };
     match b {
         _ if read.is_err() => Sniffed::Nothing,
         // Go's server reads one byte ahead of a request. If it may become a POST, let userspace see the rest.
         [b'P', ..] => Sniffed::Post,
-        // Node writes a chunk's size, its data and its end from three buffers.
+        // Node writes a chunk's size, its data and its end from buffers of their own; the digits alone, or with their end.
         [digit, _, b'\r', b'\n'] if digit.is_ascii_hexdigit() => Sniffed::Events,
+        [first, second, third, 0]
+            if first.is_ascii_hexdigit() && second.is_ascii_hexdigit() && (third == 0 || third.is_ascii_hexdigit()) =>
+        {
+            Sniffed::Events
+        }
         _ => Sniffed::Nothing,
     }
 }

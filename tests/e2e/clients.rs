@@ -4,6 +4,7 @@ use anyhow::Result;
 use inferscope_tests::{
     agent::Agent,
     client::{Client, Kind},
+    process::Stream,
     server::{Pace, Stack, Uvicorn},
 };
 
@@ -22,6 +23,7 @@ pub fn add(all: &mut Scenarios) {
             }
         }
     }
+    all.add("clients::openssl_1_1", &[], openssl_1_1);
 }
 
 /// What a client needs.
@@ -30,7 +32,7 @@ pub fn needs(kind: Kind) -> &'static [Need] {
         Kind::Curl => &[Need::Curl],
         Kind::Wget => &[Need::Wget],
         Kind::NodeHttp | Kind::NodeFetch => &[Need::Node],
-        Kind::OpenAiSync | Kind::OpenAiAsync => &[],
+        Kind::OpenAiSync | Kind::OpenAiAsync | Kind::OpenSsl11 => &[],
     }
 }
 
@@ -59,4 +61,22 @@ fn matrix(stack: Stack, tls: bool, kind: Kind) -> Result<()> {
     let of_server = calls.iter().filter(|call| is_of(call, server.pid())).count();
     anyhow::ensure!(of_server == 2, "{of_server} spans of a server that answered two calls");
     Ok(())
+}
+
+/// The library comes with a wheel and is loaded by path: a first client shows it to the agent, two more are captured, one by the
+/// plain functions and one by the extended ones.
+fn openssl_1_1() -> Result<()> {
+    let room = Room::new()?;
+    let pki = room.pki(true)?;
+    let agent = Agent::start(&["trace", "-v", "--output", "jsonl"])?;
+    let server = Uvicorn::start(Stack::Fast, pki.as_ref(), Pace::QUICK, room.path())?;
+    let client = || Client::new(Kind::OpenSsl11, &server.base_url(), server.ca());
+    client().run(SOON)?;
+    let probed = |line: &str| line.contains("TLS library probed") && line.contains("psycopg2_binary.libs");
+    agent.program().wait_for_line(Stream::Stderr, "probes", SOON, probed)?;
+    let runs = [(true, client().stream(true).run(SOON)?), (false, client().options(["--extended"]).run(SOON)?)];
+    agent.wait_for_calls(2, SOON, |call| runs.iter().any(|(_, client)| is_of(call, client.pid)))?;
+    agent.wait_for_calls(3, SOON, |call| is_of(call, server.pid()))?;
+    let calls = agent.stop()?.clean()?.calls()?;
+    runs.iter().try_for_each(|(stream, client)| Ends::chat(&server, client.pid, *stream).check(&calls, &client.reports))
 }

@@ -41,12 +41,6 @@ impl Server {
         }
     }
 
-    /// Whether the agent can join what it writes. Node's plain server hands the digits of a chunk's size to the kernel in a
-    /// buffer of their own, which is too little to tell from anything else: its side of that call is not seen.
-    fn joins(self, tls: bool) -> bool {
-        tls || !matches!(self, Self::Node)
-    }
-
     /// The clients' ports of the requests that it answered.
     fn peers(self, room: &Room, program: &Program) -> Result<Vec<String>> {
         match self {
@@ -105,7 +99,7 @@ pub fn add(all: &mut Scenarios) {
 fn join(server: Server, client: Kind, tls: bool) -> Result<()> {
     let room = Room::new()?;
     let pki = room.pki(tls)?;
-    let (kind, server_joins) = (server, server.joins(tls));
+    let kind = server;
     let (mut server, port) = kind.start(&room, pki.as_ref())?;
     let scheme = if tls { "https" } else { "http" };
     let ca = pki.as_ref().map(|pki| pki.ca.as_path());
@@ -118,24 +112,22 @@ fn join(server: Server, client: Kind, tls: bool) -> Result<()> {
     let peers = kind.peers(&room, &server)?;
     ensure!(peers.len() == 2 && peers[0] == peers[1], "not two calls on one connection: {peers:?}");
     let (client_pid, server_pid) = (client.pid, server.pid());
-    let spans = if server_joins { 4 } else { 3 };
-    agent.wait_for_calls(spans, SOON, |call| is_of(call, server_pid) || is_of(call, client_pid))?;
+    agent.wait_for_calls(4, SOON, |call| is_of(call, server_pid) || is_of(call, client_pid))?;
     let calls = agent.stop()?.clean()?.calls()?;
     let [first, second] = &client.reports[..] else { bail!("not two calls: {client:?}") };
-    let sides = [("client", client_pid, true), ("server", server_pid, server_joins)];
+    let sides = [("client", client_pid), ("server", server_pid)];
     for (report, capture, chunks) in [(first, "partial_start", CHUNKS - PASSED), (second, "complete", CHUNKS)] {
-        for (kind, pid, joins) in sides {
+        for (kind, pid) in sides {
             let of_side = |call: &&Call| is_of(call, pid) && call.kind() == kind && call.id() == report.id.as_deref();
             let found: Vec<_> = calls.iter().filter(of_side).collect();
             match found[..] {
-                [call] if joins || capture == "complete" => check(call, report, capture, chunks, tls)?,
-                [] if !joins && capture == "partial_start" => {}
+                [call] => check(call, report, capture, chunks, tls)?,
                 _ => bail!("{} {kind} spans of the {capture} call\n{}", found.len(), list(&calls)),
             }
         }
     }
     let ours = calls.iter().filter(|call| is_of(call, server_pid) || is_of(call, client_pid)).count();
-    ensure!(ours == spans, "{ours} spans instead of {spans}\n{}", list(&calls));
+    ensure!(ours == 4, "{ours} spans instead of 4\n{}", list(&calls));
     Ok(())
 }
 

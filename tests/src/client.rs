@@ -36,10 +36,12 @@ pub enum Kind {
     NodeHttp,
     /// Node's `fetch`.
     NodeFetch,
+    /// A script over OpenSSL 1.1.1.
+    OpenSsl11,
 }
 
 impl Kind {
-    /// All of them.
+    /// All that are on a machine anyway.
     pub const ALL: [Self; 6] =
         [Self::OpenAiSync, Self::OpenAiAsync, Self::Curl, Self::Wget, Self::NodeHttp, Self::NodeFetch];
 
@@ -52,6 +54,7 @@ impl Kind {
             Self::Wget => "wget",
             Self::NodeHttp => "node_http",
             Self::NodeFetch => "node_fetch",
+            Self::OpenSsl11 => "openssl_1_1",
         }
     }
 
@@ -113,6 +116,7 @@ impl Client {
         let mut command = match self.kind {
             Kind::Curl => self.curl(),
             Kind::Wget => self.wget(),
+            Kind::OpenSsl11 => self.openssl_1_1()?,
             kind if kind.is_node() => self.node(),
             _ => self.openai()?,
         };
@@ -181,6 +185,19 @@ impl Client {
         command
     }
 
+    fn openssl_1_1(&self) -> Result<Command> {
+        let mut command = Command::new(place::python()?);
+        command.arg(place::script("client_openssl_1_1.py"));
+        command.args(["--url", &format!("{}/chat/completions", self.base_url), "--body", &self.body()]);
+        command.args(["--header", "content-type: application/json"]);
+        command.args(["--header", &format!("authorization: Bearer {}", self.key)]);
+        if let Some(ca) = &self.ca {
+            command.arg("--ca").arg(ca);
+        }
+        command.args(&self.options);
+        Ok(command)
+    }
+
     fn curl(&self) -> Command {
         let mut command = Command::new("curl");
         command.args(["--silent", "--show-error", "--no-buffer", "--header", "content-type: application/json"]);
@@ -244,7 +261,7 @@ impl Running {
             lines.push(format!("{CURL_STATUS}200"));
             return Report::from_body(&lines, self.stream).into_iter().collect();
         }
-        if self.kind == Kind::Curl {
+        if matches!(self.kind, Kind::Curl | Kind::OpenSsl11) {
             return Report::from_body(state.lines(Stream::Stdout), self.stream).into_iter().collect();
         }
         let objects = state.stdout.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());

@@ -28,6 +28,7 @@ mod privilege;
 mod probe_stats;
 mod prober;
 mod programs;
+mod ring;
 mod rings;
 mod settings;
 mod targets;

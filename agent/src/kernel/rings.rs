@@ -8,14 +8,14 @@
 use std::{
     collections::VecDeque,
     io,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
     sync::Arc,
     time::Duration,
 };
 
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, MapData, RingBuf},
+    maps::{Array, HashMap, Map, MapData},
 };
 use inferscope_common::{
     join::{Joined, Place},
@@ -23,7 +23,7 @@ use inferscope_common::{
     verdict::Verdict,
 };
 
-use super::{error::LoadError, programs::Plain};
+use super::{error::LoadError, programs::Plain, ring::Ring};
 use crate::{record, time::Mono};
 
 /// Payload records that are handed out before a call of [`Rings::drain`] returns, so that its caller gets to do
@@ -42,8 +42,8 @@ const SLEEP: Duration = Duration::from_millis(250);
 
 /// Reads both rings.
 pub struct Rings {
-    data: RingBuf<MapData>,
-    events: RingBuf<MapData>,
+    data: Ring<RingMap>,
+    events: Ring<RingMap>,
     wake: Array<MapData, u32>,
     verdicts: HashMap<MapData, u64, Plain<Verdict>>,
     dull_paths: HashMap<MapData, Plain<DullPath>, u32>,
@@ -147,9 +147,9 @@ impl Rings {
         let mut last = None;
         while let Some(item) = data.next() {
             take_events(events, waiting);
-            last = record::time_of(&item);
+            last = record::time_of(item);
             release(waiting, last, &mut sink);
-            sink(&item);
+            sink(item);
             taken += 1;
             if taken == BATCH {
                 self.idle_rounds = 0;
@@ -214,15 +214,25 @@ pub(super) fn poll(fds: &[RawFd], timeout: Duration) -> bool {
     ready > 0
 }
 
-fn ring(ebpf: &mut Ebpf, name: &'static str) -> Result<RingBuf<MapData>, LoadError> {
-    let map = ebpf.take_map(name).ok_or(LoadError::Lacks(name))?;
-    RingBuf::try_from(map).map_err(|error| LoadError::Map(name, error))
+/// A ring's map, which lives as long as its reader.
+struct RingMap(MapData);
+
+impl AsFd for RingMap {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.fd().as_fd()
+    }
 }
 
-fn take_events(events: &mut RingBuf<MapData>, waiting: &mut VecDeque<Vec<u8>>) {
+fn ring(ebpf: &mut Ebpf, name: &'static str) -> Result<Ring<RingMap>, LoadError> {
+    let Some(Map::RingBuf(map)) = ebpf.take_map(name) else { return Err(LoadError::Lacks(name)) };
+    let size = map.info().map_err(|error| LoadError::Map(name, error))?.max_entries();
+    Ok(Ring::open(RingMap(map), size)?)
+}
+
+fn take_events(events: &mut Ring<RingMap>, waiting: &mut VecDeque<Vec<u8>>) {
     while let Some(item) = events.next() {
         // Nearly sorted already: stamps of two processors can swap by microseconds.
-        let time = record::time_of(&item);
+        let time = record::time_of(item);
         let at = waiting.iter().rposition(|held| record::time_of(held) <= time).map_or(0, |i| i + 1);
         waiting.insert(at, item.to_vec());
     }

@@ -65,6 +65,20 @@ fn a_stream_is_joined_at_any_event() {
 }
 
 #[test]
+fn chunks_whose_sizes_are_written_apart_are_joined() {
+    let pieces = response();
+    let mut apart: Vec<&[u8]> = Vec::new();
+    for piece in &pieces[2..] {
+        let end = piece.windows(2).position(|pair| pair == b"\r\n").unwrap();
+        apart.extend([&piece[..end], &piece[end..end + 2], &piece[end + 2..]]);
+    }
+    let mut bench = join(Side::Server, &apart);
+    assert_eq!(bench.calls.len(), 2, "{:?}", bench.calls);
+    let call = bench.calls.remove(0);
+    assert_eq!((call.completion, call.capture, call.chunk_count), (Some(Completion::Done), Capture::PartialStart, 3));
+}
+
+#[test]
 fn a_stream_that_is_cut_at_any_byte_does_not_harm_the_next_call() {
     let pieces = response();
     let whole: Vec<u8> = pieces.concat();

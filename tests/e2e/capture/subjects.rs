@@ -114,7 +114,6 @@ const JSSE: Expect = Unread(
 );
 const QUIC: Expect =
     Nothing("HTTP/3 is UDP, encrypted by code of the program's own: neither its packets nor its bytes are looked at");
-const NO_BORING: Expect = Unread("BoringSSL without symbols is not found");
 const NO_RUSTLS: Expect = Unread("rustls without symbols is not found");
 
 const NOT_DECODED: Expect =
@@ -270,8 +269,6 @@ pub const FULL: &[Subject] = &[
         library: "BoringSSL, inside the program, without symbols",
         source: "boringssl",
         needs: &[Need::Large(Large::BUN)],
-        before: NO_BORING,
-        after: NO_BORING,
         command: |site| javascript(Command::new(Large::BUN.program()), "fetch", site),
         ..CLIENT
     },

@@ -125,6 +125,10 @@ pub(super) fn joins(bytes: &[u8]) -> Joins {
             _ => Joins::Nowhere,
         };
     }
+    // Node writes the digits, their end and the data one after another.
+    if (2..=MAX_DIGITS).contains(&digits) && matches!(&bytes[digits..], b"" | b"\r") {
+        return Joins::Unsure;
+    }
     // Without the encoding around it less is certain: only what a model's event can begin with.
     match bytes {
         [b'd', b'a', b't', b'a', b':', b'{' | b'[', ..] | [b'd', b'a', b't', b'a', b':', b' ', b'{' | b'[', ..] => {
@@ -181,13 +185,14 @@ mod tests {
             ("FFFF\r\nevent: x", Joins::Chunk),
             ("1a\r\n", Joins::Unsure),
             ("1a\r\nda", Joins::Unsure),
-            ("1a\r", Joins::Nowhere),
+            ("1a\r", Joins::Unsure),
+            ("e3", Joins::Unsure),
             ("data: {\"id\"", Joins::Event),
             ("data:[", Joins::Event),
             ("event: message_stop\n", Joins::Event),
             ("0\r\n\r\n", Joins::End),
             ("data: hello", Joins::Nowhere),
-            ("da", Joins::Nowhere),
+            ("da", Joins::Unsure),
             ("1a\r\n{\"a\"", Joins::Nowhere),
             ("10000\r\ndata: {", Joins::Nowhere),
             (": ping", Joins::Nowhere),
