@@ -69,6 +69,10 @@ pub enum Counter {
     HeaderChainsLost,
     /// Bytes that io_uring moved over stream sockets, followed or not.
     BytesUring,
+    /// Calls of AEAD functions that seal or open something else than a TLS record (QUIC, tickets, files). Not a loss.
+    AeadForeign,
+    /// Calls of AEAD functions with a TLS record whose lengths or memory do not agree with it.
+    AeadUnread,
     /// Number of counters.
     Count,
 }

@@ -1,7 +1,7 @@
 //! The ABI between inferscope's kernel programs and its userspace agent.
 //!
 //! Owns every layout that crosses the boundary: ring records ([`record`]), the globals that userspace sets
-//! before load ([`config`]), the values that userspace writes into maps ([`verdict`]), the slots of the kernel's
+//! before load ([`config`]), the values that userspace writes into maps ([`verdict`], [`join`]), the slots of the kernel's
 //! counters ([`counters`], [`probe_stats`], [`process_stats`]), the attach cookie of TLS probes ([`tls_cookie`]) and what it has no
 //! room for ([`go_place`]). Holds no logic and
 //! has no dependencies; both sides compile the same source, so they cannot drift apart.
@@ -14,6 +14,7 @@
 pub mod config;
 pub mod counters;
 pub mod go_place;
+pub mod join;
 pub mod probe_stats;
 pub mod process_stats;
 pub mod record;

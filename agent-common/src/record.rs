@@ -55,7 +55,7 @@ pub const SOURCE_BORINGSSL: u8 = 2;
 pub const SOURCE_GNUTLS: u8 = 3;
 /// [`Data::source`]: Go's `crypto/tls`.
 pub const SOURCE_GO: u8 = 4;
-/// [`Data::source`]: rustls, at the AEAD functions below it.
+/// [`Data::source`]: rustls, at the AEAD functions below it. A stream is then one direction of a connection.
 pub const SOURCE_RUSTLS: u8 = 5;
 
 /// Common beginning of all records.
@@ -107,8 +107,9 @@ pub struct Data {
     pub direction: u8,
     /// `SOURCE_*`.
     pub source: u8,
-    /// Zero.
-    pub pad: [u8; 2],
+    /// How much longer the fragment of the TLS record is that carried these bytes; 0 where the library does not show its
+    /// records.
+    pub overhead: u16,
 }
 
 /// Addresses of a socket.
@@ -218,12 +219,12 @@ pub struct TlsRecords {
     pub total: u32,
     /// [`READ`] or [`WRITE`].
     pub direction: u8,
-    /// Records that begin in the call, from its first byte on, up to [`MAX_TLS_RECORDS`]. None if the call begins
-    /// inside a record.
+    /// Records that end in the call, for a read, or begin in it, for a write; up to [`MAX_TLS_RECORDS`]. None if the call
+    /// begins inside a record of which nothing is known.
     pub count: u8,
     /// Zero.
     pub pad: u16,
-    /// Lengths of their fragments as their headers say (RFC 8446 5.1); the last record may end in a later call.
+    /// Lengths of their fragments as their headers say (RFC 8446 5.1).
     pub lens: [u16; MAX_TLS_RECORDS],
 }
 
@@ -242,8 +243,10 @@ pub struct TlsPlain {
     pub total: u32,
     /// [`READ`] or [`WRITE`].
     pub direction: u8,
-    /// Zero.
-    pub pad: [u8; 3],
+    /// `SOURCE_*`.
+    pub source: u8,
+    /// As in [`Data`].
+    pub overhead: u16,
 }
 
 /// [`TlsHeader::flags`]: where the records before this one end is not known.

@@ -3,7 +3,7 @@
 //! | bits | holds |
 //! |---|---|
 //! | 0 to 7 | direction |
-//! | 8 to 15 | where the count of bytes is |
+//! | 8 to 15 | shape: where the count of bytes is |
 //! | 16 to 23 | library |
 //! | 24 to 31 | number of the place in [`crate::go_place`], for Go |
 //! | 32 to 63 | slot of the file in [`crate::probe_stats`] |
@@ -18,6 +18,16 @@ pub const COUNT_FOURTH: u8 = 1;
 pub const COUNT_FIFTH: u8 = 2;
 /// The function returns the count itself as an `ssize_t` (`gnutls_record_recv`).
 pub const COUNT_RETURNED_LONG: u8 = 3;
+
+/// `EVP_AEAD_CTX_seal` of BoringSSL and aws-lc, and its three neighbours: functions below TLS, which have arguments of their
+/// own and no count. See `agent-ebpf/src/aead.rs`.
+pub const AEAD_SEAL: u8 = 4;
+/// `EVP_AEAD_CTX_seal_scatter`
+pub const AEAD_SEAL_SCATTER: u8 = 5;
+/// `EVP_AEAD_CTX_open`
+pub const AEAD_OPEN: u8 = 6;
+/// `EVP_AEAD_CTX_open_gather`
+pub const AEAD_OPEN_GATHER: u8 = 7;
 
 /// Packs a cookie; the file's slot is added by [`with_file`] when the file has one.
 pub const fn pack(direction: u8, count: u8, library: u8) -> u64 {

@@ -177,7 +177,7 @@ pub fn passed(mut header: Header, id: u64, generation: u64, flow: &mut Flow, dir
         turn,
         direction,
         source: SOURCE_SYSCALL,
-        pad: [0; 2],
+        overhead: 0,
     });
 }
 
@@ -230,6 +230,8 @@ pub struct Job {
     pub turn: u32,
     pub direction: u8,
     pub library: u8,
+    /// As in [`Data`].
+    pub overhead: u16,
     /// Of the process. Filled in by [`data`].
     pub account: Option<Account>,
 }
@@ -418,7 +420,7 @@ fn write_piece(record: *mut u8, job: &Job, n: u64) {
         (*data).turn = job.turn;
         (*data).direction = job.direction;
         (*data).source = job.library;
-        (*data).pad = [0; 2];
+        (*data).overhead = job.overhead;
         if raw_read_user(record.add(size_of::<Data>()).cast(), n as u32, job.source.segment as *const c_void) != 0 {
             outcome(job, Outcome::Unreadable, n);
             return;

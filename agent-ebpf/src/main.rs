@@ -1,8 +1,8 @@
 //! inferscope's kernel programs.
 //!
 //! Four hook families, one file each: socket system calls at their exit ([`syscall`]), what io_uring does in their place
-//! ([`uring`]), calls into TLS libraries ([`tls`] and [`go_tls`] over [`tls_stream`]) and the life of processes and sockets
-//! ([`process`], [`sock_state`], [`unix_end`]). They share the gate that
+//! ([`uring`]), calls into TLS libraries ([`tls`], [`go_tls`] and [`aead`] over [`tls_stream`]) and the life of processes and
+//! sockets ([`process`], [`sock_state`], [`unix_end`]). They share the gate that
 //! decides what is worth copying ([`flow`]), the walk from a descriptor to its socket ([`sock`]) and the only code
 //! that writes to the rings ([`emit`]). Everything userspace must agree on is in `inferscope-common`.
 //!
@@ -23,6 +23,7 @@
 )]
 
 mod account;
+mod aead;
 mod count;
 mod dull;
 mod emit;

@@ -7,6 +7,7 @@ use aya_ebpf::{
 use inferscope_common::{
     counters,
     go_place::{GoPlace, MAX_PLACES},
+    join::{Joined, Place},
     probe_stats::{FileStats, MAX_FILES},
     process_stats::{MAX_PROCESSES, ProcessStats},
     record::MAX_RECORD,
@@ -15,9 +16,11 @@ use inferscope_common::{
 };
 
 use crate::{
+    aead::AeadCall,
     flow::Flow,
     go_tls::{GoCall, GoCallKey},
     headers::Chains,
+    records::{Asked, Carry, Received},
     tls::{TlsCallKey, TlsCalls},
     tls_stream::{TlsKey, TlsStream},
     transfer::Call,
@@ -79,6 +82,8 @@ pub struct Sock {
     /// 1: userspace was told that one half of a UNIX socket was shut down.
     pub half: u64,
     pub flow: Flow,
+    /// Where its TLS records end, in the read direction.
+    pub carry: Carry,
 }
 
 /// TCP sockets by address of the kernel's `sock`. Entries go when the socket closes, so this bounds the sockets that are
@@ -121,10 +126,24 @@ pub static GO_PLACES: Array<GoPlace> = Array::with_max_entries(MAX_PLACES, 0);
 #[map]
 pub static CALL: PerCpuArray<Call> = PerCpuArray::with_max_entries(1, 0);
 
-/// Processes that have a TLS stream whose socket is not known, and until when their records are told. LRU: an entry is
-/// of use for a second.
+/// Calls of opening AEAD functions under way: at most one per thread.
 #[map]
-pub static UNBOUND: LruHashMap<u32, u64> = LruHashMap::with_max_entries(4096, 0);
+pub static AEAD_CALLS: LruHashMap<u64, AeadCall> = LruHashMap::with_max_entries(16_384, 0);
+
+/// Streams that are one direction of a connection, and which stream's gate decides for both. LRU: one that is forgotten
+/// decides for itself, which costs copying.
+#[map]
+pub static JOINED: LruHashMap<Place, Joined> = LruHashMap::with_max_entries(32_768, 0);
+
+/// Processes that have a TLS stream whose socket is not known, and until when their records are told. LRU: an entry is
+/// of use for a second, and one that is kept is made anew by the next call.
+#[map]
+pub static UNBOUND: LruHashMap<u32, Asked> = LruHashMap::with_max_entries(4096, 0);
+
+/// The last receive of each thread of a process whose records are kept, until it is told or followed by another. LRU: it
+/// is told within the same turn of an event loop, or never.
+#[map]
+pub static RECEIVED: LruHashMap<u64, Received> = LruHashMap::with_max_entries(16_384, 0);
 
 /// Where the headers of TLS records are, on sockets whose plaintext nobody reads. Filled only when inference is asked
 /// for; without it userspace makes the map as small as one can be. LRU: a connection that is forgotten is picked up again

@@ -17,7 +17,7 @@ use crate::{
     globals::config,
     headers::{self, Passed},
     maps::{LOOSE_SOCKS, SOCKS, Sock},
-    records,
+    records::{self, Carry, Interest, Transfer},
     sock::{self, Found, StreamSock},
     task::Current,
     tls,
@@ -80,6 +80,7 @@ fn copy(current: Current, call: *const Call) {
         turn: of!(turn) as u32,
         direction: of!(direction) as u8,
         library: SOURCE_SYSCALL,
+        overhead: 0,
         account: None,
     };
     match of!(messages) {
@@ -149,9 +150,8 @@ fn is_wanted(current: Current, found: &Found, call: &mut Call) -> bool {
     }
     if flow.state == TLS || flow.state == REJECTED {
         let nested = tls::note_socket(current, direction, &socket);
-        if !nested && records::is_asked(current) {
-            announce(current, &socket, flow);
-            records::tell(current, &socket, direction, head, head_len, n);
+        if !nested {
+            note_records(current, entry, &Transfer { socket: &socket, source: &call.source, position, n, direction });
         }
         if flow.state == TLS && unsafe { config!(infer) } != 0 {
             if let Some(chains) = headers::chains_of(&socket, nested) {
@@ -163,6 +163,16 @@ fn is_wanted(current: Current, found: &Found, call: &mut Call) -> bool {
     }
     count::add(Counter::BytesSkipped, n);
     false
+}
+
+/// The call's bytes are TLS records of a library that does not make its socket calls itself.
+#[inline(always)]
+fn note_records(current: Current, entry: *mut Sock, call: &Transfer<'_>) {
+    let interest = records::interest(current, call.direction);
+    if interest != Interest::Nobodys {
+        announce(current, call.socket, unsafe { &mut (*entry).flow });
+        records::note(current, call, unsafe { &mut (*entry).carry }, interest);
+    }
 }
 
 /// A sequence number without the FIN that was read.
@@ -215,7 +225,7 @@ fn entry_of(found: &Found, over: bool) -> Option<*mut Sock> {
         return None;
     }
     let generation = if found.is_unix { unsafe { bpf_ktime_get_ns() } } else { found.inode };
-    let fresh = Sock { inode: found.inode, generation, half: 0, flow: Flow::new() };
+    let fresh = Sock { inode: found.inode, generation, half: 0, flow: Flow::new(), carry: Carry::new() };
     if found.is_unix {
         let _ = LOOSE_SOCKS.insert(found.id, fresh, how);
         LOOSE_SOCKS.get_ptr_mut(found.id)

@@ -28,6 +28,7 @@ use crate::{
     time::WallAnchor,
 };
 use anyhow::Context as _;
+use inferscope_common::join::{Joined, Place};
 
 /// Calls that may wait for the output; at 2 KiB each some 8 MiB.
 const MAX_WAITING_CALLS: usize = 4096;
@@ -129,7 +130,7 @@ impl Capture {
             recorder,
             recording: Ok(()),
             told_losses: 0,
-            outlet: Outlet { calls, undelivered: 0, answers: Vec::new(), dull: Vec::new() },
+            outlet: Outlet { calls, undelivered: 0, answers: Vec::new(), dull: Vec::new(), joins: Vec::new() },
         };
         let (mut next_tick, mut next_telling) = (Instant::now() + TICK, Instant::now() + TELL_LOSSES);
         while !stop.is_requested() {
@@ -192,6 +193,9 @@ impl Intake<'_> {
     /// One round; true if there may be more at once.
     fn drain(&mut self, rings: &mut Rings) -> bool {
         let more = rings.drain(clock::now, |bytes| self.take(bytes));
+        for (stream, with) in self.outlet.joins.drain(..) {
+            rings.join(stream, with);
+        }
         for (address, verdict) in self.outlet.answers.drain(..) {
             rings.answer(address, verdict);
         }
@@ -280,6 +284,7 @@ struct Outlet<'a> {
     undelivered: u64,
     answers: Vec<(u64, inferscope_common::verdict::Verdict)>,
     dull: Vec<inferscope_common::targets::DullPath>,
+    joins: Vec<(Place, Option<Joined>)>,
 }
 
 impl Outlet<'_> {
@@ -291,6 +296,7 @@ impl Outlet<'_> {
             },
             Output::Answer { address, verdict } => self.answers.push((address, verdict)),
             Output::Dull(path) => self.dull.push(path),
+            Output::Join { stream, with } => self.joins.push((stream, with)),
         }
     }
 }

@@ -7,9 +7,12 @@
 //! To add a record: see `inferscope-common`; here it takes a variant, a branch of [`parse`] and a line in the
 //! round-trip test.
 
+mod reader;
+
 use std::{net::SocketAddr, sync::Arc};
 
 use inferscope_common::record as abi;
+use reader::Reader;
 use thiserror::Error;
 
 use crate::{host::ProcessIdentity, time::Mono};
@@ -18,7 +21,7 @@ use crate::{host::ProcessIdentity, time::Mono};
 const KIND_PROCESS: u16 = 0x100;
 
 /// Direction of bytes, seen from the process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Direction {
     /// Into the process.
     Read,
@@ -72,6 +75,11 @@ impl Source {
     /// Whether the bytes are the inside of TLS.
     pub fn is_tls(self) -> bool {
         !matches!(self, Self::Syscall | Self::Ciphertext)
+    }
+
+    /// Whether a stream of it is one direction of a connection.
+    pub fn is_half(self) -> bool {
+        self == Self::Rustls
     }
 
     /// The kernel side's `SOURCE_*` value.
@@ -138,8 +146,12 @@ pub enum Record<'a> {
         tls: ObjectId,
         /// Direction.
         direction: Direction,
+        /// Where it was read.
+        source: Source,
         /// Bytes.
         total: u32,
+        /// As in [`Data`].
+        overhead: u16,
     },
     /// A TLS record passed whose plaintext nobody reads.
     TlsHeader(Origin, TlsHeader),
@@ -194,6 +206,8 @@ pub struct Data<'a> {
     pub direction: Direction,
     /// Where it was read.
     pub source: Source,
+    /// How much longer the fragment of the TLS record is that carried the bytes, 0 if not known.
+    pub overhead: u16,
     /// The bytes.
     pub payload: &'a [u8],
 }
@@ -253,7 +267,16 @@ pub struct TlsRecords {
 }
 
 impl TlsRecords {
-    /// Fragment lengths of the records that begin in the call, as far as they were read.
+    /// A call that transferred whole records with these fragments.
+    #[cfg(test)]
+    pub fn of(socket: ObjectId, direction: Direction, fragments: &[u16]) -> Self {
+        let mut lens = [0; abi::MAX_TLS_RECORDS];
+        lens[..fragments.len()].copy_from_slice(fragments);
+        let total = fragments.iter().map(|&len| u32::from(len) + 5).sum();
+        Self { socket, direction, total, count: fragments.len() as u8, lens }
+    }
+
+    /// Fragment lengths of the records that end in a read, or begin in a write, as far as they are known.
     pub fn fragments(&self) -> &[u16] {
         self.lens.get(..usize::from(self.count)).unwrap_or(&self.lens)
     }
@@ -357,8 +380,9 @@ pub fn parse(bytes: &[u8]) -> Result<Record<'_>, RecordError> {
         k if k == abi::Kind::TlsPlain as u16 => {
             let tls = r.object()?;
             let total = r.u32()?;
-            let [direction] = r.array()?;
-            Record::TlsPlain { origin, tls, direction: Direction::of_abi(direction)?, total }
+            let [direction, source] = r.array()?;
+            let (direction, source) = (Direction::of_abi(direction)?, Source::of_abi(source)?);
+            Record::TlsPlain { origin, tls, direction, source, total, overhead: r.u16()? }
         }
         k if k == abi::Kind::TlsHeader as u16 => {
             let (socket, plain, len) = (r.object()?, r.u64()?, r.u16()?);
@@ -418,7 +442,8 @@ fn data<'a>(r: &mut Reader<'a>) -> Result<Data<'a>, RecordError> {
     let stream = r.object()?;
     let (offset, skipped) = (r.u64()?, r.u64()?);
     let (total, captured, turn) = (r.u32()?, r.u32()? as usize, r.u32()?);
-    let [direction, source, _, _] = r.array()?;
+    let [direction, source] = r.array()?;
+    let overhead = r.u16()?;
     let direction = Direction::of_abi(direction)?;
     let source = Source::of_abi(source)?;
     let payload = r.rest();
@@ -429,7 +454,7 @@ fn data<'a>(r: &mut Reader<'a>) -> Result<Data<'a>, RecordError> {
     if offset > u64::MAX / 2 {
         return Err(RecordError::BadMember("offset"));
     }
-    Ok(Data { stream, offset, skipped, total, turn, direction, source, payload })
+    Ok(Data { stream, offset, skipped, total, turn, direction, source, overhead, payload })
 }
 
 fn socket(r: &mut Reader<'_>) -> Result<Socket, RecordError> {
@@ -471,42 +496,6 @@ fn unix_name(bytes: &[u8; abi::UNIX_NAME], len: u16) -> Result<Option<Arc<str>>,
     })
 }
 
-struct Reader<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Reader<'a> {
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], RecordError> {
-        let chunk = self.bytes.get(self.at..).and_then(|rest| rest.first_chunk::<N>());
-        let chunk = chunk.ok_or(RecordError::Short { need: self.at + N, have: self.bytes.len() })?;
-        self.at += N;
-        Ok(*chunk)
-    }
-
-    fn u16(&mut self) -> Result<u16, RecordError> {
-        self.array().map(u16::from_ne_bytes)
-    }
-
-    fn u32(&mut self) -> Result<u32, RecordError> {
-        self.array().map(u32::from_ne_bytes)
-    }
-
-    fn u64(&mut self) -> Result<u64, RecordError> {
-        self.array().map(u64::from_ne_bytes)
-    }
-
-    fn object(&mut self) -> Result<ObjectId, RecordError> {
-        Ok(ObjectId { address: self.u64()?, generation: self.u64()? })
-    }
-
-    fn rest(&mut self) -> &'a [u8] {
-        let rest = self.bytes.get(self.at..).unwrap_or_default();
-        self.at = self.bytes.len();
-        rest
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::mem::offset_of;
@@ -535,6 +524,7 @@ mod tests {
         put(offset_of!(abi::Data, turn), &13u32.to_ne_bytes());
         put(offset_of!(abi::Data, direction), &[abi::WRITE]);
         put(offset_of!(abi::Data, source), &[abi::SOURCE_OPENSSL]);
+        put(offset_of!(abi::Data, overhead), &14u16.to_ne_bytes());
         bytes.extend_from_slice(payload);
         bytes
     }
@@ -553,6 +543,7 @@ mod tests {
             turn: 13,
             direction: Direction::Write,
             source: Source::OpenSsl,
+            overhead: 14,
             payload: b"abc",
         };
         assert_eq!(data, expected);

@@ -33,6 +33,12 @@ pub struct PipelineStats {
     pub unparsed: u64,
     /// Bytes of streams that were not taken up because the table was full.
     pub refused: u64,
+    /// Bytes that wait until their connection is known; none at the end.
+    pub held: u64,
+    /// Bytes of streams that are one direction of a connection whose other one was not found.
+    pub unpaired: u64,
+    /// Streams that are one direction, and whose socket was not found.
+    pub halves_unbound: u64,
     /// Bytes of processes that turned out to be no targets.
     pub untargeted: u64,
     /// Calls on ports that turned out to be no targets.
@@ -154,13 +160,13 @@ fn lost_of(stats: &ProcessStats) -> u64 {
 
 impl Ledger {
     /// Whether every byte is accounted for: offered = emitted + lost by reason; emitted = received; received =
-    /// delivered + repeated + refused + untargeted.
+    /// delivered + repeated + refused + held + unpaired + untargeted.
     pub fn balance(&self) -> Result<(), String> {
         let p = &self.pipeline;
-        if p.received != p.delivered + p.repeated + p.refused + p.untargeted {
+        if p.received != p.delivered + p.repeated + p.refused + p.held + p.unpaired + p.untargeted {
             return Err(format!(
-                "received {} != delivered {} + repeated {} + refused {} + untargeted {}",
-                p.received, p.delivered, p.repeated, p.refused, p.untargeted
+                "received {} != delivered {} + repeated {} + refused {} + held {} + unpaired {} + untargeted {}",
+                p.received, p.delivered, p.repeated, p.refused, p.held, p.unpaired, p.untargeted
             ));
         }
         let Some(kernel) = &self.kernel else { return Ok(()) };
@@ -222,10 +228,13 @@ impl Ledger {
             ("bytes_lost", p.lost),
             ("bytes_unparsed", p.unparsed),
             ("bytes_refused", p.refused),
+            ("bytes_held", p.held),
+            ("bytes_unpaired", p.unpaired),
             ("bytes_untargeted", p.untargeted),
             ("calls_untargeted", p.untargeted_calls),
             ("connections_refused", p.connections_refused),
             ("names_refused", p.names_refused),
+            ("halves_unbound", p.halves_unbound),
             ("bound_nested", p.bound_nested),
             ("bound_by_records", p.bound_by_records),
             ("bindings_withdrawn", p.bindings_withdrawn),
@@ -351,6 +360,8 @@ const KERNEL_NAMES: [(&str, Counter); Counter::Count as usize] = [
     ("dull_paths", Counter::DullPaths),
     ("header_chains_lost", Counter::HeaderChainsLost),
     ("bytes_uring", Counter::BytesUring),
+    ("aead_foreign", Counter::AeadForeign),
+    ("aead_unread", Counter::AeadUnread),
 ];
 
 #[cfg(test)]

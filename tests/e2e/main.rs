@@ -25,6 +25,7 @@ mod otlp;
 mod privacy;
 mod raw;
 mod replay;
+mod rustls;
 mod scenario;
 mod servers;
 mod sockets;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
     servers::add(&mut all);
     sockets::add(&mut all);
     binding::add(&mut all);
+    rustls::add(&mut all);
     capture::add(&mut all);
     joining::add(&mut all);
     load::add(&mut all);

@@ -161,6 +161,15 @@ impl Connection {
         self.closed_by.get_or_insert(by);
     }
 
+    /// Nothing of one direction could be seen, whatever passed on it.
+    pub fn unseen(&mut self, direction: Direction) {
+        let at = self.last_seen;
+        let Some(part) = self.part_of(direction, &[]) else { return };
+        for exchange in &mut self.pairing.exchanges {
+            exchange.gap(at, part, 0);
+        }
+    }
+
     /// The connection is gone. `by` is who did it, unless that was seen before.
     pub fn close(&mut self, by: ClosedBy, steps: &mut dyn FnMut(Step)) {
         let by = self.closed_by.unwrap_or(by);

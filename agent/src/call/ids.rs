@@ -16,7 +16,7 @@ pub fn derive(epoch: &Epoch, stream: StreamKey, number: u64, start: Mono, side: 
     let object = stream.object();
     let (kind, tgid) = match stream {
         StreamKey::Socket(_) => (0u32, 0u32),
-        StreamKey::Tls { tgid, .. } => (1, tgid),
+        StreamKey::Tls { tgid, .. } | StreamKey::Half { tgid, .. } => (1, tgid),
     };
     let mut hash = Sha256::new();
     hash.update(epoch);

@@ -24,7 +24,7 @@ use crate::record::Source;
 pub const FINDER: ShapeFinder = ShapeFinder { endings: &[SSL_LIB], functions: &["SSL_read", "SSL_write"], find };
 
 /// Where the functions stand.
-const SSL_LIB: &str = "ssl/ssl_lib.cc";
+pub const SSL_LIB: &str = "ssl/ssl_lib.cc";
 
 /// `ERR_R_SHOULD_NOT_HAVE_BEEN_CALLED`: the connection is one of QUIC.
 const NOT_TO_BE_CALLED: u64 = 66;

@@ -33,7 +33,7 @@ const FILE: &str = "tls-functions.json";
 const NEW_FILE: &str = "tls-functions.json.new";
 
 /// Changes with what is kept and with what the finders look for.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Files that are remembered. A host has some tens of programs without symbols that are worth searching.
 const MAX_ENTRIES: usize = 256;

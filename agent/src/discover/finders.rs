@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{
-    boringssl, gnutls, go,
+    aws_lc, boringssl, gnutls, go,
     image::{Cache, Image},
     library::Library,
     openssl, openssl_static,
@@ -20,7 +20,7 @@ use super::{
 type Finder = fn(&Image<'_, '_>) -> Result<Option<Library>, object::Error>;
 
 /// Cheapest first. A file can have several libraries in it; each finder looks.
-const FINDERS: [Finder; 3] = [openssl::find, gnutls::find, go::find];
+const FINDERS: [Finder; 4] = [openssl::find, gnutls::find, go::find, aws_lc::find];
 
 /// A finder of functions without symbols.
 pub struct ShapeFinder {
@@ -33,7 +33,7 @@ pub struct ShapeFinder {
 }
 
 /// Each looks, as with symbols: one program may have two libraries in it.
-const SHAPES: [ShapeFinder; 2] = [boringssl::FINDER, openssl_static::FINDER];
+const SHAPES: [ShapeFinder; 3] = [boringssl::FINDER, openssl_static::FINDER, aws_lc::FINDER];
 
 /// Code that a stripped file must have to be searched. A TLS library with its cryptography has a megabyte or more, and
 /// most libraries of a system have less.

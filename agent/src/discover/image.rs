@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use memchr::memmem;
+use memchr::{memchr, memmem};
 use object::{
     Endianness,
     elf::{
@@ -208,6 +208,15 @@ impl<'d, 'f> Image<'d, 'f> {
     /// Virtual addresses of functions in the full symbol table, local ones included, in one pass over it; all `None`
     /// for a stripped file.
     pub fn local<const N: usize>(&self, names: [&str; N]) -> Result<[Option<u64>; N], object::Error> {
+        self.local_by(&names, |name| names.iter().position(|wanted| *wanted == name))
+    }
+
+    /// The same for functions that `which` gives places; their names end with one of `ends`.
+    pub fn local_by<const N: usize>(
+        &self,
+        ends: &[&str],
+        which: impl Fn(&str) -> Option<usize>,
+    ) -> Result<[Option<u64>; N], object::Error> {
         let mut found = [None; N];
         let symbols = self.sections.symbols(self.endian, self.data, SHT_SYMTAB)?;
         // The names at once, and not one by one: a program has a hundred thousand. Most files have none of those wanted.
@@ -215,8 +224,7 @@ impl<'d, 'f> Image<'d, 'f> {
             Ok(section) if section.sh_size(self.endian) <= MAX_SECTION => section.data(self.endian, self.data)?,
             _ => return self.check().map(|()| found),
         };
-        let ends = names.map(|name| [name.as_bytes(), &[0]].concat());
-        if ends.iter().all(|end| memmem::find(strings, end).is_none()) {
+        if !ends.iter().any(|end| memmem::find(strings, &[end.as_bytes(), &[0]].concat()).is_some()) {
             return self.check().map(|()| found);
         }
         for symbol in symbols.iter().take_while(|_| !self.data.is_exhausted()) {
@@ -224,10 +232,10 @@ impl<'d, 'f> Image<'d, 'f> {
                 continue;
             }
             let Some(name) = strings.get(symbol.st_name(self.endian) as usize..) else { continue };
-            for (end, slot) in ends.iter().zip(&mut found) {
-                if name.starts_with(end) {
-                    *slot = Some(symbol.st_value(self.endian));
-                }
+            let len = memchr(0, name).unwrap_or(name.len());
+            let place = std::str::from_utf8(&name[..len]).ok().and_then(&which);
+            if let Some(slot) = place.and_then(|place| found.get_mut(place)) {
+                *slot = Some(symbol.st_value(self.endian));
             }
         }
         self.check()?;

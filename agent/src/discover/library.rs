@@ -58,6 +58,27 @@ impl Library {
         true
     }
 
+    /// Adds the entry of a function that seals or opens a record, and the return of one that opens: the return goes first here
+    /// too. The arguments beyond those in registers are on the stack, so the place must leave it as it is. False if there is
+    /// no code.
+    pub fn add_aead(
+        &mut self,
+        image: &Image<'_, '_>,
+        function: &'static str,
+        address: u64,
+        arguments: usize,
+        opens: bool,
+        cookie: u64,
+    ) -> bool {
+        let Some(mut probe) = place(image, address, arguments, true) else { return false };
+        (probe.function, probe.cookie) = (function, cookie);
+        if opens {
+            self.add(Probe { program: Program::AeadReturn, ..probe.clone() });
+        }
+        self.add(Probe { program: Program::AeadEntry, ..probe });
+        true
+    }
+
     /// Adds the entry of the function that frees the connection object, its first argument.
     pub fn add_free(&mut self, image: &Image<'_, '_>, function: &'static str, address: u64) {
         if let Some(probe) = place(image, address, 1, false) {

@@ -7,6 +7,7 @@
 //!
 //! To add a TLS library: see [`finders`].
 
+mod aws_lc;
 mod boringssl;
 mod cache;
 mod canary;

@@ -75,6 +75,7 @@ mod tests {
             turn: 0,
             direction: Direction::Read,
             source: Source::Syscall,
+            overhead: 0,
             payload: b"",
         };
         Record::Data(origin, data)

@@ -53,12 +53,25 @@ pub enum Program {
     GoWrite,
     /// Entry of Go's function that closes a connection.
     GoClose,
+    /// Entry of a function that seals or opens a record.
+    AeadEntry,
+    /// Return of one that opens.
+    AeadReturn,
 }
 
 impl Program {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::TlsEntry, Self::TlsReturn, Self::TlsFree, Self::GoEntry, Self::GoReturn, Self::GoWrite, Self::GoClose];
+    pub const ALL: [Self; 9] = [
+        Self::TlsEntry,
+        Self::TlsReturn,
+        Self::TlsFree,
+        Self::GoEntry,
+        Self::GoReturn,
+        Self::GoWrite,
+        Self::GoClose,
+        Self::AeadEntry,
+        Self::AeadReturn,
+    ];
 
     /// Its name in the object.
     pub fn name(self) -> &'static str {
@@ -70,12 +83,14 @@ impl Program {
             Self::GoReturn => "go_return",
             Self::GoWrite => "go_write",
             Self::GoClose => "go_close",
+            Self::AeadEntry => "aead_entry",
+            Self::AeadReturn => "aead_return",
         }
     }
 
     /// Whether it runs when the function returns.
     pub(super) fn is_return(self) -> bool {
-        self == Self::TlsReturn
+        matches!(self, Self::TlsReturn | Self::AeadReturn)
     }
 }
 

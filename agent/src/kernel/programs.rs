@@ -4,6 +4,7 @@ use aya::{Ebpf, programs::ProgramError};
 use inferscope_common::{
     config::{Config, Offsets},
     go_place::GoPlace,
+    join::{Joined, Place},
     probe_stats::FileStats,
     process_stats::ProcessStats,
     targets::DullPath,
@@ -50,3 +51,7 @@ unsafe impl aya::Pod for Plain<ProcessStats> {}
 unsafe impl aya::Pod for Plain<DullPath> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Plain<GoPlace> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<Place> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<Joined> {}

@@ -17,7 +17,11 @@ use aya::{
     Ebpf,
     maps::{Array, HashMap, Map, MapData},
 };
-use inferscope_common::{targets::DullPath, verdict::Verdict};
+use inferscope_common::{
+    join::{Joined, Place},
+    targets::DullPath,
+    verdict::Verdict,
+};
 
 use super::{error::LoadError, programs::Plain, ring::Ring};
 use crate::{record, time::Mono};
@@ -43,6 +47,7 @@ pub struct Rings {
     wake: Array<MapData, u32>,
     verdicts: HashMap<MapData, u64, Plain<Verdict>>,
     dull_paths: HashMap<MapData, Plain<DullPath>, u32>,
+    joined: HashMap<MapData, Plain<Place>, Plain<Joined>>,
     paused: Array<MapData, u32>,
     waiting: VecDeque<Vec<u8>>,
     idle_rounds: u32,
@@ -99,12 +104,15 @@ impl Rings {
         let verdicts = HashMap::try_from(verdicts).map_err(|error| LoadError::Map("VERDICTS", error))?;
         let dull_paths = ebpf.take_map("DULL_PATHS").ok_or(LoadError::Lacks("map DULL_PATHS"))?;
         let dull_paths = HashMap::try_from(dull_paths).map_err(|error| LoadError::Map("DULL_PATHS", error))?;
+        let joined = ebpf.take_map("JOINED").ok_or(LoadError::Lacks("map JOINED"))?;
+        let joined = HashMap::try_from(joined).map_err(|error| LoadError::Map("JOINED", error))?;
         let paused = ebpf.take_map("PAUSED").ok_or(LoadError::Lacks("map PAUSED"))?;
         let mut paused: Array<_, u32> = Array::try_from(paused).map_err(|error| LoadError::Map("PAUSED", error))?;
         // Plaintext without the socket calls around it has no socket, and its bytes are compared with those of sockets.
         paused.set(0, 1, 0).map_err(|error| LoadError::Map("PAUSED", error))?;
         let waker = Waker::new()?;
-        Ok(Self { data, events, wake, verdicts, dull_paths, paused, waiting: VecDeque::new(), idle_rounds: 0, waker })
+        let waiting = VecDeque::new();
+        Ok(Self { data, events, wake, verdicts, dull_paths, joined, paused, waiting, idle_rounds: 0, waker })
     }
 
     /// A handle that ends waits early.
@@ -187,6 +195,15 @@ impl Rings {
     /// Answers about a stream. A full table loses the answer, which costs copying and nothing else.
     pub fn answer(&mut self, address: u64, verdict: Verdict) {
         let _ = self.verdicts.insert(address, Plain(verdict), 0);
+    }
+
+    /// Says which stream's gate decides for another; `None` takes that back. Not to be told costs copying and nothing
+    /// else.
+    pub fn join(&mut self, stream: Place, with: Option<Joined>) {
+        let _ = match with {
+            Some(joined) => self.joined.insert(Plain(stream), Plain(joined), 0),
+            None => self.joined.remove(&Plain(stream)),
+        };
     }
 
     /// Says that requests for a path need not be copied. Not to be told costs copying and nothing else.

@@ -34,7 +34,7 @@ impl Bench {
         pipeline.on_record(record, &mut |output| match output {
             Output::Call(call) => calls.push(*call),
             Output::Answer { verdict, .. } => answers.push(verdict),
-            Output::Dull(_) => {}
+            Output::Dull(_) | Output::Join { .. } => {}
         });
     }
 
@@ -149,7 +149,8 @@ fn nothing_is_inferred_of_what_is_read() {
     let mut bench = Bench::new(true, false, &[]);
     bench.exchange("api.openai.com");
     let origin = bench.origin();
-    bench.take(Record::TlsPlain { origin, tls: TLS, direction: Direction::Read, total: 500 });
+    let (direction, source) = (Direction::Read, Source::OpenSsl);
+    bench.take(Record::TlsPlain { origin, tls: TLS, direction, source, total: 500, overhead: 0 });
     bench.close();
     assert!(bench.calls.is_empty());
     assert_eq!(bench.pipeline.stats().infer_withheld, 1);

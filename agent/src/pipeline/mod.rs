@@ -4,6 +4,9 @@
 //! what the kernel saw. No clock, no thread, no file: the same records give the same calls, live or replayed.
 //! Every table has a cap and a counter.
 
+mod halves;
+#[cfg(test)]
+mod halves_tests;
 mod inference;
 #[cfg(test)]
 mod inference_tests;
@@ -16,7 +19,11 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use inferscope_common::{targets::DullPath, verdict::Verdict};
+use inferscope_common::{
+    join::{Joined, Place},
+    targets::DullPath,
+    verdict::Verdict,
+};
 
 use crate::{
     call::{
@@ -27,9 +34,9 @@ use crate::{
         link::{End, Links, Tuple},
     },
     infer::Inference,
-    record::{Data, Direction, ObjectId, Origin, Record, SocketState, TlsRecords},
+    record::{Data, Direction, ObjectId, Origin, Record, SocketState, Source, TlsRecords},
     selfstat::{Missed, PipelineStats},
-    stream::{Binder, Finding, StreamKey},
+    stream::{Binder, Finding, Halves, Plain, StreamKey},
     time::Mono,
 };
 use missed::MissedTable;
@@ -77,6 +84,13 @@ pub enum Output {
     },
     /// The kernel side need not copy requests for this path.
     Dull(DullPath),
+    /// The kernel side should let another stream's gate decide for this one, or let it decide for itself again.
+    Join {
+        /// The stream.
+        stream: Place,
+        /// The other.
+        with: Option<Joined>,
+    },
 }
 
 /// The pipeline.
@@ -85,6 +99,7 @@ pub struct Pipeline {
     tables: Tables,
     links: Links,
     binder: Binder,
+    halves: Halves,
     /// Absent unless it was asked for.
     inference: Option<Inference>,
     stats: PipelineStats,
@@ -101,6 +116,7 @@ impl Pipeline {
             tables: Tables::default(),
             links: Links::default(),
             binder: Binder::default(),
+            halves: Halves::default(),
             stats: PipelineStats::default(),
             missed: MissedTable::default(),
         }
@@ -156,8 +172,9 @@ impl Pipeline {
                     self.binder.records(origin.time, origin.tid, socket, direction, records.fragments(), total);
                 findings.into_iter().for_each(|finding| self.on_finding(finding, out));
             }
-            Record::TlsPlain { origin, tls, direction, total } => {
-                self.on_plain(&origin, StreamKey::Tls { tgid: origin.tgid, object: tls }, direction, total, out);
+            Record::TlsPlain { origin, tls, direction, source, total, overhead } => {
+                let tls = key_of(&origin, tls, direction, source);
+                self.on_plain(&origin, &Plain { tls, direction, bytes: total, overhead }, out);
             }
             Record::TlsHeader(origin, header) => self.on_tls_header(&origin, &header, out),
             Record::TlsHello(origin, hello) => self.on_tls_hello(&origin, &hello),
@@ -191,6 +208,7 @@ impl Pipeline {
         while let Some(socket) = self.tables.lingered(Mono(now.0.saturating_sub(LINGER_NS))) {
             self.end_socket(socket, out);
         }
+        self.tick_halves(now, out);
         self.tables.make_room(Mono(now.0.saturating_sub(QUIET_NS)));
         for key in self.tables.idle_since(Mono(now.0.saturating_sub(self.options.idle_ns))) {
             self.with_connection(key, out, |connection, steps| connection.give_up(Ended::Idle, steps));
@@ -201,6 +219,7 @@ impl Pipeline {
 
     /// Reports the calls that are still under way. For the end.
     pub fn finish(&mut self, out: &mut dyn FnMut(Output)) {
+        self.finish_halves(out);
         for key in self.tables.keys() {
             self.with_connection(key, out, |connection, steps| connection.give_up(Ended::Shutdown, steps));
         }
@@ -218,18 +237,24 @@ impl Pipeline {
             return;
         }
         self.stats.received += data.payload.len() as u64;
-        let key = if data.source.is_tls() {
-            StreamKey::Tls { tgid: origin.tgid, object: data.stream }
-        } else {
-            StreamKey::Socket(data.stream)
-        };
+        let key = key_of(origin, data.stream, data.direction, data.source);
+        if data.source.is_half() {
+            self.on_half(origin, key, data, out);
+            return;
+        }
         if let Some(earlier) = self.tables.replaced_by(key) {
             self.stats.ends_missed += 1;
             self.close(earlier, ClosedBy::Unknown, out);
         }
         if data.source.is_tls() {
-            self.on_plain(origin, key, data.direction, data.total, out);
+            let (direction, bytes, overhead) = (data.direction, data.total, data.overhead);
+            self.on_plain(origin, &Plain { tls: key, direction, bytes, overhead }, out);
         }
+        self.deliver(origin, key, data, out);
+    }
+
+    /// Gives a record to its connection.
+    fn deliver(&mut self, origin: &Origin, key: StreamKey, data: &Data<'_>, out: &mut dyn FnMut(Output)) {
         let options = self.options.connection.clone();
         let fresh = || Entry {
             connection: Connection::new(options),
@@ -275,18 +300,21 @@ impl Pipeline {
     }
 
     /// Plaintext of a TLS stream: a hint at its socket, as long as that is not known.
-    fn on_plain(
-        &mut self,
-        origin: &Origin,
-        key: StreamKey,
-        direction: Direction,
-        total: u32,
-        out: &mut dyn FnMut(Output),
-    ) {
+    fn on_plain(&mut self, origin: &Origin, plain: &Plain, out: &mut dyn FnMut(Output)) {
         self.on_plaintext_read(origin);
-        if !self.tables.is_bound(key)
-            && let Some(finding) = self.binder.plain(origin.time, origin.tid, key, direction, total)
-        {
+        let finding = if plain.tls.half().is_some() {
+            self.note_half(origin, plain.tls, out);
+            if self.halves.is_bound(plain.tls) {
+                self.binder.plain_of_bound(origin.time, origin.tid, plain)
+            } else {
+                self.binder.plain(origin.time, origin.tid, plain)
+            }
+        } else if !self.tables.is_bound(plain.tls) {
+            self.binder.plain(origin.time, origin.tid, plain)
+        } else {
+            None
+        };
+        if let Some(finding) = finding {
             self.on_finding(finding, out);
         }
     }
@@ -294,12 +322,20 @@ impl Pipeline {
     fn on_finding(&mut self, finding: Finding, out: &mut dyn FnMut(Output)) {
         match finding {
             Finding::Bound { tls, socket } => {
-                self.bind(tls, socket, Binding::Records);
+                if tls.half().is_some() {
+                    self.bind_half(tls, socket, out);
+                } else {
+                    self.bind(tls, socket, Binding::Records);
+                }
                 self.stop_inferring(socket, out);
             }
             Finding::Withdrawn { tls, socket } => {
                 self.stats.bindings_withdrawn += 1;
-                self.tables.unbind(tls, socket);
+                if tls.half().is_some() {
+                    self.part_half(tls, out);
+                } else {
+                    self.tables.unbind(tls, socket);
+                }
             }
         }
     }
@@ -330,6 +366,9 @@ impl Pipeline {
             (tcp::ESTABLISHED, tcp::CLOSE) => Some(ClosedBy::Local),
             _ => None,
         };
+        if state.new == tcp::CLOSE && !state.unread {
+            self.close_halves_on(state.id, out);
+        }
         for key in self.tables.streams_of(state.id) {
             if let (Some(by), Some(entry)) = (by, self.tables.connections.get_mut(&key)) {
                 entry.connection.closing(by);
@@ -354,6 +393,7 @@ impl Pipeline {
 
     /// Ends what is on a socket that is over.
     fn end_socket(&mut self, socket: ObjectId, out: &mut dyn FnMut(Output)) {
+        self.close_halves_on(socket, out);
         for key in self.tables.streams_of(socket) {
             self.close(key, ClosedBy::Unknown, out);
         }
@@ -363,12 +403,14 @@ impl Pipeline {
 
     /// TLS objects live in the process's memory: a new program or the end takes them all.
     fn close_tls_of(&mut self, tgid: u32, out: &mut dyn FnMut(Output)) {
+        self.close_halves_of(tgid, out);
         for key in self.tables.tls_streams_of(tgid) {
             self.close(key, ClosedBy::Local, out);
         }
     }
 
     fn close(&mut self, key: StreamKey, by: ClosedBy, out: &mut dyn FnMut(Output)) {
+        self.forget_halves(key, out);
         self.with_connection(key, out, |connection, steps| connection.close(by, steps));
         self.tables.remove(key);
         self.binder.forget_stream(key);
@@ -467,6 +509,15 @@ impl Pipeline {
     fn tuple(&self, key: StreamKey, entry: &Entry) -> Option<Tuple> {
         let socket = self.tables.addresses(key)?;
         Some(Tuple::new(entry.connection.side()?, End::of(&socket.local)?, End::of(&socket.peer)?))
+    }
+}
+
+/// The stream that a record belongs to.
+fn key_of(origin: &Origin, object: ObjectId, direction: Direction, source: Source) -> StreamKey {
+    match source {
+        Source::Syscall => StreamKey::Socket(object),
+        half if half.is_half() => StreamKey::Half { tgid: origin.tgid, object, direction },
+        _ => StreamKey::Tls { tgid: origin.tgid, object },
     }
 }
 

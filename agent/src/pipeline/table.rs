@@ -218,7 +218,7 @@ impl Tables {
 fn address_of(key: StreamKey) -> (u32, u64) {
     match key {
         StreamKey::Socket(object) => (0, object.address),
-        StreamKey::Tls { tgid, object } => (tgid, object.address),
+        StreamKey::Tls { tgid, object } | StreamKey::Half { tgid, object, .. } => (tgid, object.address),
     }
 }
 

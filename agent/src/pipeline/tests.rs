@@ -19,7 +19,7 @@ pub(super) fn request() -> Vec<u8> {
     request_for("m")
 }
 
-fn request_for(model: &str) -> Vec<u8> {
+pub(super) fn request_for(model: &str) -> Vec<u8> {
     let body = BODY.replace("\"m\"", &format!("\"{model}\""));
     format!(
         "POST /v1/chat/completions HTTP/1.1\r\nhost: api.example\r\nauthorization: Bearer sk-canary\r\n\
@@ -60,6 +60,7 @@ pub(super) struct Bench {
     pub(super) pipeline: Pipeline,
     pub(super) calls: Vec<FinishedCall>,
     pub(super) answers: Vec<Verdict>,
+    pub(super) joins: Vec<(Place, Option<Joined>)>,
     now: u64,
 }
 
@@ -85,14 +86,15 @@ impl Bench {
     pub(super) fn new(all_http: bool) -> Self {
         let connection = ConnectionOptions { all_http, ..Default::default() };
         let options = PipelineOptions { connection, idle_ns: 1_000_000_000, epoch: [1; 16], infer: false };
-        Self { pipeline: Pipeline::new(options), calls: Vec::new(), answers: Vec::new(), now: 1_000 }
+        Self { pipeline: Pipeline::new(options), calls: Vec::new(), answers: Vec::new(), joins: Vec::new(), now: 1_000 }
     }
 
     pub(super) fn take(&mut self, record: Record<'_>) {
-        let Self { pipeline, calls, answers, .. } = self;
+        let Self { pipeline, calls, answers, joins, .. } = self;
         pipeline.on_record(record, &mut |output| match output {
             Output::Call(call) => calls.push(*call),
             Output::Dull(_) => {}
+            Output::Join { stream, with } => joins.push((stream, with)),
             Output::Answer { verdict, .. } => answers.push(verdict),
         });
     }
@@ -123,6 +125,7 @@ impl Bench {
             turn: end.turn,
             direction,
             source: end.source,
+            overhead: 0,
             payload,
         };
         self.take(Record::Data(origin, data));
@@ -138,17 +141,17 @@ impl Bench {
         let total = bytes as u32;
         self.take(Record::Data(
             origin,
-            Data { stream, offset, skipped: 0, total, turn, direction, source, payload: b"" },
+            Data { stream, offset, skipped: 0, total, turn, direction, source, overhead: 0, payload: b"" },
         ));
     }
 
-    fn addresses(&mut self, stream: ObjectId, local: &str, peer: &str) {
+    pub(super) fn addresses(&mut self, stream: ObjectId, local: &str, peer: &str) {
         let origin = self.origin(0);
         let (local, peer) = (Address::Ip(local.parse().unwrap()), Address::Ip(peer.parse().unwrap()));
         self.take(Record::Socket(origin, Socket { id: stream, local, peer }));
     }
 
-    fn state(&mut self, stream: ObjectId, old: u8, new: u8, error: u32) {
+    pub(super) fn state(&mut self, stream: ObjectId, old: u8, new: u8, error: u32) {
         let origin = self.origin(0);
         self.take(Record::SocketState(origin, SocketState { id: stream, old, new, unread: false, error }));
     }

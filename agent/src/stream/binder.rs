@@ -1,6 +1,6 @@
 //! Which socket a TLS stream uses, where no socket call was seen inside a TLS call.
 //!
-//! Libraries that encrypt into memory leave the socket to their program: asyncio, uvloop, Node, Bun. What ties the two
+//! Libraries that encrypt into memory leave the socket to their program: asyncio, uvloop, Node, Bun, rustls. What ties the two
 //! together is arithmetic: a record is longer than its plaintext by a constant of the cipher, a write is encrypted before it
 //! is sent, a read is received before it is decrypted, and both happen on one thread. Owns the rules that turn such
 //! agreement into a binding, and errs on the side of none: an ambiguous record proves nothing, and the last socket of a
@@ -74,12 +74,26 @@ pub enum Finding {
     },
 }
 
+/// Plaintext that a TLS stream transferred in one call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plain {
+    /// The stream.
+    pub tls: StreamKey,
+    /// Direction.
+    pub direction: Direction,
+    /// Bytes.
+    pub bytes: u32,
+    /// How much longer the record's fragment is, 0 if not known.
+    pub overhead: u16,
+}
+
 /// A write that was encrypted and not yet seen to be sent.
 #[derive(Clone, Copy, Debug)]
 struct Waiting {
     at: Mono,
     tls: StreamKey,
     plain: u32,
+    overhead: u16,
 }
 
 /// Records that were received and not yet read.
@@ -100,6 +114,8 @@ struct Thread {
     /// Writes were left out of `waiting` because there were too many, until this time.
     crowded_until: Mono,
     received: Option<Received>,
+    /// When records of the thread were last told.
+    told: Mono,
     /// The call that was last taken, because one call can be several records of payload.
     last: Option<(StreamKey, Mono, Direction)>,
 }
@@ -117,14 +133,15 @@ struct Candidate {
 pub struct Binder {
     threads: HashMap<u32, Thread>,
     candidates: HashMap<StreamKey, Candidate>,
-    /// What was bound here, so that it can be withdrawn.
-    bound: HashMap<ObjectId, (StreamKey, u32)>,
+    /// What was bound here, so that it can be withdrawn: by socket, and by direction where a stream is only one.
+    bound: HashMap<(ObjectId, Option<Direction>), (StreamKey, u32)>,
 }
 
 impl Binder {
-    /// A TLS stream without a known socket transferred `plain` bytes of plaintext in one call that returned at `at`.
-    pub fn plain(&mut self, at: Mono, tid: u32, tls: StreamKey, direction: Direction, plain: u32) -> Option<Finding> {
+    /// A TLS stream without a known socket transferred plaintext in one call that returned at `at`.
+    pub fn plain(&mut self, at: Mono, tid: u32, plain: &Plain) -> Option<Finding> {
         self.make_room();
+        let &Plain { tls, direction, bytes, overhead } = plain;
         let thread = self.threads.entry(tid).or_default();
         thread.seen = at;
         if thread.last.replace((tls, at, direction)) == Some((tls, at, direction)) {
@@ -134,21 +151,28 @@ impl Binder {
             Direction::Write => {
                 thread.forget(at);
                 if thread.waiting.len() < MAX_WAITING {
-                    thread.waiting.push_back(Waiting { at, tls, plain });
+                    thread.waiting.push_back(Waiting { at, tls, plain: bytes, overhead });
                 } else {
                     thread.crowded_until = Mono(at.0.saturating_add(DOUBT_NS));
                 }
                 None
             }
             Direction::Read => {
-                let (socket, weight) = thread.read(at, tls, plain)?;
+                let (socket, weight) = thread.read(at, plain)?;
                 self.weigh(tls, socket, weight)
             }
         }
     }
 
-    /// A socket call transferred records: `fragments` are the lengths of those that begin in it, `total` the call's
-    /// bytes.
+    /// The same of a stream whose socket is known, which matters while records of its thread are told: they must not be
+    /// taken for another's.
+    pub fn plain_of_bound(&mut self, at: Mono, tid: u32, plain: &Plain) -> Option<Finding> {
+        let told = self.threads.get(&tid)?.told;
+        if at.0.saturating_sub(told.0) > WINDOW_NS { None } else { self.plain(at, tid, plain) }
+    }
+
+    /// A socket call transferred records: `fragments` are the lengths of those that end in it, for a read, or begin in it,
+    /// `total` the call's bytes.
     pub fn records(
         &mut self,
         at: Mono,
@@ -160,10 +184,11 @@ impl Binder {
     ) -> Vec<Finding> {
         self.make_room();
         let thread = self.threads.entry(tid).or_default();
-        thread.seen = at;
+        (thread.seen, thread.told) = (at, at);
         match direction {
             Direction::Read => {
-                thread.received = Some(Received { at, socket, fragments: whole(fragments, total), reader: None });
+                let fragments = fragments.iter().map(|&fragment| fragment.into()).collect();
+                thread.received = Some(Received { at, socket, fragments, reader: None });
                 Vec::new()
             }
             Direction::Write => {
@@ -181,12 +206,16 @@ impl Binder {
 
     /// A socket is gone.
     pub fn forget_socket(&mut self, socket: ObjectId) {
-        self.bound.remove(&socket);
+        for direction in [None, Some(Direction::Read), Some(Direction::Write)] {
+            self.bound.remove(&(socket, direction));
+        }
     }
 
     fn weigh(&mut self, tls: StreamKey, socket: ObjectId, weight: u32) -> Option<Finding> {
-        if let Some((owner, contradicted)) = self.bound.get_mut(&socket) {
+        let place = (socket, tls.half());
+        if let Some((owner, contradicted)) = self.bound.get_mut(&place) {
             if *owner == tls {
+                *contradicted = 0;
                 return None;
             }
             *contradicted += 1;
@@ -194,7 +223,7 @@ impl Binder {
                 return None;
             }
             let owner = *owner;
-            self.bound.remove(&socket);
+            self.bound.remove(&place);
             return Some(Finding::Withdrawn { tls: owner, socket });
         }
         if self.candidates.len() >= MAX_STREAMS {
@@ -215,7 +244,7 @@ impl Binder {
             return None;
         }
         self.candidates.remove(&tls);
-        self.bound.insert(socket, (tls, 0));
+        self.bound.insert(place, (tls, 0));
         Some(Finding::Bound { tls, socket })
     }
 
@@ -243,7 +272,7 @@ impl Thread {
         if at < self.crowded_until {
             return None;
         }
-        let fits = |write: &Waiting| holds(fragment, write.plain, total);
+        let fits = |write: &Waiting| holds(fragment, write.plain, write.overhead, total);
         let first = self.waiting.iter().find(|write| fits(write)).copied()?;
         if self.waiting.iter().any(|write| fits(write) && write.tls != first.tls) {
             return None;
@@ -260,24 +289,27 @@ impl Thread {
     }
 
     /// The socket whose record a read emptied, and the weight of that.
-    fn read(&mut self, at: Mono, tls: StreamKey, plain: u32) -> Option<(ObjectId, u32)> {
+    fn read(&mut self, at: Mono, plain: &Plain) -> Option<(ObjectId, u32)> {
+        let &Plain { tls, bytes, overhead, .. } = plain;
         let received = self.received.as_mut()?;
         if at.0.saturating_sub(received.at.0) > WINDOW_NS {
             self.received = None;
             return None;
         }
         let sum = match received.reader {
-            Some((reader, sum)) if reader == tls => sum.saturating_add(plain),
+            // A call of one that shows its records is a record each.
+            Some((reader, _)) if reader == tls && tls.half().is_some() => bytes,
+            Some((reader, sum)) if reader == tls => sum.saturating_add(bytes),
             // A second stream reads after one receive: one of the two reads what came earlier.
             Some(_) => {
                 self.received = None;
                 return None;
             }
-            None => plain,
+            None => bytes,
         };
         received.reader = Some((tls, sum));
         // Tickets and other records without plaintext may come first.
-        let place = received.fragments.iter().position(|&f| sum <= MAX_PLAIN && holds(f, sum, 0))?;
+        let place = received.fragments.iter().position(|&f| sum <= MAX_PLAIN && holds(f, sum, overhead, 0))?;
         received.fragments.drain(..=place);
         received.reader = Some((tls, 0));
         let weight = match () {
@@ -291,7 +323,10 @@ impl Thread {
 
 /// Whether a record's fragment can be what `plain` bytes became. A longer plaintext becomes several records: then the
 /// first is full, and the call's `total` must agree with all of them.
-fn holds(fragment: u32, plain: u32, total: u32) -> bool {
+fn holds(fragment: u32, plain: u32, overhead: u16, total: u32) -> bool {
+    if overhead != 0 {
+        return fragment == plain + u32::from(overhead);
+    }
     OVERHEADS.iter().any(|&overhead| {
         if plain <= MAX_PLAIN {
             return fragment == plain + overhead;
@@ -299,16 +334,6 @@ fn holds(fragment: u32, plain: u32, total: u32) -> bool {
         let records = u64::from(plain.div_ceil(MAX_PLAIN));
         fragment == MAX_PLAIN + overhead && u64::from(total) == u64::from(plain) + records * u64::from(overhead + 5)
     })
-}
-
-/// The records of a call that end in it.
-fn whole(fragments: &[u16], total: u32) -> VecDeque<u32> {
-    let mut end = 0;
-    let ends_inside = |&&fragment: &&u16| {
-        end += 5 + u32::from(fragment);
-        end <= total
-    };
-    fragments.iter().take_while(ends_inside).map(|&fragment| fragment.into()).collect()
 }
 
 #[cfg(test)]

@@ -1,16 +1,18 @@
 //! Streams: which bytes belong together, and which are missing.
 //!
-//! Owns stream identity ([`StreamKey`]), reassembly by position ([`Lane`]) and the search for the socket of a TLS stream
-//! ([`Binder`]). Knows nothing of what the bytes mean. The kernel side gives every piece its true position, so nothing is sorted or held back here: a step
+//! Owns stream identity ([`StreamKey`]), reassembly by position ([`Lane`]), the search for the socket of a TLS stream
+//! ([`Binder`]) and the joining of streams that are one direction each ([`Halves`]). Knows nothing of what the bytes mean. The kernel side gives every piece its true position, so nothing is sorted or held back here: a step
 //! forward is a gap and said so, a step back is a repetition and left out.
 
 mod binder;
+mod halves;
 mod lane;
 
-pub use binder::{Binder, Finding};
+pub use binder::{Binder, Finding, Plain};
+pub use halves::{Halves, Held, Pair, Route};
 pub use lane::{Lane, Piece};
 
-use crate::record::ObjectId;
+use crate::record::{Direction, ObjectId};
 
 /// A stream as the pipeline tells it apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -25,6 +27,15 @@ pub enum StreamKey {
         /// The library's object.
         object: ObjectId,
     },
+    /// The plaintext of one direction of a TLS connection. Its two halves are given out as one [`StreamKey::Tls`].
+    Half {
+        /// Thread group.
+        tgid: u32,
+        /// The library's object.
+        object: ObjectId,
+        /// Direction.
+        direction: Direction,
+    },
 }
 
 impl StreamKey {
@@ -32,14 +43,22 @@ impl StreamKey {
     pub fn socket(&self) -> Option<ObjectId> {
         match *self {
             Self::Socket(object) => Some(object),
-            Self::Tls { .. } => None,
+            Self::Tls { .. } | Self::Half { .. } => None,
+        }
+    }
+
+    /// The direction, for a stream that is only one.
+    pub fn half(&self) -> Option<Direction> {
+        match *self {
+            Self::Half { direction, .. } => Some(direction),
+            Self::Socket(_) | Self::Tls { .. } => None,
         }
     }
 
     /// The kernel side's name of the stream.
     pub fn object(&self) -> ObjectId {
         match *self {
-            Self::Socket(object) | Self::Tls { object, .. } => object,
+            Self::Socket(object) | Self::Tls { object, .. } | Self::Half { object, .. } => object,
         }
     }
 }

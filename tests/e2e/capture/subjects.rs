@@ -114,7 +114,6 @@ const JSSE: Expect = Unread(
 );
 const QUIC: Expect =
     Nothing("HTTP/3 is UDP, encrypted by code of the program's own: neither its packets nor its bytes are looked at");
-const NO_RUSTLS: Expect = Unread("rustls without symbols is not found");
 
 const NOT_DECODED: Expect =
     Bytes("HTTP/2 is not decoded: its plaintext is kept under `--all-http`, and gives no calls");
@@ -278,8 +277,6 @@ pub const FULL: &[Subject] = &[
         library: "rustls, inside the program, without symbols",
         source: "rustls",
         needs: &[Need::Large(Large::DENO)],
-        before: NO_RUSTLS,
-        after: NO_RUSTLS,
         command: deno,
         ..CLIENT
     },
