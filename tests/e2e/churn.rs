@@ -13,7 +13,7 @@ use inferscope_tests::{
 
 use crate::{
     expect::{is_of, pair},
-    libssl::{Libssl, Said, library},
+    libssl::{Libssl, Said, library, talkative, wait_probed},
     scenario::{Need, Room, SOON, Scenarios, say},
 };
 
@@ -57,12 +57,13 @@ fn processes(churn: Churn) -> Result<()> {
     // A file of its own, so that it has no probes yet and is a library that comes and goes.
     let copy = room.file("libssl.so.3");
     fs::copy(library()?, &copy)?;
-    let agent = Agent::trace(&[])?;
+    let agent = talkative()?;
     let call = || Client::new(Kind::Curl, &server.base_url(), server.ca()).run(SOON);
     // Once round before it is looked at, so that its tables and its allocator have what they need.
     let first = call()?;
     // Mapped to stay, until it has its probes.
     let mut mapper = Libssl::with(&copy)?;
+    wait_probed(&agent, &copy, 1)?;
     mapper.tell(&format!("call {}", server.port()))?;
     agent.wait_for_calls(2, SOON, |call| is_of(call, first.pid) || is_of(call, mapper.pid()))?;
     agent.wait_for_calls(2, SOON, |call| is_of(call, server.pid()))?;

@@ -1,7 +1,7 @@
 //! Which files get probes: containers, deleted and upgraded libraries, libraries that come late, file systems that do not
 //! answer, and what happens when the last user is gone.
 
-use std::{fs, path::Path, process::Command, time::Duration};
+use std::{fs, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use inferscope_tests::{
@@ -16,7 +16,7 @@ use inferscope_tests::{
 use crate::{
     churn::{Held, nothing_lost},
     expect::{is_of, pair},
-    libssl::{Libssl, library},
+    libssl::{Libssl, library, talkative, wait_probed},
     scenario::{Need, Room, SOON, Scenarios, say},
 };
 
@@ -111,21 +111,6 @@ fn pid_namespace() -> Result<()> {
     ensure!(call.pid() > Some(u64::from(outer.pid())), "not the host's number: {}", call.json());
     ensure!(call.pid() != Some(inside), "the namespace's number: {}", call.json());
     end(agent).map(drop)
-}
-
-/// An agent that says what it probes.
-fn talkative() -> Result<Agent> {
-    Agent::start(&["trace", "-v", "--output", "jsonl"])
-}
-
-/// Waits until the file at a path was probed `n` times: a call in the milliseconds between the first mapping of a file and its
-/// probes is seen from its middle on.
-fn wait_probed(agent: &Agent, path: &Path, n: usize) -> Result<()> {
-    let path = path.display().to_string();
-    agent.program().wait_for("probes", SOON, |state| {
-        let said = |line: &&String| line.contains("TLS library probed") && line.contains(&path);
-        (state.stderr.iter().filter(said).count() >= n).then_some(())
-    })
 }
 
 /// A process that is older than the agent and loads a library of its own later.

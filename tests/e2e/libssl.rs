@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use inferscope_tests::{call::Call, place, process::Program};
+use inferscope_tests::{agent::Agent, call::Call, place, process::Program};
 use serde_json::Value;
 
 use crate::{expect, scenario::SOON};
@@ -17,6 +17,21 @@ const LIBRARIES: [&str; 2] = ["/usr/lib/x86_64-linux-gnu/libssl.so.3", "/usr/lib
 /// Where the system's library is.
 pub fn library() -> Result<PathBuf> {
     LIBRARIES.map(PathBuf::from).into_iter().find(|path| path.exists()).context("no libssl.so.3 on this machine")
+}
+
+/// An agent that says what it probes.
+pub fn talkative() -> Result<Agent> {
+    Agent::start(&["trace", "-v", "--output", "jsonl"])
+}
+
+/// Waits until the file at a path was probed `n` times: a call in the milliseconds between the first mapping of a file and its
+/// probes is seen from its middle on.
+pub fn wait_probed(agent: &Agent, path: &Path, n: usize) -> Result<()> {
+    let path = path.display().to_string();
+    agent.program().wait_for("probes", SOON, |state| {
+        let said = |line: &&String| line.contains("TLS library probed") && line.contains(&path);
+        (state.stderr.iter().filter(said).count() >= n).then_some(())
+    })
 }
 
 /// A call as the client itself tells it.
