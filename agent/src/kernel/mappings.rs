@@ -6,7 +6,7 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
     ptr,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
@@ -88,10 +88,8 @@ impl MappingEvents {
 
     /// Waits for events, a wake-up or the time-out.
     pub fn wait(&self, waker: &Waker, timeout: Duration) {
-        let mut fds: Vec<libc::pollfd> = self.rings.iter().map(|ring| ring.fd.as_raw_fd()).map(poll_in).collect();
-        fds.push(poll_in(waker.as_raw_fd()));
-        // SAFETY: pointer and length describe the vector, which outlives the call.
-        unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout.as_millis() as libc::c_int) };
+        let rings: Vec<RawFd> = self.rings.iter().map(|ring| ring.fd.as_raw_fd()).collect();
+        waker.wait_with(&rings, timeout);
     }
 
     /// Takes everything that is there.
@@ -100,10 +98,6 @@ impl MappingEvents {
             ring.drain(&mut sink);
         }
     }
-}
-
-fn poll_in(fd: libc::c_int) -> libc::pollfd {
-    libc::pollfd { fd, events: libc::POLLIN, revents: 0 }
 }
 
 struct PerfRing {
