@@ -39,6 +39,22 @@ impl Server for Uvicorn {
     }
 }
 
+/// Compares what a span and its client both say of a call that was captured whole.
+pub fn compare(differ: &mut Differences, call: &Call, report: &Report, api: &str) {
+    let completion = if report.finish.iter().any(|reason| reason == "length") { "length" } else { "done" };
+    let mut attr = |name: &str, want: Value| differ.compare(name, call.attr(name), &want);
+    attr("gen_ai.request.model", json!(MODEL));
+    attr("gen_ai.response.model", json!(report.model));
+    attr("gen_ai.response.id", json!(report.id));
+    attr("gen_ai.response.finish_reasons", json!(report.finish));
+    attr("gen_ai.usage.input_tokens", json!(report.input_tokens));
+    attr("gen_ai.usage.output_tokens", json!(report.output_tokens));
+    attr("http.response.status_code", json!(report.status));
+    attr("inferscope.api", json!(api));
+    attr("inferscope.completion", json!(completion));
+    attr("inferscope.capture", json!("complete"));
+}
+
 /// The two ends of a call that both were processes on this machine.
 pub struct Ends<'a> {
     /// The server.
@@ -80,21 +96,11 @@ impl<'a> Ends<'a> {
 
     fn check_one(&self, call: &Call, report: &Report, pid: u32) -> Result<()> {
         let operation = if self.api == "openai.completions" { "text_completion" } else { "chat" };
-        let completion = if report.finish.iter().any(|reason| reason == "length") { "length" } else { "done" };
         let mut differ = Differences::default();
+        compare(&mut differ, call, report, self.api);
         let mut attr = |name: &str, want: Value| differ.compare(name, call.attr(name), &want);
         attr("gen_ai.operation.name", json!(operation));
         attr("gen_ai.provider.name", json!("openai"));
-        attr("gen_ai.request.model", json!(MODEL));
-        attr("gen_ai.response.model", json!(report.model));
-        attr("gen_ai.response.id", json!(report.id));
-        attr("gen_ai.response.finish_reasons", json!(report.finish));
-        attr("gen_ai.usage.input_tokens", json!(report.input_tokens));
-        attr("gen_ai.usage.output_tokens", json!(report.output_tokens));
-        attr("http.response.status_code", json!(report.status));
-        attr("inferscope.api", json!(self.api));
-        attr("inferscope.completion", json!(completion));
-        attr("inferscope.capture", json!("complete"));
         // Only wget and what Go built have another library than the rest.
         let source = match call.text("process.executable.name") {
             _ if !self.server.tls() => "syscall",

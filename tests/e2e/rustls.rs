@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use inferscope_tests::{
     agent::{Agent, Stopped},
     call::Call,
-    client::{Client, Kind, MODEL, Report},
+    client::{Client, Kind, Report},
     place,
     process::{Program, Stream},
     programs::Large,
@@ -16,7 +16,7 @@ use inferscope_tests::{
 use serde_json::{Value, json};
 
 use crate::{
-    expect::{Differences, is_of, pair},
+    expect::{Differences, compare, is_of, pair},
     scenario::{Need, Room, SOON, Scenarios, say},
 };
 
@@ -249,21 +249,9 @@ fn deno_serves(stream: bool) -> Result<()> {
 /// A span that was read below rustls says what the client said.
 fn check(span: &Call, report: &Report, stream: bool) -> Result<()> {
     let mut differ = Differences::default();
+    compare(&mut differ, span, report, "openai.chat");
     let mut attr = |name: &str, want: Value| differ.compare(name, span.attr(name), &want);
     attr("inferscope.capture.source", json!("rustls"));
-    attr("inferscope.capture", json!("complete"));
-    attr(
-        "inferscope.completion",
-        json!(if report.finish.iter().any(|why| why == "length") { "length" } else { "done" }),
-    );
-    attr("inferscope.api", json!("openai.chat"));
-    attr("gen_ai.request.model", json!(MODEL));
-    attr("gen_ai.response.model", json!(report.model));
-    attr("gen_ai.response.id", json!(report.id));
-    attr("gen_ai.response.finish_reasons", json!(report.finish));
-    attr("gen_ai.usage.input_tokens", json!(report.input_tokens));
-    attr("gen_ai.usage.output_tokens", json!(report.output_tokens));
-    attr("http.response.status_code", json!(report.status));
     if stream {
         attr("inferscope.chunk.count", json!(report.chunks));
     }
