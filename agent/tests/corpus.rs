@@ -11,7 +11,10 @@ use std::{
     process::{Command, Stdio},
 };
 
-use inferscope::llm::{Facts, Options, Proof, RequestLine, ResponseEvent, Session, Usage};
+use inferscope::{
+    llm::{Facts, Options, Proof, RequestLine, ResponseEvent, Session, Usage},
+    protocol::head::Headers,
+};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -29,7 +32,10 @@ struct Row {
     req_model: Option<String>,
     req_stream: Option<bool>,
     status: u16,
-    ct: Option<String>,
+    #[serde(default)]
+    req_headers: BTreeMap<String, Vec<String>>,
+    #[serde(default)]
+    resp_headers: BTreeMap<String, Vec<String>>,
     req_body_b64: Option<String>,
     resp_body_b64: Option<String>,
     expected: Expected,
@@ -114,15 +120,26 @@ fn base64(text: Option<&str>) -> Vec<u8> {
     out
 }
 
+/// What may be known of recorded headers.
+fn headers(recorded: &BTreeMap<String, Vec<String>>) -> Headers {
+    let mut headers = Headers::default();
+    for (name, values) in recorded {
+        values.iter().for_each(|value| headers.take(name, value.as_bytes()));
+    }
+    headers
+}
+
 impl Row {
     /// Reads the row with both bodies cut to pieces of `size`; absent when the path is no model API's.
     fn read(&self, size: usize, options: &Options) -> Option<Outcome> {
         let path = self.urlpath.replace("<OLLAMA_API_BASE>", "/v1").replace("<GPUSTACK_API_BASE>", "/v1-openai");
         let host = (!self.host.is_empty()).then_some(self.host.as_str());
-        let mut session = Session::open(&RequestLine { method: &self.method, path: &path, host }, options)?;
+        let sent = headers(&self.req_headers);
+        let line = RequestLine { method: &self.method, path: &path, host, headers: Some(&sent) };
+        let mut session = Session::open(&line, options)?;
         base64(self.req_body_b64.as_deref()).chunks(size).for_each(|piece| session.request_body(piece));
         session.request_end();
-        session.response_head(self.status, self.ct.as_deref());
+        session.response_head(self.status, &headers(&self.resp_headers));
         let mut events = Vec::new();
         for piece in base64(self.resp_body_b64.as_deref()).chunks(size) {
             session.response_body(piece, &mut |event| events.push(event));

@@ -13,7 +13,10 @@ use super::{
 };
 use crate::{
     llm::{Options, Proof, RequestLine, Session},
-    protocol::http1::{self, Beginning, End, Event, Parser, RequestHead, ResponseHead},
+    protocol::{
+        head::{RequestHead, ResponseHead},
+        http1::{self, Beginning, End, Event, Parser},
+    },
     record::Direction,
     stream::{Lane, Piece},
     targets::Targets,
@@ -307,7 +310,12 @@ impl Pairing {
     }
 
     fn begin(&mut self, at: Mono, head: RequestHead, steps: &mut dyn FnMut(Step)) {
-        let line = RequestLine { method: &head.method, path: &head.path, host: head.host.as_deref() };
+        let line = RequestLine {
+            method: &head.method,
+            path: &head.path,
+            host: head.host.as_deref(),
+            headers: Some(&head.headers),
+        };
         let targeted = self.options.targets.wants_host(line.host);
         let session = if targeted { Session::open(&line, &self.options.session) } else { None };
         let wanted = targeted && (session.is_some() || self.options.all_http);
@@ -422,7 +430,7 @@ impl Pairing {
             }
         }
         let Some(exchange) = self.exchanges.front_mut() else { return };
-        exchange.response_head(at, started, head.status, head.headers.content_type.as_deref());
+        exchange.response_head(at, started, head.status, &head.headers);
         if head.headers.content_encoding.is_some() {
             exchange.set_undecoded(at, Part::Response);
         }

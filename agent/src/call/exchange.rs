@@ -6,6 +6,7 @@
 use super::{Capture, Completion, HttpFacts, Note, NoteKind, Side, Timing, gaps::GapSketch};
 use crate::{
     llm::{Facts, Proof, ResponseEvent, Session},
+    protocol::head::Headers,
     time::Mono,
 };
 
@@ -168,12 +169,12 @@ impl Exchange {
     }
 
     /// The response's head; `started` is when its first byte came.
-    pub fn response_head(&mut self, at: Mono, started: Mono, status: u16, content_type: Option<&str>) {
+    pub fn response_head(&mut self, at: Mono, started: Mono, status: u16, headers: &Headers) {
         self.end = self.end.max(at);
         self.response_start = Some(started);
         self.http.status = Some(status);
         if let Some(session) = &mut self.session {
-            session.response_head(status, content_type);
+            session.response_head(status, headers);
         }
     }
 

@@ -7,10 +7,20 @@ use super::{
 };
 use crate::protocol::json::{Step, Token};
 
+/// Which half of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// The request.
+    Request,
+    /// The response.
+    Response,
+}
+
 /// One wire API: which JSON value means what.
 ///
-/// An implementation belongs to one call. It sees the request's values, then those of one response document after
-/// the other (the events of a stream, or the only body), and writes what they say into the [`Draft`].
+/// An implementation belongs to one call. It sees the request's headers and values, then the response's headers and the
+/// values of one response document after the other (the events of a stream, or the only body), and writes what they say
+/// into the [`Draft`].
 pub(crate) trait WireApi: Send {
     /// `inferscope.api`.
     fn name(&self) -> &'static str;
@@ -21,8 +31,17 @@ pub(crate) trait WireApi: Send {
     /// `gen_ai.provider.name` when the host does not tell.
     fn default_provider(&self) -> &'static str;
 
+    /// One header out of `protocol::head::SIGNALS`.
+    fn header(&mut self, _part: Part, _name: &'static str, _value: &str, _draft: &mut Draft) {}
+
     /// One value of the request.
     fn request_value(&mut self, path: &[Step<'_>], token: Token<'_>, draft: &mut Draft);
+
+    /// Bytes of the request are missing. What was kept of its messages ends here, because what follows would be joined to
+    /// the wrong text.
+    fn request_cut(&mut self, draft: &mut Draft) {
+        draft.input.budget.seal();
+    }
 
     /// One value of the current response document.
     fn response_value(&mut self, path: &[Step<'_>], token: Token<'_>, draft: &mut Draft);
@@ -30,6 +49,14 @@ pub(crate) trait WireApi: Send {
     /// The current response document is over, or was cut off. Says whether it carried content, reasoning or a
     /// tool call.
     fn response_document(&mut self, streamed: bool, draft: &mut Draft) -> bool;
+
+    /// Bytes of the response are missing. What was kept of its messages ends here.
+    fn response_cut(&mut self, draft: &mut Draft) {
+        draft.choices.budget.seal();
+    }
+
+    /// The call is over: the last word on what it was.
+    fn concluded(&mut self, _draft: &mut Draft) {}
 
     /// Whether what was seen speaks for no API at all. Only for a call whose request was not seen.
     fn is_refuted(&self) -> bool {
@@ -50,7 +77,7 @@ pub(crate) struct Failure {
 }
 
 /// What is known of a call so far.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Draft {
     /// From the request.
     pub request: RequestFacts,

@@ -1,7 +1,7 @@
 //! `gen_ai.provider.name` from the host that was called.
 //!
 //! The name says whose flavour of telemetry it is, not who owns the weights. A host that is not known (a local
-//! engine, a proxy) gets the API's own name; it never speaks against a match.
+//! engine, a proxy) leaves it to the API; it never speaks against a match.
 
 /// Domains whose every host is one provider.
 const DOMAINS: &[(&str, &str)] = &[
@@ -31,14 +31,14 @@ const DOMAINS: &[(&str, &str)] = &[
     ("ollama.com", "ollama"),
 ];
 
-/// The provider behind `host`, or `default` for a host that says nothing.
-pub(crate) fn provider(host: Option<&str>, path: &str, default: &'static str) -> &'static str {
-    let Some(host) = host.map(name_of).filter(|host| !host.is_empty()) else { return default };
+/// The provider behind `host`; absent for a host that says nothing.
+pub(crate) fn provider(host: Option<&str>, path: &str) -> Option<&'static str> {
+    let host = host.map(name_of).filter(|host| !host.is_empty())?;
     if let Some((_, name)) = DOMAINS.iter().find(|(domain, _)| is_within(&host, domain)) {
-        return name;
+        return Some(name);
     }
     let regional = |prefix: &str, suffix: &str| host.starts_with(prefix) && host.ends_with(suffix);
-    match host.as_str() {
+    Some(match host.as_str() {
         // One resource serves both: the OpenAI endpoints and, under /models/, the model catalogue.
         host if is_within(host, "services.ai.azure.com") => match path.split('/').any(|part| part == "models") {
             true => "azure.ai.inference",
@@ -50,13 +50,13 @@ pub(crate) fn provider(host: Option<&str>, path: &str, default: &'static str) ->
             "aws.bedrock"
         }
         _ if regional("bedrock-mantle.", ".api.aws") => "aws.bedrock",
-        _ => default,
-    }
+        _ => return None,
+    })
 }
 
 /// Whether a host is a provider's.
 pub(crate) fn is_provider(host: &str) -> bool {
-    !provider(Some(host), "/", "").is_empty()
+    provider(Some(host), "/").is_some()
 }
 
 /// The name in a `Host` header: without port and final dot, in lower case.
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     fn check(host: &str, path: &str, expect: &str) {
-        assert_eq!(provider(Some(host), path, "openai"), expect, "{host}{path}");
+        assert_eq!(provider(Some(host), path).unwrap_or("openai"), expect, "{host}{path}");
     }
 
     #[test]
@@ -99,7 +99,7 @@ mod tests {
             check(host, "/v1/chat/completions", "openai");
         }
         check("xapi.groq.com", "/v1/chat/completions", "openai");
-        assert_eq!(provider(None, "/", "openai"), "openai");
+        assert_eq!(provider(None, "/"), None);
         assert!(is_provider("api.anthropic.com") && !is_provider("vllm.internal"));
     }
 }

@@ -1,39 +1,64 @@
 //! Which API a request's path belongs to.
 //!
 //! Paths are compared by their last segments, because any prefix may stand before them: `/api/v1/`, `//openai/`,
-//! `/models/`, `/openai/deployments/{name}/`, or none. A match is a candidate only; the bodies prove it.
+//! `/models/`, `/openai/deployments/{name}/`, or none. A match is a candidate only; the bodies prove it. Where two APIs
+//! share a path, both read the call side by side until one is proven (`contest.rs`).
 
-use super::{api::WireApi, openai_chat::OpenAiChat, openai_completions::OpenAiCompletions, session::RequestLine};
+use std::borrow::Cow;
+
+use super::{
+    api::WireApi, openai_chat::OpenAiChat, openai_completions::OpenAiCompletions, session::RequestLine, value,
+};
 
 /// One row of the table.
 struct Route {
-    /// Last segments of the path.
+    /// Last segments of the path. `*` stands for any one segment, which names the model; `*:word` for one that ends in
+    /// `:word`, as Google's methods do.
     suffix: &'static [&'static str],
-    open: fn(deployment: Option<&str>) -> Box<dyn WireApi>,
+    /// The APIs that have such a path, each reading the call for itself.
+    open: &'static [fn(&Matched) -> Box<dyn WireApi>],
+}
+
+/// What a path said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Matched {
+    /// Model that the path names.
+    pub model: Option<String>,
+    /// The path has the form of Azure's deployments.
+    pub deployment: bool,
 }
 
 /// Longest suffix first: `/chat/completions` ends in `/completions`.
 const ROUTES: &[Route] = &[
-    Route { suffix: &["chat", "completions"], open: |deployment| Box::new(OpenAiChat::new(deployment.is_some())) },
+    Route { suffix: &["chat", "completions"], open: &[|matched| Box::new(OpenAiChat::new(matched.deployment))] },
     // Mistral's agents take and give chat messages.
-    Route { suffix: &["agents", "completions"], open: |_| Box::new(OpenAiChat::new(false)) },
-    Route { suffix: &["completions"], open: |_| Box::new(OpenAiCompletions::default()) },
+    Route { suffix: &["agents", "completions"], open: &[|_| Box::new(OpenAiChat::new(false))] },
+    Route { suffix: &["completions"], open: &[|_| Box::new(OpenAiCompletions::default())] },
 ];
 
 /// Every API, for a call whose path is not known: in the order in which they are asked whether they know an answer.
-pub(crate) fn all() -> impl Iterator<Item = Box<dyn WireApi>> {
-    ROUTES.iter().map(|route| (route.open)(None))
+pub(crate) fn all() -> Vec<Box<dyn WireApi>> {
+    let matched = Matched::default();
+    let mut all: Vec<Box<dyn WireApi>> = Vec::new();
+    for open in ROUTES.iter().flat_map(|route| route.open) {
+        let api = open(&matched);
+        // An API with several paths is asked once.
+        if all.iter().all(|known| known.name() != api.name()) {
+            all.push(api);
+        }
+    }
+    all
 }
 
-/// A candidate.
+/// What a request may be.
 pub(crate) struct Candidate {
-    /// Reads the bodies.
-    pub api: Box<dyn WireApi>,
+    /// Each reads the bodies; never empty.
+    pub apis: Vec<Box<dyn WireApi>>,
     /// Model that the path names.
     pub model: Option<String>,
 }
 
-/// The API that `line` may be a call of.
+/// The APIs that `line` may be a call of.
 pub(crate) fn find(line: &RequestLine<'_>) -> Option<Candidate> {
     // The same paths answer GET with stored completions, which are no calls.
     if line.method != "POST" {
@@ -41,34 +66,74 @@ pub(crate) fn find(line: &RequestLine<'_>) -> Option<Candidate> {
     }
     let path = line.path.split(['?', '#']).next().unwrap_or_default();
     let segments: Vec<&str> = path.rsplit('/').filter(|segment| !segment.is_empty()).take(MAX_SEGMENTS).collect();
-    let route = ROUTES.iter().find(|route| {
-        segments.len() >= route.suffix.len() && segments.iter().zip(route.suffix.iter().rev()).all(|(a, b)| a == b)
-    })?;
+    let (route, model) = ROUTES.iter().find_map(|route| Some((route, fits(route.suffix, &segments)?)))?;
     // Azure names the model in the path: /openai/deployments/{deployment}/chat/completions
     let deployment = match segments.get(route.suffix.len()..) {
         Some([name, "deployments", ..]) => Some(*name),
         _ => None,
     };
-    let model = deployment.and_then(super::value::clean);
-    Some(Candidate { api: (route.open)(deployment), model })
+    let model = model.or(deployment).and_then(|model| value::clean(&percent_decoded(model)));
+    let matched = Matched { model: model.clone(), deployment: deployment.is_some() };
+    Some(Candidate { apis: route.open.iter().map(|open| open(&matched)).collect(), model })
+}
+
+/// Whether the path ends in `suffix`, and the model that its wildcard stands for. `segments` are the path's last ones,
+/// the last first.
+fn fits<'a>(suffix: &[&str], segments: &[&'a str]) -> Option<Option<&'a str>> {
+    if segments.len() < suffix.len() {
+        return None;
+    }
+    let mut model = None;
+    for (segment, pattern) in segments.iter().zip(suffix.iter().rev()) {
+        match pattern.strip_prefix('*') {
+            None if segment == pattern => {}
+            None => return None,
+            Some(ending) => model = Some(segment.strip_suffix(ending).filter(|model| !model.is_empty())?),
+        }
+    }
+    Some(model)
+}
+
+/// A path segment as the program meant it (RFC 3986 section 2.1); what is not an escape stays.
+fn percent_decoded(segment: &str) -> Cow<'_, str> {
+    if !segment.contains('%') {
+        return Cow::Borrowed(segment);
+    }
+    let hex = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16)).map(|digit| digit as u8);
+    let bytes = segment.as_bytes();
+    let (mut out, mut at) = (Vec::with_capacity(bytes.len()), 0);
+    while let Some(&byte) = bytes.get(at) {
+        match (byte, hex(bytes.get(at + 1)), hex(bytes.get(at + 2))) {
+            (b'%', Some(high), Some(low)) => {
+                out.push(high << 4 | low);
+                at += 3;
+            }
+            _ => {
+                out.push(byte);
+                at += 1;
+            }
+        }
+    }
+    Cow::Owned(String::from_utf8_lossy(&out).into_owned())
 }
 
 /// Whether no POST to `path` can be a model's, whatever its host, headers and body. The kernel side leaves requests for
 /// such a path out without asking again, so a route that rests on anything but the path must be excepted here.
 pub(crate) fn is_never_a_model(path: &str) -> bool {
-    find(&RequestLine { method: "POST", path, host: None }).is_none()
+    find(&RequestLine { method: "POST", path, host: None, headers: None }).is_none()
 }
 
 /// Segments looked at, from the end: the longest suffix and what names a deployment before it.
-const MAX_SEGMENTS: usize = 4;
+const MAX_SEGMENTS: usize = 6;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn check(method: &str, path: &str, expect: Option<&str>) {
-        let found = find(&RequestLine { method, path, host: None });
-        assert_eq!(found.map(|candidate| candidate.api.name()), expect, "{method} {path}");
+    fn check(method: &str, path: &str, expect: &[&str]) {
+        let found = find(&RequestLine { method, path, host: None, headers: None });
+        let names = found.map(|candidate| candidate.apis.iter().map(|api| api.name()).collect::<Vec<_>>());
+        assert_eq!(names.unwrap_or_default(), expect, "{method} {path}");
     }
 
     #[test]
@@ -83,27 +148,47 @@ mod tests {
             "/openai/deployments/gpt/chat/completions?api-version=1",
             "http://proxy/v1/chat/completions",
         ] {
-            check("POST", path, Some("openai.chat"));
+            check("POST", path, &["openai.chat"]);
         }
-        check("POST", "/v1/agents/completions", Some("openai.chat"));
-        check("POST", "/v1/completions", Some("openai.completions"));
-        check("POST", "/v1/fim/completions", Some("openai.completions"));
+        check("POST", "/v1/agents/completions", &["openai.chat"]);
+        check("POST", "/v1/completions", &["openai.completions"]);
+        check("POST", "/v1/fim/completions", &["openai.completions"]);
     }
 
     #[test]
     fn other_paths_and_methods_are_no_candidates() {
         for path in ["/", "", "/v1/files", "/v1/models", "/v1/batches/b", "/v1/chat/completions/batch", "/xcompletions"]
         {
-            check("POST", path, None);
+            check("POST", path, &[]);
         }
-        check("GET", "/v1/chat/completions", None);
-        check("OPTIONS", "/v1/chat/completions", None);
-        check("POST", "/v1/chat/completions/chatcmpl-1", None);
+        check("GET", "/v1/chat/completions", &[]);
+        check("OPTIONS", "/v1/chat/completions", &[]);
+        check("POST", "/v1/chat/completions/chatcmpl-1", &[]);
     }
 
     #[test]
     fn azure_deployment_is_the_model() {
-        let line = RequestLine { method: "POST", path: "/openai/deployments/my-gpt/chat/completions", host: None };
-        assert_eq!(find(&line).and_then(|candidate| candidate.model).as_deref(), Some("my-gpt"));
+        let path = "/openai/deployments/my%20gpt/chat/completions";
+        let line = RequestLine { method: "POST", path, host: None, headers: None };
+        assert_eq!(find(&line).and_then(|candidate| candidate.model).as_deref(), Some("my gpt"));
+    }
+
+    #[test]
+    fn a_wildcard_stands_for_one_segment() {
+        let bedrock: &[&str] = &["model", "*", "converse"];
+        assert_eq!(fits(bedrock, &["converse", "us.x:0", "model"]), Some(Some("us.x:0")));
+        assert_eq!(fits(bedrock, &["converse", "us.x:0"]), None);
+        let gemini: &[&str] = &["models", "*:generateContent"];
+        assert_eq!(fits(gemini, &["gemini-2:generateContent", "models", "v1beta"]), Some(Some("gemini-2")));
+        assert_eq!(fits(gemini, &[":generateContent", "models"]), None);
+        assert_eq!(fits(gemini, &["gemini-2:countTokens", "models"]), None);
+    }
+
+    #[test]
+    fn escapes_are_decoded_and_what_is_none_stays() {
+        assert_eq!(percent_decoded("arn%3Aaws%3a1%2Fx"), "arn:aws:1/x");
+        assert_eq!(percent_decoded("100%"), "100%");
+        assert_eq!(percent_decoded("%zz%4"), "%zz%4");
+        assert_eq!(percent_decoded("%ff"), "\u{fffd}");
     }
 }

@@ -5,16 +5,17 @@
 //! event and the facts, however long the bodies are.
 
 use super::{
-    api::{Draft, WireApi},
+    api::{Draft, Part, WireApi},
     assemble::facts,
     body::{Framing, Kind, Reader, sniff},
     content::text_cap,
+    contest::Contest,
     events::Events,
     facts::{Facts, MAX_NAME},
-    joined::Joined,
     provider::provider,
     registry,
 };
+use crate::protocol::head::Headers;
 
 /// The parts of the request's head that decide which API it is.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +26,8 @@ pub struct RequestLine<'a> {
     pub path: &'a str,
     /// `Host` header or `:authority`.
     pub host: Option<&'a str>,
+    /// Other headers that may be known.
+    pub headers: Option<&'a Headers>,
 }
 
 /// What the operator chose.
@@ -63,7 +66,7 @@ pub enum ResponseEvent {
 pub struct Session {
     api: Box<dyn WireApi>,
     draft: Draft,
-    /// Absent while only the response can tell.
+    /// As the host tells; absent where it says nothing.
     provider: Option<&'static str>,
     cap: Option<usize>,
     request: Reader,
@@ -86,16 +89,23 @@ enum Declared {
 impl Session {
     /// Begins a call, if its path is one of a model API.
     pub fn open(line: &RequestLine<'_>, options: &Options) -> Option<Self> {
-        let registry::Candidate { api, model } = registry::find(line)?;
-        let provider = provider(line.host, line.path, api.default_provider());
-        let mut session = Self::new(api, Some(provider), options);
-        session.draft.request.model = model;
-        Some(session)
+        let registry::Candidate { mut apis, model } = registry::find(line)?;
+        let mut draft = Draft::new(options.content);
+        draft.request.model = model;
+        let mut api = match apis.len() {
+            0 => return None,
+            1 => apis.swap_remove(0),
+            _ => Box::new(Contest::between(apis, &draft)),
+        };
+        let headers = line.headers.map_or(&[][..], |headers| &headers.signals);
+        headers.iter().for_each(|(name, value)| api.header(Part::Request, name, value, &mut draft));
+        let provider = provider(line.host, line.path);
+        Some(Self { provider, draft, ..Self::new(api, options) })
     }
 
     /// Begins a call whose request was not seen, in the middle of its event stream.
     pub fn join(options: &Options) -> Self {
-        let mut session = Self::new(Box::new(Joined::new(options.content)), None, options);
+        let mut session = Self::new(Box::new(Contest::joined(options.content)), options);
         session.set_kind(Kind::Events);
         session
     }
@@ -104,12 +114,12 @@ impl Session {
     pub fn join_at_head(content_type: Option<&str>, options: &Options) -> Option<Self> {
         let essence = content_type?.split(';').next().unwrap_or_default().trim();
         let known = ["text/event-stream", "application/json"].iter().any(|known| essence.eq_ignore_ascii_case(known));
-        known.then(|| Self::new(Box::new(Joined::new(options.content)), None, options))
+        known.then(|| Self::new(Box::new(Contest::joined(options.content)), options))
     }
 
-    fn new(api: Box<dyn WireApi>, provider: Option<&'static str>, options: &Options) -> Self {
+    fn new(api: Box<dyn WireApi>, options: &Options) -> Self {
         Self {
-            provider,
+            provider: None,
             api,
             draft: Draft::new(options.content),
             cap: options.content,
@@ -131,7 +141,7 @@ impl Session {
     /// Bytes of the request's body are missing. What follows them is not read: it may belong anywhere.
     pub fn request_gap(&mut self) {
         self.request.gap();
-        self.draft.input.budget.seal();
+        self.api.request_cut(&mut self.draft);
     }
 
     /// The request's body is over.
@@ -141,14 +151,15 @@ impl Session {
     }
 
     /// Takes the response's head.
-    pub fn response_head(&mut self, status: u16, content_type: Option<&str>) {
+    pub fn response_head(&mut self, status: u16, headers: &Headers) {
         self.status = Some(status);
-        let essence = content_type.map(|value| value.split(';').next().unwrap_or_default().trim());
-        self.declared = match essence {
-            None | Some("") => Declared::Nothing,
-            Some(value) if value.eq_ignore_ascii_case("text/event-stream") => Declared::Events,
+        self.declared = match headers.content_type.as_deref() {
+            None => Declared::Nothing,
+            Some("text/event-stream") => Declared::Events,
             Some(_) => Declared::Other,
         };
+        let Self { api, draft, .. } = self;
+        headers.signals.iter().for_each(|(name, value)| api.header(Part::Response, name, value, draft));
     }
 
     /// Takes the next bytes of the response's body. The sink hears of a stream's events; a response that is one
@@ -169,7 +180,7 @@ impl Session {
     /// Bytes of the response's body are missing. A stream goes on with its next event; a document cannot. Content
     /// stops here, because what follows would be joined to the wrong text.
     pub fn response_gap(&mut self) {
-        self.draft.choices.budget.seal();
+        self.api.response_cut(&mut self.draft);
         if let Framing::Undecided(_) = self.response {
             let asked = self.declared == Declared::Nothing && self.draft.request.stream == Some(true);
             let kind = if asked || self.declared == Declared::Events { Kind::Events } else { Kind::Document };
@@ -198,6 +209,7 @@ impl Session {
             Framing::Events(events) => events.end(api.as_mut(), draft, sink),
             Framing::Opaque => {}
         }
+        self.api.concluded(&mut self.draft);
     }
 
     /// Whether the response is an event stream.

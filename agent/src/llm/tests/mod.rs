@@ -8,6 +8,7 @@ mod robust;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::protocol::head::Headers;
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -49,7 +50,7 @@ struct Outcome {
 
 impl Exchange<'_> {
     fn open(&self) -> Session {
-        let line = RequestLine { method: "POST", path: self.path, host: self.host };
+        let line = RequestLine { method: "POST", path: self.path, host: self.host, headers: None };
         Session::open(&line, &Options { content: self.content }).expect("a model API's path")
     }
 
@@ -63,11 +64,18 @@ impl Exchange<'_> {
         pieces(self.request.as_bytes(), sizes, |piece| session.request_body(piece));
         session.request_end();
         let mut events = Vec::new();
-        session.response_head(self.status, self.content_type);
+        session.response_head(self.status, &typed(self.content_type));
         pieces(self.response.as_bytes(), sizes, |piece| session.response_body(piece, &mut |event| events.push(event)));
         session.response_end(&mut |event| events.push(event));
         outcome(session, events)
     }
+}
+
+/// A head with this content type alone.
+fn typed(content_type: Option<&str>) -> Headers {
+    let mut headers = Headers::default();
+    content_type.iter().for_each(|value| headers.take("content-type", value.as_bytes()));
+    headers
 }
 
 fn outcome(session: Session, events: Vec<ResponseEvent>) -> Outcome {

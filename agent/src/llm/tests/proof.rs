@@ -11,7 +11,7 @@ fn finished_waits_for_every_choice() {
     let mut session = Exchange::default().open();
     session.request_body(request.as_bytes());
     session.request_end();
-    session.response_head(200, Some("text/event-stream; charset=utf-8"));
+    session.response_head(200, &typed(Some("text/event-stream; charset=utf-8")));
     let sink = &mut |_| {};
     session.response_body(piece(0, json!("stop")).as_bytes(), sink);
     assert!(!session.finished(), "the second choice has not begun");
@@ -45,7 +45,7 @@ fn proof_is_pending_until_the_end() {
     assert_eq!(session.proof(), Proof::Pending);
     session.request_gap();
     session.request_end();
-    session.response_head(200, None);
+    session.response_head(200, &typed(None));
     assert_eq!(session.proof(), Proof::Pending);
     session.response_end(&mut |_| {});
     assert_eq!(session.proof(), Proof::Refuted);
@@ -57,7 +57,7 @@ fn batch_poll_has_usage() {
         [("GET", "/v1/batches/batch_1"), ("POST", "/v1/batches"), ("POST", "/v1/files"), ("GET", CHAT)]
     {
         assert!(
-            Session::open(&RequestLine { method, path, host: None }, &Options::default()).is_none(),
+            Session::open(&RequestLine { method, path, host: None, headers: None }, &Options::default()).is_none(),
             "{method} {path}"
         );
     }

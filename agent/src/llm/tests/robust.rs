@@ -34,7 +34,7 @@ fn gap_in_a_stream_costs_one_event() {
     let mut session = Exchange { content: Some(1_000), ..Exchange::default() }.open();
     session.request_body(Exchange::default().request.as_bytes());
     session.request_end();
-    session.response_head(200, Some("text/event-stream"));
+    session.response_head(200, &typed(Some("text/event-stream")));
     let mut events = Vec::new();
     session.response_body(format!("data: {}\n\ndata: {{\"id", delta(json!({"content": "a"}))).as_bytes(), &mut |e| {
         events.push(e)
@@ -56,7 +56,7 @@ fn gap_in_a_document_leaves_the_rest_unknown() {
     session.request_gap();
     session.request_body(br#""}],"stream":true}"#);
     session.request_end();
-    session.response_head(200, Some("application/json"));
+    session.response_head(200, &typed(Some("application/json")));
     session.response_body(br#"{"id":"c1","object":"chat.completion","choices":[{"#, &mut |_| {});
     session.response_gap();
     session.response_body(br#"}],"usage":{"prompt_tokens":1}}"#, &mut |_| {});
@@ -132,7 +132,7 @@ proptest! {
         let mut session = exchange.open();
         session.request_body(&bytes);
         session.request_end();
-        session.response_head(200, None);
+        session.response_head(200, &typed(None));
         let response = exchange.response.as_bytes();
         let at = at.min(response.len());
         for piece in [&response[..at], &bytes, &response[at..]] {

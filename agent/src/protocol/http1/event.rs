@@ -1,5 +1,7 @@
 //! What the parser says.
 
+use crate::protocol::head::{RequestHead, ResponseHead};
+
 /// Something that happened in one direction of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event<'a> {
@@ -38,67 +40,4 @@ pub enum End {
     Cut,
     /// Unknown: missing bytes or malformed framing hide it.
     Lost,
-}
-
-/// What is taken out of a request's head.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RequestHead {
-    /// As written.
-    pub method: String,
-    /// Path without the query, which may carry keys. The path of a full URL in absolute form; `*` for a server-wide
-    /// `OPTIONS`; empty for `CONNECT`.
-    pub path: String,
-    /// `Host`, or the authority that the target itself names, which takes precedence (RFC 9112 section 3.2.2).
-    pub host: Option<String>,
-    /// Other headers.
-    pub headers: Headers,
-    /// Whether the connection persists, as far as this message goes (RFC 9112 section 9.3).
-    pub keep_alive: bool,
-    /// `Expect: 100-continue`.
-    pub expect_continue: bool,
-    /// `Upgrade`, in lower case.
-    pub upgrade: Option<String>,
-}
-
-/// What is taken out of a response's head.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ResponseHead {
-    /// Status code.
-    pub status: u16,
-    /// Other headers.
-    pub headers: Headers,
-    /// Whether the connection persists, as far as this message goes.
-    pub keep_alive: bool,
-    /// Bytes were missing or not understood before this head: responses to earlier requests may have been among
-    /// them, so this one answers the latest.
-    pub after_loss: bool,
-}
-
-impl ResponseHead {
-    /// Whether the real response is still to come (1xx). Such a response has neither body nor end. `101` is not
-    /// one: it is the last response that the connection carries.
-    pub fn is_interim(&self) -> bool {
-        (100..200).contains(&self.status) && self.status != 101
-    }
-}
-
-/// Headers that are let out, the same for both kinds of message. Values are cut at a few hundred bytes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Headers {
-    /// `Content-Type` in lower case, without parameters.
-    pub content_type: Option<String>,
-    /// `Content-Encoding` in lower case; absent for `identity`.
-    pub content_encoding: Option<String>,
-    /// `Content-Length`.
-    pub content_length: Option<u64>,
-    /// Whether `chunked` is the last transfer encoding.
-    pub chunked: bool,
-    /// `traceparent`.
-    pub traceparent: Option<String>,
-    /// `x-request-id` or `request-id`, whichever comes first.
-    pub request_id: Option<String>,
-    /// `x-stainless-retry-count`.
-    pub retry_count: Option<u32>,
-    /// `User-Agent`.
-    pub user_agent: Option<String>,
 }

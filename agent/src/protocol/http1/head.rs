@@ -1,24 +1,18 @@
 //! From the bytes of a head to what may be known of it, and to how the body is framed.
 //!
-//! Owns the allow-list. `httparse` knows the grammar; header lines that it cannot read are passed over, as the
-//! programs themselves do.
+//! `httparse` knows the grammar; header lines that it cannot read are passed over, as the programs themselves do. Which
+//! of the others are let out is `protocol::head`'s business.
 
 use httparse::{EMPTY_HEADER, Error, Header, ParserConfig, Status};
 
 use super::{
-    Headers, RequestHead, ResponseHead,
     body::{Body, Chunk},
     reason,
 };
+use crate::protocol::head::{self, Headers, MAX_VALUE, RequestHead, ResponseHead, cut, first, items, lower, text};
 
 /// Most header lines of one head. Browsers behind proxies reach 60.
 const MAX_HEADERS: usize = 128;
-
-/// Longest path that is kept, in bytes. The longest route of a supported API is about 300 (Bedrock with an ARN).
-const MAX_PATH: usize = 1024;
-
-/// Longest value that is kept of any other part, in bytes. Values come from the payload and end up in attributes.
-const MAX_VALUE: usize = 256;
 
 /// What the response's framing must know of the request's method (RFC 9112 section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,23 +101,16 @@ fn check(parsed: httparse::Result<usize>, bytes: &[u8]) -> Result<(), &'static s
 
 /// Splits a request target (RFC 9112 section 3.2) into the path and the authority that it names.
 fn target(method: &str, target: &str) -> (String, Option<String>) {
-    let path = |text: &str| cut(text.split(['?', '#']).next().unwrap_or_default(), MAX_PATH);
     if method == "CONNECT" {
-        return (String::new(), host(target));
+        return (String::new(), head::host(target));
     }
     match target.split_once("://") {
         Some((scheme, rest)) if scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
             let (authority, after) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-            (if after.starts_with('/') { path(after) } else { "/".into() }, host(authority))
+            (if after.starts_with('/') { head::path(after) } else { "/".into() }, head::host(authority))
         }
-        _ => (path(target), None),
+        _ => (head::path(target), None),
     }
-}
-
-/// An authority without user name and password, which are credentials.
-fn host(authority: &str) -> Option<String> {
-    let host = authority.rsplit('@').next().unwrap_or_default().trim();
-    (!host.is_empty()).then(|| cut(host, MAX_VALUE))
 }
 
 /// The headers that matter, as far as they have been gone through.
@@ -186,32 +173,18 @@ impl Fields {
         fields
     }
 
-    /// The allow-list. Everything that is not named here stays in the head's bytes.
+    /// What frames the message, then the allow-list. Everything else stays in the head's bytes.
     fn take(&mut self, line: &Header<'_>) {
-        let headers = &mut self.headers;
         let is = |name: &str| line.name.eq_ignore_ascii_case(name);
         // By length first: most header lines are none of these.
         match line.name.len() {
-            4 if is("host") => first(&mut self.host, host(&text(line.value))),
+            4 if is("host") => first(&mut self.host, head::host(&text(line.value))),
             6 if is("expect") => self.expect_continue |= line.value.eq_ignore_ascii_case(b"100-continue"),
-            7 if is("upgrade") => first(&mut self.upgrade, value(line).map(lower)),
-            10 if is("user-agent") => first(&mut headers.user_agent, value(line)),
+            7 if is("upgrade") => first(&mut self.upgrade, head::value(line.value).map(lower)),
             10 if is("connection") => self.connection(line.value),
-            10 if is("request-id") => first(&mut headers.request_id, value(line)),
-            11 if is("traceparent") => first(&mut headers.traceparent, value(line)),
-            12 if is("x-request-id") => first(&mut headers.request_id, value(line)),
-            12 if is("content-type") => {
-                let full = lower(text(line.value));
-                let essence = full.split(';').next().unwrap_or_default().trim();
-                first(&mut headers.content_type, (!essence.is_empty()).then(|| essence.to_string()));
-            }
             14 if is("content-length") => self.length(line.value),
-            16 if is("content-encoding") => self.encoding(line.value),
             17 if is("transfer-encoding") => self.transfer(line.value),
-            23 if is("x-stainless-retry-count") => {
-                first(&mut headers.retry_count, text(line.value).trim().parse().ok());
-            }
-            _ => {}
+            _ => self.headers.take(line.name, line.value),
         }
     }
 
@@ -241,49 +214,9 @@ impl Fields {
         }
     }
 
-    fn encoding(&mut self, value: &[u8]) {
-        for item in items(value).filter(|item| !item.eq_ignore_ascii_case(b"identity")) {
-            let encoding = lower(text(item));
-            match &mut self.headers.content_encoding {
-                None => self.headers.content_encoding = Some(encoding),
-                Some(before) if before.len() + encoding.len() < MAX_VALUE => *before += &format!(", {encoding}"),
-                Some(_) => {}
-            }
-        }
-    }
-
     fn transfer(&mut self, value: &[u8]) {
         for item in items(value).filter(|item| !item.eq_ignore_ascii_case(b"identity")) {
             self.transfer = if item.eq_ignore_ascii_case(b"chunked") { Transfer::Chunked } else { Transfer::Other };
         }
     }
-}
-
-/// The elements of a comma-separated list (RFC 9110 section 5.6.1).
-fn items(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|item| !item.is_empty())
-}
-
-fn first<T>(slot: &mut Option<T>, value: Option<T>) {
-    if slot.is_none() {
-        *slot = value;
-    }
-}
-
-fn value(line: &Header<'_>) -> Option<String> {
-    let value = text(line.value);
-    (!value.is_empty()).then_some(value)
-}
-
-fn text(value: &[u8]) -> String {
-    cut(&String::from_utf8_lossy(&value[..value.len().min(MAX_VALUE)]), MAX_VALUE)
-}
-
-fn lower(mut text: String) -> String {
-    text.make_ascii_lowercase();
-    text
-}
-
-fn cut(text: &str, max: usize) -> String {
-    text[..text.floor_char_boundary(max)].to_string()
 }

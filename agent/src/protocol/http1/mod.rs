@@ -13,8 +13,7 @@
 //! pushes matters; from a message's beginning on it does not. One that has seen nothing yet may also join a response in
 //! the middle of its body, if that is an event stream ([`Event::Joined`]).
 //!
-//! To let one more header out: add the field to [`Headers`], take it in `Fields::take`, and make sure
-//! that its value cannot be a credential. To name one more fault: add a constant to [`reason`].
+//! To let one more header out: see `protocol::head`. To name one more fault: add a constant to [`reason`].
 
 mod body;
 mod event;
@@ -26,7 +25,7 @@ mod start;
 #[cfg(test)]
 mod tests;
 
-pub use event::{End, Event, Headers, RequestHead, ResponseHead};
+pub use event::{End, Event};
 pub use parser::Parser;
 
 /// What the first bytes of a stream's direction look like, as far as they go.

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::protocol::head::{Headers, RequestHead, ResponseHead};
 
 /// What a stream gave, in a form that outlives the push. Neighbouring pieces of a body are one. Checks on the way
 /// that events come in an order that makes sense.
@@ -257,6 +258,7 @@ fn heads_say_what_the_allow_list_lets_out() {
                 request_id: some("r1"),
                 retry_count: Some(2),
                 user_agent: some("agent/1"),
+                signals: Vec::new(),
             },
         }
     );
