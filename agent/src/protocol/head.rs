@@ -85,6 +85,8 @@ pub const SIGNALS: &[&str] = &[
     "a2a-version",
     "anthropic-version",
     "apim-request-id",
+    "grpc-encoding",
+    "grpc-status",
     "mcp-method",
     "mcp-name",
     "mcp-protocol-version",
@@ -165,6 +167,22 @@ impl Headers {
     }
 }
 
+/// The names that [`Headers::take`] takes, besides [`SIGNALS`].
+const TAKEN: [&str; 7] = [
+    "content-encoding",
+    "content-type",
+    "request-id",
+    "traceparent",
+    "user-agent",
+    "x-request-id",
+    "x-stainless-retry-count",
+];
+
+/// The name on the allow-list that `name`, in lower case, is.
+pub(crate) fn listed(name: &[u8]) -> Option<&'static str> {
+    TAKEN.iter().chain(SIGNALS).find(|listed| listed.as_bytes() == name).copied()
+}
+
 /// An authority without user name and password, which are credentials.
 pub(crate) fn host(authority: &str) -> Option<String> {
     let host = authority.rsplit('@').next().unwrap_or_default().trim();
@@ -220,6 +238,19 @@ mod tests {
         for name in SIGNALS {
             assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'), "{name}");
             assert!(["auth", "key", "cookie", "secret"].iter().all(|word| !name.contains(word)), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_listed_is_what_is_taken() {
+        for name in TAKEN.iter().chain(SIGNALS) {
+            let mut headers = Headers::default();
+            headers.take(name, b"1");
+            assert_ne!(headers, Headers::default(), "{name}");
+            assert_eq!(listed(name.as_bytes()), Some(*name));
+        }
+        for name in ["authorization", "x-api-key", "cookie", "content-length", "host", "User-Agent", ""] {
+            assert_eq!(listed(name.as_bytes()), None, "{name}");
         }
     }
 

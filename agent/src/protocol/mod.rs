@@ -11,5 +11,7 @@
 
 pub mod head;
 pub mod http1;
+pub mod http2;
 pub mod json;
 pub mod sse;
+mod wiped;

@@ -1,19 +1,13 @@
-//! Bytes of a head that has not come whole.
-//!
-//! Owns the promise that credentials do not outlive their head: the bytes are overwritten when the head has been
-//! read, when the buffer moves and when it is dropped.
+//! Bytes of a head that has not come whole, and the search for its end.
 
 use memchr::memchr;
 
-/// How much storage is kept for the next head. Heads of API clients are below 2 KiB.
-const KEEP: usize = 8 * 1024;
+use crate::protocol::wiped::Wiped;
 
 /// The held bytes and how far the search for the head's end has come.
 #[derive(Default)]
 pub(super) struct Held {
-    /// Initialised over its whole length, so that it can be overwritten without `unsafe`.
-    storage: Vec<u8>,
-    len: usize,
+    bytes: Wiped,
     line: Line,
 }
 
@@ -40,7 +34,7 @@ impl Line {
 impl Held {
     /// The held bytes.
     pub(super) fn bytes(&self) -> &[u8] {
-        &self.storage[..self.len]
+        self.bytes.bytes()
     }
 
     /// Looks for the empty line that ends the head in `bytes`, which follow the held ones; gives the number of
@@ -61,33 +55,13 @@ impl Held {
 
     /// Adds bytes that [`Self::find_end`] has seen.
     pub(super) fn extend(&mut self, bytes: &[u8]) {
-        let len = self.len + bytes.len();
-        if len > self.storage.len() {
-            let mut storage = vec![0; len.next_power_of_two().max(512)];
-            storage[..self.len].copy_from_slice(self.bytes());
-            self.storage.fill(0);
-            std::hint::black_box(&mut self.storage);
-            self.storage = storage;
-        }
-        self.storage[self.len..len].copy_from_slice(bytes);
-        self.len = len;
+        self.bytes.extend(bytes);
     }
 
     /// Overwrites and forgets everything.
     pub(super) fn wipe(&mut self) {
-        self.storage[..self.len].fill(0);
-        // Without a reader the stores may be left out.
-        std::hint::black_box(&mut self.storage);
-        (self.len, self.line) = (0, Line::Empty);
-        if self.storage.len() > KEEP {
-            self.storage = Vec::new();
-        }
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.wipe();
+        self.bytes.wipe();
+        self.line = Line::Empty;
     }
 }
 
@@ -107,17 +81,5 @@ mod tests {
             }
         }
         assert_eq!(Held::default().find_end(b"a\r\r\n\rb\r\n"), None);
-    }
-
-    #[test]
-    fn wiped_storage_holds_nothing() {
-        let mut held = Held::default();
-        held.extend(b"authorization: Bearer canary");
-        held.wipe();
-        assert!(held.bytes().is_empty());
-        assert!(!held.storage.is_empty() && held.storage.iter().all(|&byte| byte == 0));
-        held.extend(&[1; KEEP + 1]);
-        held.wipe();
-        assert!(held.storage.is_empty());
     }
 }
