@@ -10,7 +10,7 @@ use aya_ebpf::helpers::bpf_probe_read_user_buf;
 use inferscope_common::{
     counters::Counter,
     record::READ,
-    verdict::{DROP, FOLLOW, REJECT},
+    verdict::{DROP, FOLLOW, KEEP, REJECT},
 };
 
 use crate::{count, dull, globals::config, maps::VERDICTS};
@@ -27,6 +27,8 @@ pub const DROPPED: u8 = 3;
 pub const TLS: u8 = 4;
 /// None of ours, for good.
 pub const REJECTED: u8 = 5;
+/// HTTP/2; userspace wants all of it. Many exchanges share the stream, and their first bytes look like anything.
+pub const KEPT: u8 = 6;
 
 /// Turns without a recognisable beginning after which a stream is rejected. A connection joined in the middle of
 /// an exchange shows its first recognisable message after at most two turns.
@@ -77,6 +79,7 @@ impl Flow {
         let turned = self.turn_to(direction);
         match self.state {
             TLS | REJECTED => return false,
+            KEPT if turned => self.apply_verdict(id, generation),
             // Not only after a turn: what came in between may have passed unseen (sendfile, splice, io_uring).
             UNKNOWN | DROPPED => self.sniff_beginning(head, len, turned),
             // A client that is faster than the answers: what they were about is over, but what was learnt of the path holds.
@@ -100,7 +103,7 @@ impl Flow {
     /// Whether what the stream carries now is copied.
     #[inline(always)]
     pub fn is_copied(&self) -> bool {
-        self.state == HTTP || self.state == FOLLOWED
+        self.state == HTTP || self.state == FOLLOWED || self.state == KEPT
     }
 
     /// Bytes move in this direction; true if the ones before did not.
@@ -122,7 +125,7 @@ impl Flow {
                 self.state = if unsafe { config!(all_http) } != 0 { HTTP } else { DROPPED };
             }
             // Joined after the request: userspace looks what the answer is. A piece of a later download may begin alike.
-            Sniffed::Response | Sniffed::Events if self.state == UNKNOWN => self.state = HTTP,
+            Sniffed::Response | Sniffed::Events | Sniffed::Frame if self.state == UNKNOWN => self.state = HTTP,
             // Also behind a CONNECT, which is HTTP at first; but a piece of a download may begin with the same bytes.
             Sniffed::Tls if self.state == UNKNOWN || turned => self.state = TLS,
             Sniffed::Nothing if self.state == UNKNOWN && turned => {
@@ -145,6 +148,8 @@ impl Flow {
         }
         if verdict.verdict == REJECT {
             self.state = REJECTED;
+        } else if verdict.verdict == KEEP {
+            self.state = KEPT;
         } else if self.turn.wrapping_sub(verdict.turn) <= 1 {
             self.state = match verdict.verdict {
                 FOLLOW => FOLLOWED,
@@ -232,6 +237,8 @@ enum Sniffed {
     Response,
     /// A piece of a response's body that is an event stream, with or without a chunk's size before it.
     Events,
+    /// A frame of HTTP/2: a head, a piece of a body, or a server's first.
+    Frame,
     Tls,
 }
 
@@ -284,7 +291,7 @@ fn sniff(head: u64, len: u64) -> Sniffed {
     }
     match b {
         [b'P', b'O', b'S', b'T', b' ', ..] => Sniffed::Post,
-        // The preface of HTTP/2 is let through as if it were a request: userspace says that it is not decoded.
+        // The preface of HTTP/2 is let through as if it were a request: userspace says that the stream is to be kept.
         [b'P', b'R', b'I', b' ', b'*', ..] => Sniffed::Post,
         [b'G', b'E', b'T', b' ', ..]
         | [b'P', b'U', b'T', b' ', ..]
@@ -301,6 +308,11 @@ fn sniff(head: u64, len: u64) -> Sniffed {
         {
             Sniffed::Events
         }
+        // RFC 9113 4.1: the length, the type, its flags and a stream's number, which is below 2^24 on all but the oldest
+        // connections. Of settings (6.5) the length is a number of pairs of six bytes.
+        [0, high, low, 0, 0 | 1 | 8 | 9, 0, ..] if high | low != 0 => Sniffed::Frame,
+        [0, high, low, 1, flags, 0, ..] if high | low != 0 && flags & !0x2d == 0 => Sniffed::Frame,
+        [0, 0, len, 4, 0, 0, 0, 0] if len % 6 == 0 => Sniffed::Frame,
         // RFC 8446 5.1: content type 20 to 23, legacy version 3.0 to 3.4.
         [0x14..=0x17, 3, 0..=4, ..] => Sniffed::Tls,
         _ => Sniffed::Nothing,

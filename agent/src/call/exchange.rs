@@ -63,6 +63,8 @@ pub enum Ended {
 pub struct Exchange {
     /// Counts the connection's exchanges.
     pub number: u64,
+    /// The stream of HTTP/2 that it began on; 0 for HTTP/1.1.
+    pub stream: u32,
     /// First request byte.
     pub start: Mono,
     /// What HTTP said.
@@ -110,6 +112,7 @@ impl Exchange {
     pub fn new(number: u64, start: Mono, http: HttpFacts, session: Option<Session>) -> Self {
         Self {
             number,
+            stream: 0,
             start,
             http,
             session,
@@ -133,6 +136,14 @@ impl Exchange {
         let mut exchange = Self::new(number, at, HttpFacts::default(), Some(session));
         exchange.capture = Capture::PartialStart;
         exchange
+    }
+
+    /// Nothing is known of its path: `session` finds out by the bodies what it is.
+    pub fn join(&mut self, session: Option<Session>) {
+        if !self.untargeted {
+            self.session = session;
+            self.capture = Capture::PartialStart;
+        }
     }
 
     /// Whether a body's encoding is not decoded; its bytes are then not shown to the session.
@@ -168,11 +179,11 @@ impl Exchange {
         }
     }
 
-    /// The response's head; `started` is when its first byte came.
+    /// The response's head; `started` is when its first byte came. A status of 0 is not known.
     pub fn response_head(&mut self, at: Mono, started: Mono, status: u16, headers: &Headers) {
         self.end = self.end.max(at);
         self.response_start = Some(started);
-        self.http.status = Some(status);
+        self.http.status = (status != 0).then_some(status);
         if let Some(session) = &mut self.session {
             session.response_head(status, headers);
         }
@@ -238,6 +249,16 @@ impl Exchange {
     /// Its host is not of interest: it is not reported.
     pub fn set_untargeted(&mut self) {
         self.untargeted = true;
+    }
+
+    /// Whether its request is over.
+    pub fn is_asked(&self) -> bool {
+        self.request_end.is_some()
+    }
+
+    /// Whether the answer has said that it is over, whatever its framing says.
+    pub fn is_finished(&self) -> bool {
+        self.session.as_ref().is_some_and(Session::finished)
     }
 
     /// Whether its response has begun.

@@ -29,21 +29,23 @@ impl End {
     }
 }
 
-/// A connection, seen the same from both ends.
+/// A connection, or one stream of it, seen the same from both ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Tuple {
     /// The end that sends requests.
     pub client: End,
     /// The end that answers.
     pub server: End,
+    /// Stream of HTTP/2, which both ends number alike; 0 for HTTP/1.1.
+    pub stream: u32,
 }
 
 impl Tuple {
     /// From one end's point of view.
-    pub fn new(side: Side, local: End, peer: End) -> Self {
+    pub fn new(side: Side, local: End, peer: End, stream: u32) -> Self {
         match side {
-            Side::Client => Self { client: local, server: peer },
-            Side::Server => Self { client: peer, server: local },
+            Side::Client => Self { client: local, server: peer, stream },
+            Side::Server => Self { client: peer, server: local, stream },
         }
     }
 }
@@ -76,8 +78,8 @@ pub struct Other {
     pub read_at: Option<Mono>,
 }
 
-/// Calls under way, by connection. As large as the pipeline's table of connections at most, because every entry
-/// belongs to an open exchange of one of them.
+/// Calls under way, by connection. No larger than what the pipeline's connections hold, because every entry belongs to an
+/// open exchange of one of them.
 #[derive(Debug, Default)]
 pub struct Links {
     open: HashMap<Tuple, Ends>,
@@ -150,8 +152,8 @@ mod tests {
 
     fn tuple() -> Tuple {
         let (client, server) = (End::Ip("127.0.0.1:5".parse().unwrap()), End::Ip("127.0.0.1:80".parse().unwrap()));
-        assert_eq!(Tuple::new(Side::Client, client, server), Tuple::new(Side::Server, server, client));
-        Tuple::new(Side::Client, client, server)
+        assert_eq!(Tuple::new(Side::Client, client, server, 3), Tuple::new(Side::Server, server, client, 3));
+        Tuple::new(Side::Client, client, server, 0)
     }
 
     #[test]
@@ -167,6 +169,18 @@ mod tests {
         assert_eq!(links.finish(Side::Server, tuple(), [3; 8]).parent, Some(ids(4)));
         assert_eq!(links.finish(Side::Client, tuple(), [4; 8]).read_at, Some(Mono(20)));
         assert!(links.is_empty());
+    }
+
+    #[test]
+    fn streams_of_one_connection_are_linked_each_by_itself() {
+        let mut links = Links::default();
+        let on = |stream| Tuple { stream, ..tuple() };
+        links.start(Side::Client, on(1), ids(1), Mono(1));
+        links.start(Side::Client, on(3), ids(2), Mono(2));
+        links.start(Side::Server, on(3), ids(4), Mono(3));
+        links.start(Side::Server, on(1), ids(3), Mono(4));
+        assert_eq!(links.finish(Side::Server, on(3), [4; 8]).parent, Some(ids(2)));
+        assert_eq!(links.finish(Side::Server, on(1), [3; 8]).parent, Some(ids(1)));
     }
 
     #[test]

@@ -150,9 +150,9 @@ impl Session {
         request.end(&mut |path, token| api.request_value(path, token, draft));
     }
 
-    /// Takes the response's head.
+    /// Takes the response's head. A status of 0 is not known.
     pub fn response_head(&mut self, status: u16, headers: &Headers) {
-        self.status = Some(status);
+        self.status = (status != 0).then_some(status);
         self.declared = match headers.content_type.as_deref() {
             None => Declared::Nothing,
             Some("text/event-stream") => Declared::Events,

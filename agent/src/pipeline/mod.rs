@@ -7,6 +7,8 @@
 mod halves;
 #[cfg(test)]
 mod halves_tests;
+#[cfg(test)]
+mod http2_tests;
 mod inference;
 #[cfg(test)]
 mod inference_tests;
@@ -27,8 +29,8 @@ use inferscope_common::{
 
 use crate::{
     call::{
-        Binding, FinishedCall, Side, SpanIds,
-        connection::{Connection, ConnectionOptions, Step},
+        Binding, ConnectionOptions, FinishedCall, Side, SpanIds,
+        connection::{Begun, Connection, Step},
         exchange::{ClosedBy, Ended, Exchange},
         ids::{self, Epoch},
         link::{End, Links, Tuple},
@@ -210,8 +212,9 @@ impl Pipeline {
         }
         self.tick_halves(now, out);
         self.tables.make_room(Mono(now.0.saturating_sub(QUIET_NS)));
-        for key in self.tables.idle_since(Mono(now.0.saturating_sub(self.options.idle_ns))) {
-            self.with_connection(key, out, |connection, steps| connection.give_up(Ended::Idle, steps));
+        let since = Mono(now.0.saturating_sub(self.options.idle_ns));
+        for key in self.tables.idle_since(since) {
+            self.with_connection(key, out, |connection, steps| connection.give_up_idle(since, steps));
         }
         let idle = self.options.idle_ns;
         self.infer(out, |inference, found| inference.tick(now, idle, found));
@@ -349,11 +352,12 @@ impl Pipeline {
         }
         // A call that began before its socket was known has its other end to find yet.
         let Some(entry) = self.tables.connections.get(&key) else { return };
-        if let (Some((number, start)), Some(side)) = (entry.connection.newest(), entry.connection.side())
-            && let Some(tuple) = self.tuple(key, entry)
-        {
-            let ids = self.ids(key, number, start, side);
-            self.links.start(side, tuple, ids, start);
+        let Some(side) = entry.connection.side() else { return };
+        for Begun { number, stream, start } in entry.connection.begun() {
+            if let Some(tuple) = self.tuple(key, entry, stream) {
+                let ids = self.ids(key, number, start, side);
+                self.links.start(side, tuple, ids, start);
+            }
         }
     }
 
@@ -434,8 +438,8 @@ impl Pipeline {
 
     fn carry_out(&mut self, key: StreamKey, entry: &Entry, step: Step, out: &mut dyn FnMut(Output)) {
         match step {
-            Step::Began(number, start) => {
-                if let (Some(side), Some(tuple)) = (entry.connection.side(), self.tuple(key, entry)) {
+            Step::Began(Begun { number, stream, start }) => {
+                if let (Some(side), Some(tuple)) = (entry.connection.side(), self.tuple(key, entry, stream)) {
                     let ids = self.ids(key, number, start, side);
                     self.links.start(side, tuple, ids, start);
                 }
@@ -459,7 +463,8 @@ impl Pipeline {
     fn report(&mut self, key: StreamKey, entry: &Entry, exchange: Exchange, ended: Ended, out: &mut dyn FnMut(Output)) {
         let Some(side) = entry.connection.side() else { return };
         let mut ids = self.ids(key, exchange.number, exchange.start, side);
-        let other = self.tuple(key, entry).map(|tuple| self.links.finish(side, tuple, ids.span)).unwrap_or_default();
+        let tuple = self.tuple(key, entry, exchange.stream);
+        let other = tuple.map(|tuple| self.links.finish(side, tuple, ids.span)).unwrap_or_default();
         if let Some(parent) = other.parent {
             (ids.trace, ids.parent) = (parent.trace, Some(parent.span));
         }
@@ -506,9 +511,9 @@ impl Pipeline {
         ids::derive(&self.options.epoch, key, number, start, side)
     }
 
-    fn tuple(&self, key: StreamKey, entry: &Entry) -> Option<Tuple> {
+    fn tuple(&self, key: StreamKey, entry: &Entry, stream: u32) -> Option<Tuple> {
         let socket = self.tables.addresses(key)?;
-        Some(Tuple::new(entry.connection.side()?, End::of(&socket.local)?, End::of(&socket.peer)?))
+        Some(Tuple::new(entry.connection.side()?, End::of(&socket.local)?, End::of(&socket.peer)?, stream))
     }
 }
 

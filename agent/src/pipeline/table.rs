@@ -98,7 +98,7 @@ impl Tables {
 
     /// Streams with an exchange under way on which nothing came since `since`.
     pub fn idle_since(&self, since: Mono) -> Vec<StreamKey> {
-        let idle = |entry: &Entry| entry.connection.is_busy() && entry.connection.last_seen() < since;
+        let idle = |entry: &Entry| entry.connection.is_idle(since);
         let mut keys: Vec<StreamKey> =
             self.connections.iter().filter(|(_, entry)| idle(entry)).map(|(key, _)| *key).collect();
         keys.sort_unstable();

@@ -1,6 +1,5 @@
 //! The pipeline from records to calls, without a kernel.
 
-use inferscope_common::verdict::{FOLLOW, REJECT};
 use proptest::prelude::*;
 
 use super::*;
@@ -143,6 +142,15 @@ impl Bench {
             origin,
             Data { stream, offset, skipped: 0, total, turn, direction, source, overhead: 0, payload: b"" },
         ));
+    }
+
+    pub(super) fn tick(&mut self) {
+        let (now, Self { pipeline, calls, .. }) = (Mono(self.now), self);
+        pipeline.on_tick(now, &mut |output| {
+            if let Output::Call(call) = output {
+                calls.push(*call);
+            }
+        });
     }
 
     pub(super) fn addresses(&mut self, stream: ObjectId, local: &str, peer: &str) {
@@ -484,23 +492,6 @@ fn credentials_are_in_nothing_that_comes_out() {
     bench.data(&mut end, Direction::Read, &request());
     response().iter().for_each(|piece| bench.data(&mut end, Direction::Write, piece));
     assert!(!format!("{:?}", bench.one_call()).contains("canary"));
-}
-
-/// HTTP/2 is not decoded: it is let go, or kept for whoever records everything, and every byte of it is counted.
-#[test]
-fn http2_is_let_go_or_kept_and_counted() {
-    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-    for (all_http, verdict) in [(false, REJECT), (true, FOLLOW)] {
-        let (mut bench, mut end) = (Bench::new(all_http), End::socket(1, 7));
-        bench.data(&mut end, Direction::Write, preface);
-        bench.data(&mut end, Direction::Read, b"\x00\x00\x00\x04\x00\x00\x00\x00\x00");
-        bench.data(&mut end, Direction::Write, &request());
-        let answers: Vec<_> = bench.answers.iter().map(|answer| answer.verdict).collect();
-        assert_eq!(answers, [verdict]);
-        assert_eq!(bench.pipeline.stats().unparsed, (preface.len() + 9 + request().len()) as u64);
-        assert_eq!(bench.calls.len(), 0);
-        bench.balanced();
-    }
 }
 
 #[test]

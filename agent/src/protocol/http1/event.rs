@@ -27,6 +27,10 @@ pub enum Event<'a> {
     /// After `101 Switching Protocols` or a successful `CONNECT`: nothing more is HTTP in this direction. The
     /// caller tells the other direction with [`Parser::tunnel`](super::Parser::tunnel).
     Tunnel,
+    /// The preface of HTTP/2 begins here.
+    Http2,
+    /// Bytes behind [`Self::Tunnel`] or [`Self::Http2`], as they are; the preface is among them.
+    Beyond(&'a [u8]),
 }
 
 /// How a message ended.

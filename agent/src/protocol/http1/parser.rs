@@ -48,9 +48,8 @@ enum State {
     Body(Body),
     /// In an event stream that was joined at an event, so that its framing is unknown.
     Joined,
+    /// Behind the last message: another protocol.
     Tunnel,
-    /// HTTP/2.
-    Ignored,
 }
 
 impl Parser {
@@ -118,7 +117,10 @@ impl Parser {
                 State::Joined => {
                     rest = self.joined(rest, at_start, sink);
                 }
-                State::Tunnel | State::Ignored => return,
+                State::Tunnel => {
+                    sink(Event::Beyond(rest));
+                    return;
+                }
                 State::Seek if !at_start => {
                     self.skipped += rest.len() as u64;
                     return;
@@ -137,7 +139,7 @@ impl Parser {
     pub fn gap(&mut self, len: u64, sink: &mut dyn FnMut(Event<'_>)) {
         match &mut self.state {
             _ if len == 0 => {}
-            State::Tunnel | State::Ignored => {}
+            State::Tunnel => {}
             State::Joined => sink(Event::BodyGap(len)),
             State::Body(body) => {
                 if body.gap(len) {
@@ -232,10 +234,14 @@ impl Parser {
                 &[]
             }
             Look::Http2 => {
-                self.lose();
-                self.state = State::Ignored;
-                sink(Event::Malformed(reason::HTTP2));
-                &[]
+                self.report_skipped(sink);
+                self.state = State::Tunnel;
+                sink(Event::Http2);
+                if !self.held.bytes().is_empty() {
+                    sink(Event::Beyond(self.held.bytes()));
+                }
+                self.held.wipe();
+                text
             }
             Look::Other if self.may_join() && start::joins(probe) != Joins::Nowhere => {
                 self.join(start::joins(probe), text, sink)

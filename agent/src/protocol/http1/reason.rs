@@ -1,7 +1,5 @@
 //! Why bytes were not understood: the closed set behind [`Event::Malformed`](super::Event::Malformed).
 
-/// HTTP/2 begins here; the parser ignores the rest of the connection.
-pub const HTTP2: &str = "http2";
 /// Where a message should begin stands something else.
 pub const NO_MESSAGE: &str = "no message start";
 /// The head is larger than 64 KiB.

@@ -19,7 +19,7 @@ impl Log {
             Event::Joined => (false, true),
             Event::Body(_) | Event::BodyGap(_) => (true, true),
             Event::End(_) => (true, false),
-            Event::Skipped(_) | Event::Tunnel => (false, false),
+            Event::Skipped(_) | Event::Tunnel | Event::Http2 | Event::Beyond(_) => (false, false),
             Event::Malformed(_) => (self.open, self.open),
         };
         assert_eq!(std::mem::replace(&mut self.open, after), before, "{event:?} after {:?}", self.lines);
@@ -43,6 +43,14 @@ impl Log {
             Event::Malformed(reason) => format!("malformed: {reason}"),
             Event::Skipped(bytes) => format!("skipped {bytes}"),
             Event::Tunnel => "tunnel".into(),
+            Event::Http2 => "http2".into(),
+            Event::Beyond(bytes) => match self.lines.last_mut() {
+                Some(last) if last.starts_with("beyond ") => {
+                    *last += &String::from_utf8_lossy(bytes);
+                    return;
+                }
+                _ => format!("beyond {}", String::from_utf8_lossy(bytes)),
+            },
         };
         self.lines.push(line);
     }
@@ -181,9 +189,13 @@ const RESPONSES: &[(&[&str], &str, &[&str])] = &[
     (
         &["GET"],
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
-        &["101", "Complete", "tunnel"],
+        &["101", "Complete", "tunnel", "beyond HTTP/1.1 200 OK\r\n\r\n"],
     ),
-    (&["CONNECT"], "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n\x16\x03\x01", &["200", "Complete", "tunnel"]),
+    (
+        &["CONNECT"],
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n\x16\x03\x01",
+        &["200", "Complete", "tunnel", "beyond \x16\x03\x01"],
+    ),
     (
         &["CONNECT", "GET"],
         "HTTP/1.1 407 No\r\nContent-Length: 1\r\n\r\nxHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\ny",
@@ -215,7 +227,7 @@ fn a_message_cut_short_is_told_from_one_that_ends_with_the_connection() {
             let fits = match last {
                 "" | "Cut" | "Complete" | "tunnel" => true,
                 "Closed" => whole.contains(&"Closed"),
-                _ => last.starts_with("skipped") || last.ends_with("interim"),
+                _ => ["skipped", "beyond"].iter().any(|word| last.starts_with(word)) || last.ends_with("interim"),
             };
             assert!(fits, "cut at {at}: {got:?}");
         }
@@ -372,7 +384,7 @@ fn faults_are_named() {
             &[&format!("malformed: {reason}"), &format!("skipped {}", head.len() + 8)],
         );
     }
-    requests("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nGET / HTTP/1.1\r\n\r\n", &["malformed: http2"]);
+    requests("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nx", &["http2", "beyond PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nx"]);
     requests("GET / HTTP/1.1\r\n\r\n\x16\x03", &["GET /", "Complete", "malformed: no message start", "skipped 2"]);
     let chunked = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
     for (body, reason) in [
@@ -453,10 +465,10 @@ fn a_tunnel_is_told_to_the_other_direction() {
     parser.push(b"GET / HTTP/1.1\r\n\r\n", &mut |event| log.add(event));
     parser.gap(3, &mut |event| log.add(event));
     parser.close(&mut |event| log.add(event));
-    assert_eq!(log.lines, ["CONNECT ", "Complete"]);
+    assert_eq!(log.lines, ["CONNECT ", "Complete", "beyond GET / HTTP/1.1\r\n\r\n"]);
     // The parser is good for another connection.
     parser.push(b"GET / HTTP/1.1\r\n\r\n", &mut |event| log.add(event));
-    assert_eq!(log.lines[2..], ["GET /", "Complete"]);
+    assert_eq!(log.lines[3..], ["GET /", "Complete"]);
 }
 
 #[test]

@@ -111,6 +111,11 @@ impl Parser {
         self.block.is_some() || (matches!(self.state, State::Header) && self.n_held > 0)
     }
 
+    /// Whether it is not known where a frame begins.
+    pub fn is_lost(&self) -> bool {
+        matches!(self.state, State::Seek(_))
+    }
+
     /// Takes the next bytes.
     pub fn push(&mut self, bytes: &[u8], sink: &mut dyn FnMut(Event<'_>)) {
         let mut rest = bytes;

@@ -204,8 +204,10 @@ fn field() -> impl Strategy<Value = (&'static str, String, Style)> {
     (prop::sample::select(names.to_vec()), "[a-c]{1,2}", style)
 }
 
-/// Fields of a block, and perhaps a change of the table's size before them.
-fn blocks() -> impl Strategy<Value = Vec<(Option<usize>, Vec<(&'static str, String, Style)>)>> {
+/// Perhaps a change of the table's size, and fields.
+type Block = (Option<usize>, Vec<(&'static str, String, Style)>);
+
+fn blocks() -> impl Strategy<Value = Vec<Block>> {
     let size = prop::option::weighted(0.2, 0usize..400);
     prop::collection::vec((size, prop::collection::vec(field(), 0..8)), 1..30)
 }

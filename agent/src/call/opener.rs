@@ -1,0 +1,92 @@
+//! How an exchange begins, whatever version of HTTP it is of.
+//!
+//! Owns what a connection is told once, the numbers of its exchanges, and which requests are wanted.
+
+use std::sync::Arc;
+
+use super::{
+    HttpFacts,
+    exchange::{Exchange, Part},
+};
+use crate::{
+    llm::{Options, RequestLine, Session},
+    protocol::head::{RequestHead, ResponseHead},
+    targets::Targets,
+    time::Mono,
+};
+
+/// What a connection is told once.
+#[derive(Clone, Debug, Default)]
+pub struct ConnectionOptions {
+    /// Passed to every model session.
+    pub session: Options,
+    /// Follow every HTTP exchange.
+    pub all_http: bool,
+    /// Which hosts and ports are of interest.
+    pub targets: Arc<Targets>,
+}
+
+/// Makes the exchanges of one connection.
+pub(super) struct Opener {
+    pub options: ConnectionOptions,
+    began: u64,
+}
+
+impl Opener {
+    pub fn new(options: ConnectionOptions) -> Self {
+        Self { options, began: 0 }
+    }
+
+    /// Whether no exchange has begun yet.
+    pub fn is_fresh(&self) -> bool {
+        self.began == 0
+    }
+
+    /// Whether anybody asked for an exchange.
+    pub fn wants(&self, exchange: &Exchange) -> bool {
+        exchange.is_wanted(self.options.all_http)
+    }
+
+    /// An exchange at its request's head, whose first byte came at `start`.
+    pub fn open(&mut self, at: Mono, start: Mono, head: RequestHead) -> Exchange {
+        let line = RequestLine {
+            method: &head.method,
+            path: &head.path,
+            host: head.host.as_deref(),
+            headers: Some(&head.headers),
+        };
+        let is_targeted = self.options.targets.wants_host(line.host);
+        let session = if is_targeted { Session::open(&line, &self.options.session) } else { None };
+        let known = |text: String| (!text.is_empty()).then_some(text);
+        let http = HttpFacts { method: known(head.method), path: Some(head.path), host: head.host, status: None };
+        let mut exchange = Exchange::new(self.number(), start, http, session);
+        if !is_targeted {
+            exchange.set_untargeted();
+        }
+        if head.headers.content_encoding.is_some() {
+            exchange.set_undecoded(at, Part::Request);
+        }
+        exchange
+    }
+
+    /// An exchange whose request was not seen, if `session` can tell what it is.
+    pub fn join(&mut self, at: Mono, session: Option<Session>) -> Option<Exchange> {
+        // Nothing names its host.
+        let session = session.filter(|_| self.options.targets.wants_host(None))?;
+        Some(Exchange::joined(self.number(), at, session))
+    }
+
+    fn number(&mut self) -> u64 {
+        let number = self.began;
+        self.began += 1;
+        number
+    }
+}
+
+/// A response's head has come, its first byte at `started`.
+pub(super) fn answer(exchange: &mut Exchange, at: Mono, started: Mono, head: &ResponseHead) {
+    exchange.response_head(at, started, head.status, &head.headers);
+    if head.headers.content_encoding.is_some() {
+        exchange.set_undecoded(at, Part::Response);
+    }
+}
