@@ -31,7 +31,7 @@ pub fn needs(kind: Kind) -> &'static [Need] {
     match kind {
         Kind::Curl => &[Need::Curl],
         Kind::Wget => &[Need::Wget],
-        Kind::NodeHttp | Kind::NodeFetch => &[Need::Node],
+        Kind::NodeHttp | Kind::NodeFetch | Kind::NodeHttp2 => &[Need::Node],
         Kind::OpenAiSync | Kind::OpenAiAsync | Kind::OpenSsl11 => &[],
     }
 }

@@ -83,14 +83,16 @@ impl Arrival {
 }
 
 /// A running server in Go.
-struct GoServer {
+pub struct GoServer {
     program: Program,
     port: u16,
 }
 
 impl GoServer {
-    fn start(build: Build, pki: &Pki, pace: Pace) -> Result<Self> {
+    /// Starts one, with more options if need be.
+    pub fn start(build: Build, pki: &Pki, pace: Pace, more: &[&str]) -> Result<Self> {
         let mut command = Command::new(build.program("server"));
+        command.args(more);
         command.args([OsStr::new("-cert"), pki.cert.as_ref(), "-key".as_ref(), pki.key.as_ref()]);
         command.args(["-chunks", &pace.chunks.to_string(), "-interval-ms", &pace.interval_ms.to_string()]);
         let program = Program::spawn("go-server", &mut command)?;
@@ -99,7 +101,8 @@ impl GoServer {
         Ok(Self { program, port })
     }
 
-    fn base_url(&self) -> String {
+    /// What clients call.
+    pub fn base_url(&self) -> String {
         format!("https://127.0.0.1:{}/v1", self.port)
     }
 }
@@ -123,13 +126,15 @@ impl Server for GoServer {
 }
 
 /// A client in Go at work.
-struct GoClient {
-    program: Program,
+pub struct GoClient {
+    /// The process.
+    pub program: Program,
     stream: bool,
 }
 
 impl GoClient {
-    fn start(build: Build, base_url: &str, ca: &Path, kind: ClientKind, more: &[&str]) -> Result<Self> {
+    /// Starts one, with more options if need be.
+    pub fn start(build: Build, base_url: &str, ca: &Path, kind: ClientKind, more: &[&str]) -> Result<Self> {
         let mut command = Command::new(build.program("client"));
         command.args(["-base-url", base_url, "-ca"]).arg(ca).args(kind.options()).args(more);
         // A proxy that the environment names would stand between the two ends.
@@ -137,7 +142,8 @@ impl GoClient {
         Ok(Self { program: Program::spawn("go-client", &mut command)?, stream: kind == ClientKind::Stream })
     }
 
-    fn wait_reports(&self, n: usize) -> Result<Vec<Report>> {
+    /// Waits until `n` calls were reported.
+    pub fn wait_reports(&self, n: usize) -> Result<Vec<Report>> {
         self.program.wait_for("reports", SOON, |state| {
             let lines = state.stdout.iter().filter_map(|line| serde_json::from_str(line).ok());
             let reports: Vec<Report> = lines.map(|line| Report::from_line(&line)).collect();
@@ -148,9 +154,12 @@ impl GoClient {
 
 /// What a client asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ClientKind {
+pub enum ClientKind {
+    /// A stream.
     Stream,
+    /// An answer in one.
     Whole,
+    /// The same, for a prompt of a megabyte.
     Large,
 }
 
@@ -184,12 +193,12 @@ fn both_ends(build: Build, arrival: Arrival) -> Result<()> {
     let (agent, server, mut clients, unseen) = match arrival {
         Arrival::Before => {
             let agent = record()?;
-            let server = GoServer::start(build, &pki, Pace::QUICK)?;
+            let server = GoServer::start(build, &pki, Pace::QUICK, &[])?;
             let clients = start(&server, 0)?;
             (agent, server, clients, 0)
         }
         Arrival::After => {
-            let server = GoServer::start(build, &pki, Pace::QUICK)?;
+            let server = GoServer::start(build, &pki, Pace::QUICK, &[])?;
             let clients = start(&server, 1)?;
             clients.iter().try_for_each(|client| client.wait_reports(1).map(drop))?;
             (record()?, server, clients, 1)
@@ -277,7 +286,7 @@ fn server(build: Build) -> Result<()> {
     let room = Room::new()?;
     let pki = room.pki(true)?.context("no authority")?;
     let agent = Agent::ready(talkative()?.args(["trace", "--output", "jsonl"]))?;
-    let server = GoServer::start(build, &pki, Pace::QUICK)?;
+    let server = GoServer::start(build, &pki, Pace::QUICK, &[])?;
     wait_probed(&agent, build, "server")?;
     let mut runs = Vec::new();
     for stream in [true, false] {
@@ -336,14 +345,14 @@ fn growing_stacks(build: Build, seconds: u64, pause_ms: u64) -> Result<()> {
 }
 
 /// An agent that says which files it has probed.
-fn talkative() -> Result<Command> {
+pub fn talkative() -> Result<Command> {
     let mut command = Command::new(place::agent()?);
     command.env("INFERSCOPE_LOG", "info");
     Ok(command)
 }
 
 /// Waits until the probes are in a program's file.
-fn wait_probed(agent: &Agent, build: Build, name: &str) -> Result<()> {
+pub fn wait_probed(agent: &Agent, build: Build, name: &str) -> Result<()> {
     let file = build.program(name).display().to_string();
     let probed = |line: &str| line.contains("TLS library probed") && line.contains(&file);
     agent.program().wait_for_line(Stream::Stderr, "probes", SOON, probed).map(drop)

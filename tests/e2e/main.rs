@@ -17,6 +17,7 @@ mod expect;
 mod failures;
 mod go;
 mod group;
+mod http2;
 mod infer;
 mod joining;
 mod libssl;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
     let mut all = scenario::Scenarios::default();
     clients::add(&mut all);
     servers::add(&mut all);
+    http2::add(&mut all);
     sockets::add(&mut all);
     binding::add(&mut all);
     rustls::add(&mut all);

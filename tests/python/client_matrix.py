@@ -55,7 +55,7 @@ def urllib():
 def httpx_sync():
     import httpx
 
-    with httpx.Client(verify=context()) as client:
+    with httpx.Client(verify=context(), timeout=60) as client:
         for body in plan.requests():
             with client.stream("POST", URL, json=body) as answer:
                 answer.raise_for_status()
@@ -67,7 +67,7 @@ def httpx_async(http2=False):
     import httpx
 
     async def main():
-        async with httpx.AsyncClient(verify=context(), http2=http2) as client:
+        async with httpx.AsyncClient(verify=context(), http2=http2, timeout=60) as client:
             for body in plan.requests():
                 async with client.stream("POST", URL, json=body) as answer:
                     answer.raise_for_status()
@@ -100,7 +100,7 @@ def openai_sync():
     import httpx
     import openai
 
-    http = httpx.Client(verify=context())
+    http = httpx.Client(verify=context(), timeout=60)
     with openai.OpenAI(base_url=BASE, api_key="sk-test", http_client=http, max_retries=0) as client:
         for body in plan.requests():
             answer = client.chat.completions.create(**body)

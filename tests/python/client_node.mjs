@@ -1,8 +1,10 @@
 // Calls a server with Node's own HTTP clients and prints one JSON line per call, as client_openai.py does.
-// usage: node client_node.mjs --base-url URL --via http|fetch [--ca FILE] [--stream] [--calls N] [--gate]
+// usage: node client_node.mjs --base-url URL --via http|fetch|http2 [--ca FILE] [--stream] [--calls N] [--gate]
+// With --stop-first-after N the first call's stream is left after N content chunks.
 // fetch takes its certificate authority from NODE_EXTRA_CA_CERTS; the http module takes it from --ca.
 import fs from "node:fs";
 import http from "node:http";
+import http2 from "node:http2";
 import https from "node:https";
 import readline from "node:readline";
 import { parseArgs } from "node:util";
@@ -17,6 +19,7 @@ const { values: args } = parseArgs({
     prompt: { type: "string", default: "Say a few words." },
     stream: { type: "boolean", default: false },
     calls: { type: "string", default: "1" },
+    "stop-first-after": { type: "string" },
     gate: { type: "boolean", default: false },
   },
 });
@@ -48,6 +51,19 @@ async function* viaFetch() {
   yield* response.body;
 }
 
+let session;
+
+async function* viaHttp2() {
+  session ??= http2.connect(url.origin, { ca });
+  const stream = session.request({ ":method": "POST", ":path": url.pathname, ...headers });
+  stream.end(body());
+  const answer = await new Promise((resolve, reject) => stream.on("response", resolve).on("error", reject));
+  yield answer[":status"];
+  yield* stream;
+}
+
+const via = { http: viaHttp, fetch: viaFetch, http2: viaHttp2 }[args.via];
+
 async function call(i) {
   const begin = process.hrtime.bigint();
   const line = {
@@ -73,7 +89,7 @@ async function call(i) {
   try {
     let text = "";
     const decoder = new TextDecoder();
-    for await (const part of args.via === "fetch" ? viaFetch() : viaHttp()) {
+    for await (const part of via()) {
       if (typeof part === "number") {
         line.status = part;
         continue;
@@ -86,6 +102,11 @@ async function call(i) {
         text = text.slice(at + 2);
         if (data === "[DONE]") line.end = "done";
         else take(JSON.parse(data));
+        if (i === 0 && line.chunks === Number(args["stop-first-after"])) line.end = "stopped";
+      }
+      if (line.end === "stopped") {
+        text = "";
+        break;
       }
     }
     if (line.status !== 200) line.end = "refused";
@@ -104,3 +125,4 @@ for (let i = 0; i < Number(args.calls); i += 1) {
 }
 input.close();
 agent.destroy();
+session?.close();

@@ -7,6 +7,7 @@ stream), "broken" (the server went away) or "refused" (an HTTP error).
 
 import argparse
 import asyncio
+import copy
 import json
 import ssl
 import sys
@@ -159,7 +160,7 @@ def gate():
 
 
 async def main_async(options):
-    async with openai.AsyncOpenAI(http_client=openai.DefaultAsyncHttpxClient(**tls()), **options) as client:
+    async with openai.AsyncOpenAI(http_client=openai.DefaultAsyncHttpxClient(**transport()), **options) as client:
         first = 0
         if ARGS.gate:
             await call_async(client, 0)
@@ -177,21 +178,28 @@ async def main_async(options):
 
 
 def main_sync(options):
-    with openai.OpenAI(http_client=openai.DefaultHttpxClient(**tls()), **options) as client:
+    with openai.OpenAI(http_client=openai.DefaultHttpxClient(**transport()), **options) as client:
         for i in range(ARGS.calls):
             call(client, i)
             if i == 0:
                 gate()
 
 
-def tls():
-    return {"verify": ssl.create_default_context(cafile=ARGS.ca)} if ARGS.ca else {}
+def transport():
+    options = {"verify": ssl.create_default_context(cafile=ARGS.ca)} if ARGS.ca else {}
+    if ARGS.http2:
+        # A connection stays open while an agent starts, however slow the machine is.
+        limits = copy.copy(openai.DEFAULT_CONNECTION_LIMITS)
+        limits.keepalive_expiry = None
+        options |= {"http1": False, "http2": True, "limits": limits}
+    return options
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--base-url", required=True)
     parser.add_argument("--ca")
+    parser.add_argument("--http2", action="store_true", help="nothing but HTTP/2, also without TLS")
     parser.add_argument("--api-key", default="sk-test")
     parser.add_argument("--mode", choices=["sync", "async"], default="sync")
     parser.add_argument("--api", choices=["chat", "completions"], default="chat")

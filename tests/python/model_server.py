@@ -1,4 +1,5 @@
-"""An OpenAI-compatible server that is no language model: FastAPI on uvicorn, answering with canned words.
+"""An OpenAI-compatible server that is no language model: FastAPI on uvicorn or, for HTTP/2, on hypercorn, answering with
+canned words.
 
 Prints "ready PORT" once it listens. Writes one JSON line per request to --log when the request is over: id, peer
 port, when the application got the request (start_ns), when the first content chunk was about to be yielded
@@ -143,13 +144,30 @@ class Announcing(uvicorn.Server):
             print("ready", name if isinstance(name, str) else name[1], flush=True)
 
 
+async def hypercorn(listener, args):
+    """Serves HTTP/2, by agreement in TLS, by prior knowledge and by upgrade, and HTTP/1.1."""
+    from hypercorn.asyncio import serve
+    from hypercorn.config import Config
+
+    config = Config()
+    listener.listen(1024)
+    config.bind = [f"fd://{listener.fileno()}"]
+    config.certfile, config.keyfile = args.cert, args.key
+    config.loglevel = "WARNING"
+    config.graceful_timeout = 1
+    # A connection stays open while an agent starts, however slow the machine is.
+    config.keep_alive_timeout = 120
+    print("ready", listener.getsockname()[1], flush=True)
+    await serve(stamped(app), config)
+
+
 def main():
     global LOG
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--uds", help="path of a UNIX socket to listen on instead")
     parser.add_argument("--loop", choices=["uvloop", "asyncio"], default="uvloop")
-    parser.add_argument("--http", choices=["httptools", "h11"], default="httptools")
+    parser.add_argument("--http", choices=["httptools", "h11", "h2"], default="httptools", help="h2: with hypercorn")
     parser.add_argument("--cert")
     parser.add_argument("--key")
     parser.add_argument("--log")
@@ -162,6 +180,12 @@ def main():
     listener = socket.socket(socket.AF_UNIX) if args.uds else socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(args.uds or ("127.0.0.1", args.port))
+    # A full collection walks every object of the imported frameworks, which stops all streams for tens of
+    # milliseconds, in the middle of what this server logs as its own times.
+    gc.freeze()
+    if args.http == "h2":
+        asyncio.run(hypercorn(listener, args))
+        return
     config = uvicorn.Config(
         stamped(app),
         loop=args.loop,
@@ -174,9 +198,6 @@ def main():
         timeout_graceful_shutdown=1,
         backlog=1024,
     )
-    # A full collection walks every object of the imported frameworks, which stops all streams for tens of
-    # milliseconds, in the middle of what this server logs as its own times.
-    gc.freeze()
     Announcing(config).run(sockets=[listener])
 
 

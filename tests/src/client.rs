@@ -36,6 +36,8 @@ pub enum Kind {
     NodeHttp,
     /// Node's `fetch`.
     NodeFetch,
+    /// Node's `http2` module.
+    NodeHttp2,
     /// A script over OpenSSL 1.1.1.
     OpenSsl11,
 }
@@ -54,12 +56,13 @@ impl Kind {
             Self::Wget => "wget",
             Self::NodeHttp => "node_http",
             Self::NodeFetch => "node_fetch",
+            Self::NodeHttp2 => "node_http2",
             Self::OpenSsl11 => "openssl_1_1",
         }
     }
 
     fn is_node(self) -> bool {
-        matches!(self, Self::NodeHttp | Self::NodeFetch)
+        matches!(self, Self::NodeHttp | Self::NodeFetch | Self::NodeHttp2)
     }
 }
 
@@ -143,7 +146,12 @@ impl Client {
     fn node(&self) -> Command {
         let mut command = Command::new("node");
         command.arg(place::script("client_node.mjs"));
-        command.args(["--via", if self.kind == Kind::NodeHttp { "http" } else { "fetch" }]);
+        let via = match self.kind {
+            Kind::NodeHttp => "http",
+            Kind::NodeHttp2 => "http2",
+            _ => "fetch",
+        };
+        command.args(["--via", via]);
         if let Some(ca) = self.ca.as_ref().filter(|_| self.kind == Kind::NodeFetch) {
             command.env("NODE_EXTRA_CA_CERTS", ca);
         }

@@ -27,10 +27,12 @@ pub enum Stack {
     Fast,
     /// asyncio and h11.
     Pure,
+    /// hypercorn instead, which speaks HTTP/2 too.
+    Http2,
 }
 
 impl Stack {
-    /// Both.
+    /// Those of uvicorn.
     pub const ALL: [Self; 2] = [Self::Fast, Self::Pure];
 
     /// For names of tests.
@@ -38,6 +40,7 @@ impl Stack {
         match self {
             Self::Fast => "uvloop_httptools",
             Self::Pure => "asyncio_h11",
+            Self::Http2 => "hypercorn",
         }
     }
 
@@ -46,6 +49,7 @@ impl Stack {
         match self {
             Self::Fast => ["--loop", "uvloop", "--http", "httptools"],
             Self::Pure => ["--loop", "asyncio", "--http", "h11"],
+            Self::Http2 => ["--loop", "asyncio", "--http", "h2"],
         }
     }
 }

@@ -61,7 +61,7 @@ impl Notes {
     fn word(&mut self, expect: Expect) -> String {
         let (word, reason) = match expect {
             Expect::Exact => return "exact".to_owned(),
-            Expect::Bytes(reason) => ("bytes exact, no calls", reason),
+            Expect::Partial(reason) => ("bytes exact, calls `partial_start`", reason),
             Expect::Nothing(reason) => ("nothing", reason),
             Expect::Unread(reason) => ("nothing, and the ledger says so", reason),
         };

@@ -25,8 +25,8 @@ use subjects::{ALL, FULL, Subject};
 pub enum Expect {
     /// Every byte, and every call from these.
     Exact,
-    /// Every byte, and no call, with the reason.
-    Bytes(&'static str),
+    /// Every byte and every call, of which parts of the heads are not known, with the reason.
+    Partial(&'static str),
     /// Nothing, with the reason.
     Nothing(&'static str),
     /// Nothing, and the ledger names the process with what it moved unread; with the reason.

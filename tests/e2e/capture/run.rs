@@ -46,16 +46,11 @@ pub fn cell(subject: &Subject, agent: Agent) -> Result<()> {
             ensure!(named == unread, "whether the ledger names it as unread is {unread}: {}", ran.ledger);
             Ok(())
         }
-        Expect::Bytes(_) => {
-            compare(&ran, streams)?;
-            let calls = replay(&recording, &ran.pids)?;
-            ensure!(calls.is_empty(), "calls came of it: say so in the table\n{}", list(&calls));
-            Ok(())
-        }
-        Expect::Exact => {
+        expect @ (Expect::Exact | Expect::Partial(_)) => {
             ensure!(!unread, "the ledger says that it was not read: {}", ran.ledger);
             compare(&ran, streams)?;
-            check_calls(&ran, &replay(&recording, &ran.pids)?)
+            let capture = if expect == Expect::Exact { "complete" } else { "partial_start" };
+            check_calls(&ran, &replay(&recording, &ran.pids)?, capture)
         }
     }
 }
@@ -253,7 +248,7 @@ fn replay(recording: &Path, pids: &[u32]) -> Result<Vec<Call>> {
 }
 
 /// Every exchange that began when the agent was there is one call, whole; what was under way may be one that was joined.
-fn check_calls(ran: &Ran, calls: &[Call]) -> Result<()> {
+fn check_calls(ran: &Ran, calls: &[Call], capture: &str) -> Result<()> {
     let mut whole = 0;
     for End { kind, source, connections, past, .. } in &ran.ends {
         for mark in connections.iter().flat_map(|connection| &connection.marks).filter(|mark| mark.n >= *past) {
@@ -262,7 +257,7 @@ fn check_calls(ran: &Ran, calls: &[Call]) -> Result<()> {
             let [call] = found[..] else {
                 bail!("{} {kind} spans of call {} ({})\n{}", found.len(), mark.n, mark.id, list(calls));
             };
-            let right = call.capture() == Some("complete")
+            let right = call.capture() == Some(capture)
                 && call.completion() == Some("done")
                 && call.text("inferscope.capture.source") == Some(source)
                 && call.number("gen_ai.usage.output_tokens").is_some()
@@ -272,7 +267,15 @@ fn check_calls(ran: &Ran, calls: &[Call]) -> Result<()> {
         }
     }
     ensure!(whole > 0, "no call was made");
-    let joined = calls.iter().filter(|call| call.capture() == Some("partial_start")).count();
+    // What was under way when the agent came.
+    let is_past = |call: &&Call| {
+        let marks = ran.ends.iter().flat_map(|end| end.connections.iter().map(|connection| (end.past, connection)));
+        let began = |(past, connection): (u64, &Connection)| {
+            connection.marks.iter().any(|mark| mark.n >= past && call.id() == Some(&mark.id))
+        };
+        call.capture() == Some("partial_start") && !marks.into_iter().any(began)
+    };
+    let joined = calls.iter().filter(is_past).count();
     ensure!(calls.len() == whole + joined, "{whole} calls were made\n{}", list(calls));
     Ok(())
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use inferscope_tests::{pki::Pki, place, programs::Large};
 
 use super::{
-    Expect::{self, Bytes, Exact, Nothing, Unread},
+    Expect::{self, Exact, Nothing, Partial, Unread},
     bodies,
     truth::Speaks,
 };
@@ -115,10 +115,10 @@ const JSSE: Expect = Unread(
 const QUIC: Expect =
     Nothing("HTTP/3 is UDP, encrypted by code of the program's own: neither its packets nor its bytes are looked at");
 
-const NOT_DECODED: Expect =
-    Bytes("HTTP/2 is not decoded: its plaintext is kept under `--all-http`, and gives no calls");
-const HTTP2_JOINED: Expect =
-    Nothing("A connection of HTTP/2 is recognised by its preface, which had passed when the agent came");
+const PATH_IN_TABLE: Expect = Partial(
+    "Its HTTP/2 names a path that it has sent by its place in a table, which had passed when the agent came: the calls are told \
+     by their bodies",
+);
 
 /// The programs of every run.
 pub const ALL: &[Subject] = &[
@@ -136,8 +136,7 @@ pub const ALL: &[Subject] = &[
         name: "httpx_http2",
         title: "Python httpx, HTTP/2",
         speaks: Speaks::Http2,
-        before: NOT_DECODED,
-        after: HTTP2_JOINED,
+        after: PATH_IN_TABLE,
         command: |site| python("httpx_http2", site),
         ..CLIENT
     },
@@ -165,8 +164,6 @@ pub const ALL: &[Subject] = &[
         name: "node_http2",
         title: "Node http2",
         speaks: Speaks::Http2,
-        before: NOT_DECODED,
-        after: HTTP2_JOINED,
         command: |site| node("http2", site),
         ..NODE
     },

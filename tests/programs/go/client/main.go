@@ -1,5 +1,5 @@
-// Calls a server with net/http over TLS, HTTP/1.1 only, on one connection that is kept, and prints one JSON line per call, as
-// python/client_openai.py does.
+// Calls a server with net/http over TLS, with HTTP/1.1 or HTTP/2, on one connection that is kept, and prints one JSON line
+// per call, as python/client_openai.py does.
 package main
 
 import (
@@ -25,6 +25,7 @@ var (
 	large  = flag.Int("prompt-words", 0, "this many words instead of the prompt")
 	stream = flag.Bool("stream", false, "")
 	calls  = flag.Int("calls", 1, "")
+	http2  = flag.Bool("http2", false, "HTTP/2 instead of HTTP/1.1")
 	gate   = flag.Int("gate", -1, "wait for a line on standard input before the call of this number, and for another one before the end")
 )
 
@@ -144,10 +145,10 @@ func main() {
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(pem)
-	// A map that is there and empty switches HTTP/2 off.
-	transport := &http.Transport{
-		TLSClientConfig: &tls.Config{RootCAs: roots},
-		TLSNextProto:    map[string]func(string, *tls.Conn) http.RoundTripper{},
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, ForceAttemptHTTP2: *http2}
+	if !*http2 {
+		// A map that is there and empty switches HTTP/2 off.
+		transport.TLSNextProto = map[string]func(string, *tls.Conn) http.RoundTripper{}
 	}
 	client := &http.Client{Transport: transport}
 	lines := bufio.NewReader(os.Stdin)

@@ -1,4 +1,4 @@
-// The model server of the tests in Go: net/http over TLS, HTTP/1.1 only. It follows the rules of python/canned.py for chat
+// The model server of the tests in Go: net/http over TLS, with HTTP/1.1 or HTTP/2. It follows the rules of python/canned.py for chat
 // without tools, and prints "ready PORT" when it listens.
 package main
 
@@ -23,6 +23,7 @@ var (
 	key      = flag.String("key", "", "its key")
 	chunks   = flag.Int("chunks", 12, "content chunks of an answer")
 	interval = flag.Float64("interval-ms", 2, "between two of them")
+	http2    = flag.Bool("http2", false, "HTTP/2 too")
 	first    = flag.Float64("first-token-ms", 5, "before the first")
 )
 
@@ -113,7 +114,10 @@ func main() {
 		log.Fatal(err)
 	}
 	fmt.Printf("ready %d\n", listener.Addr().(*net.TCPAddr).Port)
-	// A map that is there and empty switches HTTP/2 off.
-	server := http.Server{TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){}}
+	server := http.Server{}
+	if !*http2 {
+		// A map that is there and empty switches HTTP/2 off.
+		server.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){}
+	}
 	log.Fatal(server.ServeTLS(listener, *cert, *key))
 }
