@@ -16,8 +16,11 @@ struct Route {
     /// `:word`, as Google's methods do.
     suffix: &'static [&'static str],
     /// The APIs that have such a path, each reading the call for itself.
-    open: &'static [fn(&Matched) -> Box<dyn WireApi>],
+    open: &'static [Open],
 }
+
+/// Opens an API's reader of one call.
+type Open = fn(&Matched) -> Box<dyn WireApi>;
 
 /// What a path said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
