@@ -9,6 +9,7 @@
 //! `gap(len)` that says what a hole does to it, and the split-invariance property test that the
 //! others have.
 
+pub mod encoding;
 pub mod http1;
 pub mod json;
 pub mod sse;
