@@ -5,7 +5,7 @@
 //! for a call that was seen whole.
 
 use super::{
-    api::{Draft, WireApi},
+    api::{Draft, EventName, WireApi},
     registry,
 };
 use crate::protocol::json::{Step, Token};
@@ -79,6 +79,17 @@ impl WireApi for Joined {
             self.begin();
         }
         false
+    }
+
+    fn event_name(&mut self, name: EventName<'_>, draft: &mut Draft) {
+        match &mut self.chosen {
+            Some(api) => api.event_name(name, draft),
+            None => self.candidates.iter_mut().for_each(|(api, own)| api.event_name(name, own)),
+        }
+    }
+
+    fn streams_array(&self) -> bool {
+        self.chosen.iter().chain(self.candidates.iter().map(|(api, _)| api)).any(|api| api.streams_array())
     }
 
     fn is_finished(&self, body_ended: bool, draft: &Draft) -> bool {

@@ -10,6 +10,7 @@
 //! others have.
 
 pub mod encoding;
+pub mod event_stream;
 pub mod http1;
 pub mod json;
 pub mod sse;
