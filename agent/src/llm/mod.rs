@@ -13,17 +13,21 @@
 //!    values, and the end of a response document; `openai_chat.rs` is the model;
 //! 2. set `request_proof` and `response_proof` from what no other API has: a path proves nothing;
 //! 3. add its path to `ROUTES` in `registry.rs`, longer suffixes first, and its hosts to `provider.rs`;
-//! 4. if its body is neither one JSON document nor an event stream, add the framing to `body.rs`;
+//! 4. if its body is framed in a way that `body.rs` does not list, add the framing there; if it streams an array, say
+//!    so (`WireApi::streams_array`); if the framing names events, take the names (`WireApi::event_name`);
 //! 5. add recorded bodies to `tests/`, named after the edge they show, and its rows to `agent/tests/corpus.rs`.
 
 mod api;
 mod assemble;
+mod base64;
 mod body;
 mod choice;
 mod content;
 mod contest;
+mod documents;
 mod events;
 mod facts;
+mod frames;
 mod openai;
 mod openai_chat;
 mod openai_completions;

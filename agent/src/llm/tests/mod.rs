@@ -2,6 +2,7 @@
 
 mod content;
 mod flavours;
+mod framings;
 mod proof;
 mod robust;
 
