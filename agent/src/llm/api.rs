@@ -4,6 +4,7 @@ use super::{
     choice::Choices,
     content::Transcript,
     facts::{RequestFacts, ResponseFacts, Usage},
+    timings::Timings,
 };
 use crate::protocol::json::{Step, Token};
 
@@ -85,6 +86,10 @@ pub(crate) struct Draft {
     pub response: ResponseFacts,
     /// Token counts, the last report of each.
     pub usage: Usage,
+    /// Times that the response's documents report, the last report of each.
+    pub timings: Timings,
+    /// The engine that the response's documents bear a mark of.
+    pub engine: Option<&'static str>,
     /// The first error that a response document named.
     pub failure: Option<Failure>,
     /// The response's choices.
@@ -106,6 +111,8 @@ impl Draft {
             request: RequestFacts::default(),
             response: ResponseFacts::default(),
             usage: Usage::default(),
+            timings: Timings::default(),
+            engine: None,
             failure: None,
             choices: Choices::new(content),
             input: Transcript::new(content),

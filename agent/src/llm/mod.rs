@@ -22,8 +22,12 @@ mod body;
 mod choice;
 mod content;
 mod contest;
+mod engine;
 mod events;
 mod facts;
+mod json_text;
+mod ollama;
+mod ollama_request;
 mod openai;
 mod openai_chat;
 mod openai_completions;
@@ -32,11 +36,14 @@ mod openai_usage;
 mod provider;
 mod registry;
 mod session;
+mod single;
 #[cfg(test)]
 mod tests;
+mod timings;
 mod value;
 
 pub use facts::{Content, Facts, MAX_NAME, RequestFacts, ResponseFacts, Usage};
 pub(crate) use provider::is_provider;
 pub(crate) use registry::is_never_a_model;
 pub use session::{Options, Proof, RequestLine, ResponseEvent, Session};
+pub use timings::Timings;

@@ -3,7 +3,9 @@
 //! A response document is a chunk of a stream or a whole response. Values come in any order (the index after the
 //! delta, the object's type after the choices), so a document is collected first and added to the call at its end.
 
-use super::{api::Draft, choice::Choice, content::Budget, openai_error::ErrorReader, openai_usage::UsageReader, value};
+use super::{
+    api::Draft, choice::Choice, content::Budget, engine, openai_error::ErrorReader, openai_usage::UsageReader, value,
+};
 use crate::protocol::json::{
     Step::{self, Index, Key},
     Token,
@@ -89,6 +91,8 @@ pub(crate) struct ResponseReader {
 impl ResponseReader {
     /// Takes one value; `proves` says which `object` is this API's.
     pub fn value(&mut self, path: &[Step<'_>], token: Token<'_>, proves: fn(&str) -> bool, draft: &mut Draft) {
+        draft.timings.openai_value(path, token);
+        draft.engine = draft.engine.or_else(|| engine::of_member(path, token));
         let response = &mut draft.response;
         match (path, token) {
             ([Key("object")], Token::String { text, .. }) => {

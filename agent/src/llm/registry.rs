@@ -7,7 +7,12 @@
 use std::borrow::Cow;
 
 use super::{
-    api::WireApi, openai_chat::OpenAiChat, openai_completions::OpenAiCompletions, session::RequestLine, value,
+    api::WireApi,
+    ollama::{Kind as OllamaKind, Ollama},
+    openai_chat::OpenAiChat,
+    openai_completions::OpenAiCompletions,
+    session::RequestLine,
+    value,
 };
 
 /// One row of the table.
@@ -33,6 +38,8 @@ const ROUTES: &[Route] = &[
     Route { suffix: &["chat", "completions"], open: &[|matched| Box::new(OpenAiChat::new(matched.deployment))] },
     // Mistral's agents take and give chat messages.
     Route { suffix: &["agents", "completions"], open: &[|_| Box::new(OpenAiChat::new(false))] },
+    Route { suffix: &["api", "chat"], open: &[|_| Box::new(Ollama::new(OllamaKind::Chat))] },
+    Route { suffix: &["api", "generate"], open: &[|_| Box::new(Ollama::new(OllamaKind::Generate))] },
     Route { suffix: &["completions"], open: &[|_| Box::new(OpenAiCompletions::default())] },
 ];
 

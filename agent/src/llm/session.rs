@@ -10,10 +10,12 @@ use super::{
     body::{Framing, Kind, Reader, sniff},
     content::text_cap,
     contest::Contest,
+    engine,
     events::Events,
     facts::{Facts, MAX_NAME},
     provider::provider,
     registry,
+    timings::Timings,
 };
 use crate::protocol::head::Headers;
 
@@ -68,6 +70,10 @@ pub struct Session {
     draft: Draft,
     /// As the host tells; absent where it says nothing.
     provider: Option<&'static str>,
+    /// As the response's head tells.
+    engine: Option<&'static str>,
+    /// As the response's head tells.
+    timings: Timings,
     cap: Option<usize>,
     request: Reader,
     status: Option<u16>,
@@ -120,6 +126,8 @@ impl Session {
     fn new(api: Box<dyn WireApi>, options: &Options) -> Self {
         Self {
             provider: None,
+            engine: None,
+            timings: Timings::default(),
             api,
             draft: Draft::new(options.content),
             cap: options.content,
@@ -158,6 +166,8 @@ impl Session {
             Some("text/event-stream") => Declared::Events,
             Some(_) => Declared::Other,
         };
+        self.engine = headers.signal_of("server").and_then(engine::of_server);
+        self.timings = Timings::of_headers(&headers.signals);
         let Self { api, draft, .. } = self;
         headers.signals.iter().for_each(|(name, value)| api.header(Part::Response, name, value, draft));
     }
@@ -269,8 +279,9 @@ impl Session {
     /// What the call said about itself.
     pub fn into_facts(mut self) -> Facts {
         self.commit();
-        let Self { api, draft, provider, cap, status, .. } = self;
-        let provider = provider.unwrap_or_else(|| api.default_provider());
+        let Self { api, mut draft, provider, engine, timings, cap, status, .. } = self;
+        draft.timings = draft.timings.or(timings);
+        let provider = provider.or(draft.engine).or(engine).unwrap_or_else(|| api.default_provider());
         facts(api.as_ref(), draft, provider, cap, status)
     }
 

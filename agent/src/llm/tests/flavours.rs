@@ -48,6 +48,7 @@ fn plain_response_gives_everything() {
             service_tier: Some("default".into()),
         },
         usage: Usage { input: Some(9), output: Some(2), cache_read: Some(4), cache_write: Some(1), reasoning: Some(1) },
+        timings: Timings::default(),
         error: None,
         content: None,
     };

@@ -10,7 +10,7 @@ use super::Step;
 pub(super) const MAX_DEPTH: usize = 64;
 
 /// Longest path that is handed out. The values that the APIs define lie at most seven steps down.
-const MAX_PATH: usize = 8;
+pub(crate) const MAX_PATH: usize = 8;
 
 /// Stack of open containers.
 pub(super) struct Path {

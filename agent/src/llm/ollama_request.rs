@@ -1,0 +1,113 @@
+//! The requests of Ollama's native API.
+
+use super::{
+    api::Draft,
+    content::{Clipped, Part, Transcript},
+    json_text,
+    ollama::Kind,
+    openai::Elements,
+    value,
+};
+use crate::protocol::json::{
+    Step::{self, Index, Key},
+    Token,
+};
+
+/// Reads one request.
+#[derive(Debug)]
+pub(crate) struct Request {
+    kind: Kind,
+    has_model: bool,
+    has_body: bool,
+    /// A member that only this API has.
+    has_own: bool,
+    messages: Elements,
+    tools: Elements,
+}
+
+impl Request {
+    /// A request of which nothing has been read.
+    pub fn new(kind: Kind) -> Self {
+        let (messages, tools) = (Elements::default(), Elements::default());
+        Self { kind, has_model: false, has_body: false, has_own: false, messages, tools }
+    }
+
+    /// Takes one value.
+    pub fn value(&mut self, path: &[Step<'_>], token: Token<'_>, draft: &mut Draft) {
+        let request = &mut draft.request;
+        match (path, token) {
+            ([Key("model")], Token::String { .. }) => {
+                self.has_model = true;
+                request.model = value::name(token);
+            }
+            ([Key("stream")], Token::Bool(stream)) => request.stream = Some(stream),
+            ([Key("options"), Key(key)], _) => option(key, token, draft),
+            ([Key("messages"), rest @ ..], _) if self.kind == Kind::Chat => {
+                self.has_body |= matches!((rest, token), ([], Token::ArrayStart));
+                self.messages.take(rest, token, &mut request.message_count);
+                if draft.input.budget.is_on() {
+                    message(path, token, &mut draft.input);
+                }
+            }
+            ([Key("tools"), rest @ ..], _) => self.tools.take(rest, token, &mut request.tool_count),
+            ([Key(key @ ("system" | "prompt"))], Token::String { .. }) if self.kind == Kind::Generate => {
+                self.has_body |= *key == "prompt";
+                draft.input.begin();
+                if let Some((message, _)) = draft.input.current() {
+                    message.role = Some(if *key == "prompt" { "user" } else { "system" }.to_owned());
+                }
+                draft.input.add_text(token, Part::Text);
+            }
+            // The end of the whole: what it did not say, it did not say.
+            ([], Token::ObjectEnd) => {
+                request.stream.get_or_insert(true);
+            }
+            _ => {}
+        }
+        self.has_own |= matches!(path, [Key("options" | "keep_alive" | "think" | "raw" | "template" | "context")]);
+        // Many a web program has a path /api/chat that takes a model and messages. What answers it must tell then.
+        draft.request_hint |= self.has_model && self.has_body;
+        draft.request_proof |= self.has_model && self.has_body && self.has_own;
+    }
+}
+
+fn option(key: &str, token: Token<'_>, draft: &mut Draft) {
+    let request = &mut draft.request;
+    match key {
+        // Negative numbers stand for "no limit".
+        "num_predict" => request.max_tokens = value::count(token),
+        "temperature" => request.temperature = value::float(token),
+        "top_p" => request.top_p = value::float(token),
+        "frequency_penalty" => request.frequency_penalty = value::float(token),
+        "presence_penalty" => request.presence_penalty = value::float(token),
+        "seed" => request.seed = value::integer(token),
+        _ => {}
+    }
+}
+
+/// Reads one value of the message list for content.
+fn message(path: &[Step<'_>], token: Token<'_>, input: &mut Transcript) {
+    match (path.get(1..).unwrap_or_default(), token) {
+        ([Index(_)], Token::ObjectStart) => input.begin(),
+        ([Index(_), Key("role")], _) => {
+            if let Some((message, budget)) = input.current() {
+                message.role = budget.name(token);
+            }
+        }
+        ([Index(_), Key("content")], _) => input.add_text(token, Part::Text),
+        ([Index(_), Key("thinking")], _) => input.add_text(token, Part::Reasoning),
+        ([Index(_), Key("images"), Index(_)], Token::String { .. }) => input.add_blob("image", None),
+        ([Index(_), Key("tool_calls"), Index(_)], Token::ObjectStart) => {
+            input.add(Part::ToolCall { id: None, name: None, arguments: Clipped::default() });
+        }
+        ([Index(_), Key("tool_calls"), Index(_), Key("function"), rest @ ..], _) => {
+            let Some((Part::ToolCall { name, arguments, .. }, budget)) = input.last() else { return };
+            match rest {
+                [Key("name")] => *name = budget.name(token),
+                [Key("arguments"), ..] => json_text::push(path, 6, token, arguments, budget),
+                _ => {}
+            }
+        }
+        _ => {}
+    }
+}
