@@ -100,6 +100,12 @@ impl Choices {
         }
     }
 
+    /// The text so far of the choice at `index`, as far as it is kept.
+    pub fn text(&self, index: u32) -> &str {
+        let found = self.list.binary_search_by_key(&index, |(index, _)| *index).ok().and_then(|at| self.list.get(at));
+        found.map_or("", |(_, choice)| &choice.text.text)
+    }
+
     /// Finish reasons in the order of the choices.
     pub fn finish_reasons(&self) -> Vec<String> {
         self.list.iter().filter_map(|(_, choice)| choice.finish.clone()).collect()

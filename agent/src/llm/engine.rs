@@ -16,6 +16,7 @@ pub(crate) const SGLANG: &str = "sglang";
 pub(crate) const OLLAMA: &str = "ollama";
 pub(crate) const LLAMA_CPP: &str = "llama_cpp";
 pub(crate) const TGI: &str = "tgi";
+pub(crate) const TRITON: &str = "triton";
 pub(crate) const LM_STUDIO: &str = "lm_studio";
 
 /// The engine that `Server` names. Most say only which HTTP library they use.

@@ -26,6 +26,8 @@ mod engine;
 mod events;
 mod facts;
 mod json_text;
+mod llamacpp;
+mod lmstudio;
 mod ollama;
 mod ollama_request;
 mod openai;
@@ -35,12 +37,18 @@ mod openai_error;
 mod openai_usage;
 mod provider;
 mod registry;
+mod results;
+mod sampling;
 mod session;
+mod sglang;
 mod single;
 #[cfg(test)]
 mod tests;
+mod tgi;
 mod timings;
+mod triton;
 mod value;
+mod vllm;
 
 pub use facts::{Content, Facts, MAX_NAME, RequestFacts, ResponseFacts, Usage};
 pub(crate) use provider::is_provider;

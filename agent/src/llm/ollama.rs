@@ -147,7 +147,7 @@ impl WireApi for Ollama {
             // Any program may say so: only beside the half of the request that is Ollama's is it a proof.
             draft.failure.get_or_insert(Failure { kind: None, shaped: draft.request_hint });
         }
-        self.answer.end(draft)
+        self.answer.end(0, draft)
     }
 
     fn is_finished(&self, _body_ended: bool, _draft: &Draft) -> bool {

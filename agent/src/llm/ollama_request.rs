@@ -52,11 +52,7 @@ impl Request {
             ([Key("tools"), rest @ ..], _) => self.tools.take(rest, token, &mut request.tool_count),
             ([Key(key @ ("system" | "prompt"))], Token::String { .. }) if self.kind == Kind::Generate => {
                 self.has_body |= *key == "prompt";
-                draft.input.begin();
-                if let Some((message, _)) = draft.input.current() {
-                    message.role = Some(if *key == "prompt" { "user" } else { "system" }.to_owned());
-                }
-                draft.input.add_text(token, Part::Text);
+                draft.input.add_message(if *key == "prompt" { "user" } else { "system" }, token);
             }
             // The end of the whole: what it did not say, it did not say.
             ([], Token::ObjectEnd) => {

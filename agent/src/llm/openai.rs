@@ -107,6 +107,8 @@ impl ResponseReader {
             }
             ([Key("service_tier")], _) => response.service_tier = value::name(token).or(response.service_tier.take()),
             ([Key("usage"), rest @ ..] | [Key("x_groq"), Key("usage"), rest @ ..], _) => self.usage.value(rest, token),
+            // llama.cpp counts here even where no usage was asked for.
+            ([Key("timings"), rest @ ..], _) => self.usage.timings(rest, token),
             // Moonshot puts it into the last choice.
             ([Key("choices"), Index(_), Key("usage"), rest @ ..], _) => self.usage.value(rest, token),
             ([Key("error"), rest @ ..] | [Key("choices"), Index(_), Key("error"), rest @ ..], _) => {
@@ -136,6 +138,8 @@ impl ResponseReader {
                 piece.own.carries |= !text.is_empty();
                 piece.own.text.push(text, truncated, budget);
             }
+            // vLLM's token numbers, which may be all there is.
+            ([Key("token_ids"), Index(0)], Token::Number(_)) => piece.own.carries = true,
             ([Key(key @ ("delta" | "message")), rest @ ..], _) => {
                 let slot = if *key == "delta" { &mut piece.delta } else { &mut piece.message };
                 if matches!((rest, token), ([], Token::ObjectStart)) {

@@ -32,6 +32,15 @@ pub(crate) struct UsageReader {
     cached: [Option<u64>; CACHED.len()],
     cache_write: [Option<u64>; CACHE_WRITE.len()],
     reasoning: [Option<u64>; REASONING.len()],
+    timings: Timed,
+}
+
+/// Counts of llama.cpp's `timings`. What was read of the prompt does not include what came from the cache.
+#[derive(Debug, Default)]
+struct Timed {
+    read: Option<u64>,
+    cached: Option<u64>,
+    generated: Option<u64>,
 }
 
 impl UsageReader {
@@ -49,14 +58,25 @@ impl UsageReader {
         }
     }
 
+    /// Takes a value below llama.cpp's `timings`.
+    pub fn timings(&mut self, rest: &[Step<'_>], token: Token<'_>) {
+        match rest {
+            [Key("prompt_n")] => self.timings.read = value::count(token),
+            [Key("cache_n")] => self.timings.cached = value::count(token),
+            [Key("predicted_n")] => self.timings.generated = value::count(token),
+            _ => {}
+        }
+    }
+
     /// Puts what was read over what earlier reports said. Reports are cumulative, so the last one holds; what it
     /// does not name stays.
     pub fn end(self, usage: &mut Usage) {
-        let Self { input, output, cached, cache_write, reasoning } = self;
+        let Self { input, output, cached, cache_write, reasoning, timings } = self;
         let first = |values: &[Option<u64>]| values.iter().copied().flatten().next();
-        usage.input = input.or(usage.input);
-        usage.output = output.or(usage.output);
-        usage.cache_read = first(&cached).or(usage.cache_read);
+        let timed = timings.read.zip(timings.cached).map(|(read, cached)| read.saturating_add(cached));
+        usage.input = input.or(timed).or(usage.input);
+        usage.output = output.or(timings.generated).or(usage.output);
+        usage.cache_read = first(&cached).or(timings.cached).or(usage.cache_read);
         usage.cache_write = first(&cache_write).or(usage.cache_write);
         usage.reasoning = first(&reasoning).or(usage.reasoning);
     }

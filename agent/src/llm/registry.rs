@@ -8,11 +8,17 @@ use std::borrow::Cow;
 
 use super::{
     api::WireApi,
+    llamacpp::LlamaCpp,
+    lmstudio::LmStudio,
     ollama::{Kind as OllamaKind, Ollama},
     openai_chat::OpenAiChat,
     openai_completions::OpenAiCompletions,
     session::RequestLine,
+    sglang::Sglang,
+    tgi::Tgi,
+    triton::Triton,
     value,
+    vllm::{Task, VllmGenerate, VllmTask},
 };
 
 /// One row of the table.
@@ -21,8 +27,11 @@ struct Route {
     /// `:word`, as Google's methods do.
     suffix: &'static [&'static str],
     /// The APIs that have such a path, each reading the call for itself.
-    open: &'static [fn(&Matched) -> Box<dyn WireApi>],
+    open: Apis,
 }
+
+/// How to open each of some APIs.
+type Apis = &'static [fn(&Matched) -> Box<dyn WireApi>];
 
 /// What a path said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,14 +42,48 @@ pub(crate) struct Matched {
     pub deployment: bool,
 }
 
+const TRITON: Apis = &[|_| Box::new(Triton::default())];
+
 /// Longest suffix first: `/chat/completions` ends in `/completions`.
 const ROUTES: &[Route] = &[
     Route { suffix: &["chat", "completions"], open: &[|matched| Box::new(OpenAiChat::new(matched.deployment))] },
     // Mistral's agents take and give chat messages.
     Route { suffix: &["agents", "completions"], open: &[|_| Box::new(OpenAiChat::new(false))] },
+    // llama.cpp has its own API without the version before it; with it, and behind others' prefixes, it is OpenAI's.
+    Route { suffix: &["v1", "completions"], open: &[|_| Box::new(OpenAiCompletions::new(false))] },
+    Route { suffix: &["fim", "completions"], open: &[|_| Box::new(OpenAiCompletions::new(false))] },
+    Route { suffix: &["api", "v0", "completions"], open: &[|_| Box::new(OpenAiCompletions::new(false))] },
+    Route {
+        suffix: &["completions"],
+        open: &[|_| Box::new(OpenAiCompletions::new(true)), |_| Box::new(LlamaCpp::default())],
+    },
+    Route { suffix: &["completion"], open: &[|_| Box::new(LlamaCpp::default())] },
+    Route { suffix: &["infill"], open: &[|_| Box::new(LlamaCpp::default())] },
+    Route { suffix: &["api", "v1", "chat"], open: &[|_| Box::new(LmStudio::default())] },
     Route { suffix: &["api", "chat"], open: &[|_| Box::new(Ollama::new(OllamaKind::Chat))] },
     Route { suffix: &["api", "generate"], open: &[|_| Box::new(Ollama::new(OllamaKind::Generate))] },
-    Route { suffix: &["completions"], open: &[|_| Box::new(OpenAiCompletions::default())] },
+    Route { suffix: &["inference", "v1", "generate"], open: &[|_| Box::new(VllmGenerate::default())] },
+    Route { suffix: &["v2", "models", "*", "versions", "*", "generate_stream"], open: TRITON },
+    Route { suffix: &["v2", "models", "*", "versions", "*", "generate"], open: TRITON },
+    Route { suffix: &["v2", "models", "*", "versions", "*", "infer"], open: TRITON },
+    Route { suffix: &["v2", "models", "*", "generate_stream"], open: TRITON },
+    Route { suffix: &["v2", "models", "*", "generate"], open: TRITON },
+    Route { suffix: &["v2", "models", "*", "infer"], open: TRITON },
+    Route { suffix: &["generate_stream"], open: &[|_| Box::new(Tgi::new(false))] },
+    Route { suffix: &["generate"], open: &[|_| Box::new(Sglang::default()), |_| Box::new(Tgi::new(false))] },
+    // What SageMaker calls: each engine takes what its own path would.
+    Route {
+        suffix: &["invocations"],
+        open: &[
+            |_| Box::new(OpenAiChat::new(false)),
+            |_| Box::new(OpenAiCompletions::new(false)),
+            |_| Box::new(Sglang::default()),
+            |_| Box::new(Tgi::new(true)),
+        ],
+    },
+    Route { suffix: &["pooling"], open: &[|_| Box::new(VllmTask::new(Task::Pooling))] },
+    Route { suffix: &["classify"], open: &[|_| Box::new(VllmTask::new(Task::Classify))] },
+    Route { suffix: &["tokenize"], open: &[|_| Box::new(VllmTask::new(Task::Tokenize))] },
 ];
 
 /// Every API, for a call whose path is not known: in the order in which they are asked whether they know an answer.

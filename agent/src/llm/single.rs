@@ -45,16 +45,26 @@ impl Single {
         Some((self.choice.tool(Some(position), budget)?, budget))
     }
 
+    /// Whether there is content that is not kept.
+    pub fn mark(&mut self, carries: bool) {
+        self.choice.carries |= carries;
+    }
+
+    /// The document's text turned out to be none.
+    pub fn drop_text(&mut self) {
+        self.choice = Choice { finish: self.choice.finish.take(), ..Choice::default() };
+    }
+
     /// Why the answer ended.
     pub fn finish(&mut self, token: Token<'_>) {
         self.choice.finish = value::name(token).or(self.choice.finish.take());
     }
 
-    /// The document is over. Adds it to the call and says whether it carried content.
-    pub fn end(&mut self, draft: &mut Draft) -> bool {
+    /// The document is over. Adds it to the call's choice at `index` and says whether it carried content.
+    pub fn end(&mut self, index: u32, draft: &mut Draft) -> bool {
         let Self { choice, budget: _ } = std::mem::take(self);
         let carries = choice.carries;
-        draft.choices.absorb(0, choice);
+        draft.choices.absorb(index, choice);
         carries
     }
 }
