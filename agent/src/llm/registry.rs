@@ -7,7 +7,14 @@
 use std::borrow::Cow;
 
 use super::{
-    api::WireApi, openai_chat::OpenAiChat, openai_completions::OpenAiCompletions, session::RequestLine, value,
+    anthropic::{Messages, Task as AnthropicTask},
+    anthropic_complete::AnthropicComplete,
+    api::WireApi,
+    openai_chat::OpenAiChat,
+    openai_completions::OpenAiCompletions,
+    responses::{Responses, Task},
+    session::RequestLine,
+    value,
 };
 
 /// One row of the table.
@@ -34,6 +41,24 @@ const ROUTES: &[Route] = &[
     // Mistral's agents take and give chat messages.
     Route { suffix: &["agents", "completions"], open: &[|_| Box::new(OpenAiChat::new(false))] },
     Route { suffix: &["completions"], open: &[|_| Box::new(OpenAiCompletions::default())] },
+    Route { suffix: &["responses"], open: &[|_| Box::new(Responses::new(Task::Answer))] },
+    Route { suffix: &["responses", "compact"], open: &[|_| Box::new(Responses::new(Task::Compact))] },
+    Route { suffix: &["responses", "input_tokens"], open: &[|_| Box::new(Responses::new(Task::Count))] },
+    Route { suffix: &["v1", "messages"], open: &[|_| Box::new(Messages::new(AnthropicTask::Answer, false))] },
+    Route {
+        suffix: &["v1", "messages", "count_tokens"],
+        open: &[|_| Box::new(Messages::new(AnthropicTask::Count, false))],
+    },
+    // Anthropic's models on Vertex.
+    Route {
+        suffix: &["anthropic", "models", "*:rawPredict"],
+        open: &[|_| Box::new(Messages::new(AnthropicTask::Answer, true))],
+    },
+    Route {
+        suffix: &["anthropic", "models", "*:streamRawPredict"],
+        open: &[|_| Box::new(Messages::new(AnthropicTask::Answer, true))],
+    },
+    Route { suffix: &["v1", "complete"], open: &[|_| Box::new(AnthropicComplete::default())] },
 ];
 
 /// Every API, for a call whose path is not known: in the order in which they are asked whether they know an answer.
