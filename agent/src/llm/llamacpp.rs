@@ -51,7 +51,7 @@ impl LlamaCpp {
                 self.answer.text(token, draft);
             }
             ([Key("stop")], Token::Bool(stop)) => self.seen.stop = Some(stop),
-            ([Key("index")], _) => self.seen.index = value::count(token).and_then(|index| u32::try_from(index).ok()),
+            ([Key("index")], _) => self.seen.index = value::index(token),
             ([Key("model")], _) => draft.response.model = value::name(token).or(draft.response.model.take()),
             ([Key("stop_type")], Token::String { text, .. }) if text != "none" => self.answer.finish(token),
             // How older versions say it.
@@ -114,12 +114,9 @@ impl WireApi for LlamaCpp {
                 draft.input.add_message("user", token);
             }
             ([Key("model")], _) => draft.request.model = value::name(token).or(draft.request.model.take()),
-            ([Key(key)], _) => {
-                self.has_own |= matches!(*key, "n_predict" | "cache_prompt" | "id_slot" | "n_probs" | "n_keep");
-                sampling::parameter(key, token, &mut draft.request);
-            }
-            _ => {}
+            _ => sampling::parameter(path, token, &mut draft.request),
         }
+        self.has_own |= matches!(path, [Key("n_predict" | "cache_prompt" | "id_slot" | "n_probs" | "n_keep")]);
         draft.request_hint |= self.has_prompt;
         draft.request_proof |= self.has_prompt && self.has_own;
     }

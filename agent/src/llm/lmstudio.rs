@@ -6,7 +6,8 @@
 
 use super::{
     api::{Draft, WireApi},
-    engine, json_text,
+    arguments::ValueWriter,
+    engine,
     openai_error::ErrorReader,
     sampling,
     single::Single,
@@ -26,6 +27,7 @@ pub(crate) struct LmStudio {
     answer: Single,
     /// The event, or the item of a plain answer, that is being read.
     item: Item,
+    arguments: ValueWriter,
     error: ErrorReader,
     /// Tool calls that events began.
     tools: u32,
@@ -81,7 +83,7 @@ impl LmStudio {
             ([Key("tool")], _) => self.item.tool = value::name(token),
             ([Key("arguments"), ..], _) => {
                 if let Some((tool, budget)) = self.answer.tool(position, draft) {
-                    json_text::push(path, from + 1, token, &mut tool.arguments, budget);
+                    self.arguments.push(from + 1, path, token, &mut tool.arguments, budget);
                 }
             }
             _ => {}
@@ -146,8 +148,7 @@ impl WireApi for LmStudio {
             }
             ([Key("input")], Token::ArrayStart) => self.has_input = true,
             ([Key("input"), Index(_), Key("content")], _) => draft.input.add_message("user", token),
-            ([Key(key)], _) => sampling::parameter(key, token, &mut draft.request),
-            _ => {}
+            _ => sampling::parameter(path, token, &mut draft.request),
         }
         self.has_own |= matches!(path, [Key("system_prompt" | "integrations" | "context_length")]);
         draft.request_hint |= self.has_model && self.has_input;

@@ -16,8 +16,15 @@
 //! 4. if its body is neither one JSON document nor an event stream, add the framing to `body.rs`;
 //! 5. add recorded bodies to `tests/`, named after the edge they show, and its rows to `agent/tests/corpus.rs`.
 
+mod anthropic;
+mod anthropic_complete;
+mod anthropic_input;
+mod anthropic_output;
+mod anthropic_usage;
 mod api;
+mod arguments;
 mod assemble;
+mod block;
 mod body;
 mod choice;
 mod content;
@@ -25,9 +32,9 @@ mod contest;
 mod engine;
 mod events;
 mod facts;
-mod json_text;
 mod llamacpp;
 mod lmstudio;
+mod local;
 mod ollama;
 mod ollama_request;
 mod openai;
@@ -37,6 +44,9 @@ mod openai_error;
 mod openai_usage;
 mod provider;
 mod registry;
+mod responses;
+mod responses_input;
+mod responses_output;
 mod results;
 mod sampling;
 mod session;
@@ -50,7 +60,7 @@ mod triton;
 mod value;
 mod vllm;
 
-pub use facts::{Content, Facts, MAX_NAME, RequestFacts, ResponseFacts, Usage};
+pub use facts::{Content, Facts, MAX_NAME, Modality, RequestFacts, ResponseFacts, Usage};
 pub(crate) use provider::is_provider;
 pub(crate) use registry::is_never_a_model;
 pub use session::{Options, Proof, RequestLine, ResponseEvent, Session};

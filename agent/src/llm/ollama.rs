@@ -6,7 +6,8 @@
 
 use super::{
     api::{Draft, Failure, Part, WireApi},
-    engine, json_text,
+    arguments::ValueWriter,
+    engine,
     ollama_request::Request,
     single::Single,
     value,
@@ -33,6 +34,7 @@ pub(crate) struct Ollama {
     /// What the current document showed of an answer.
     seen: Seen,
     answer: Single,
+    arguments: ValueWriter,
     /// Some document said that it is the last one.
     done: bool,
     /// That document had no times, which Ollama always gives.
@@ -59,6 +61,7 @@ impl Ollama {
             request: Request::new(kind),
             seen: Seen::default(),
             answer: Single::default(),
+            arguments: ValueWriter::default(),
             done: false,
             untimed: false,
             python: false,
@@ -69,7 +72,7 @@ impl Ollama {
         let Some((tool, budget)) = self.answer.tool(position, draft) else { return };
         match path.get(4..) {
             Some([Key("name")]) => tool.name = value::name(token),
-            Some([Key("arguments"), ..]) => json_text::push(path, 5, token, &mut tool.arguments, budget),
+            Some([Key("arguments"), ..]) => self.arguments.push(5, path, token, &mut tool.arguments, budget),
             _ => {}
         }
     }

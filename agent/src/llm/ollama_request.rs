@@ -2,11 +2,11 @@
 
 use super::{
     api::Draft,
-    content::{Clipped, Part, Transcript},
-    json_text,
+    block::Block,
+    content::{Part, Transcript},
     ollama::Kind,
     openai::Elements,
-    value,
+    sampling, value,
 };
 use crate::protocol::json::{
     Step::{self, Index, Key},
@@ -23,13 +23,14 @@ pub(crate) struct Request {
     has_own: bool,
     messages: Elements,
     tools: Elements,
+    call: Block,
 }
 
 impl Request {
     /// A request of which nothing has been read.
     pub fn new(kind: Kind) -> Self {
         let (messages, tools) = (Elements::default(), Elements::default());
-        Self { kind, has_model: false, has_body: false, has_own: false, messages, tools }
+        Self { kind, has_model: false, has_body: false, has_own: false, messages, tools, call: Block::default() }
     }
 
     /// Takes one value.
@@ -40,13 +41,16 @@ impl Request {
                 self.has_model = true;
                 request.model = value::name(token);
             }
-            ([Key("stream")], Token::Bool(stream)) => request.stream = Some(stream),
-            ([Key("options"), Key(key)], _) => option(key, token, draft),
+            ([Key("stream")], _) => sampling::parameter(path, token, request),
+            ([Key("options"), rest @ ..], _) => sampling::parameter(rest, token, request),
+            ([Key("format")], Token::String { text: "json", .. } | Token::ObjectStart) => {
+                request.output_type = Some("json")
+            }
             ([Key("messages"), rest @ ..], _) if self.kind == Kind::Chat => {
                 self.has_body |= matches!((rest, token), ([], Token::ArrayStart));
                 self.messages.take(rest, token, &mut request.message_count);
                 if draft.input.budget.is_on() {
-                    message(path, token, &mut draft.input);
+                    message(path, token, &mut self.call, &mut draft.input);
                 }
             }
             ([Key("tools"), rest @ ..], _) => self.tools.take(rest, token, &mut request.tool_count),
@@ -67,22 +71,8 @@ impl Request {
     }
 }
 
-fn option(key: &str, token: Token<'_>, draft: &mut Draft) {
-    let request = &mut draft.request;
-    match key {
-        // Negative numbers stand for "no limit".
-        "num_predict" => request.max_tokens = value::count(token),
-        "temperature" => request.temperature = value::float(token),
-        "top_p" => request.top_p = value::float(token),
-        "frequency_penalty" => request.frequency_penalty = value::float(token),
-        "presence_penalty" => request.presence_penalty = value::float(token),
-        "seed" => request.seed = value::integer(token),
-        _ => {}
-    }
-}
-
 /// Reads one value of the message list for content.
-fn message(path: &[Step<'_>], token: Token<'_>, input: &mut Transcript) {
+fn message(path: &[Step<'_>], token: Token<'_>, call: &mut Block, input: &mut Transcript) {
     match (path.get(1..).unwrap_or_default(), token) {
         ([Index(_)], Token::ObjectStart) => input.begin(),
         ([Index(_), Key("role")], _) => {
@@ -93,17 +83,12 @@ fn message(path: &[Step<'_>], token: Token<'_>, input: &mut Transcript) {
         ([Index(_), Key("content")], _) => input.add_text(token, Part::Text),
         ([Index(_), Key("thinking")], _) => input.add_text(token, Part::Reasoning),
         ([Index(_), Key("images"), Index(_)], Token::String { .. }) => input.add_blob("image", None),
-        ([Index(_), Key("tool_calls"), Index(_)], Token::ObjectStart) => {
-            input.add(Part::ToolCall { id: None, name: None, arguments: Clipped::default() });
-        }
-        ([Index(_), Key("tool_calls"), Index(_), Key("function"), rest @ ..], _) => {
-            let Some((Part::ToolCall { name, arguments, .. }, budget)) = input.last() else { return };
-            match rest {
-                [Key("name")] => *name = budget.name(token),
-                [Key("arguments"), ..] => json_text::push(path, 6, token, arguments, budget),
-                _ => {}
-            }
-        }
+        ([Index(_), Key("tool_calls"), Index(_)], Token::ObjectStart) => call.start(),
+        ([Index(_), Key("tool_calls"), Index(_), Key("function"), rest @ ..], _) => match rest {
+            [Key("name")] => call.call_name(token, input),
+            [Key("arguments"), ..] => call.call_value(6, path, token, input),
+            _ => {}
+        },
         _ => {}
     }
 }

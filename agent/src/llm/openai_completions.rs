@@ -47,12 +47,9 @@ impl WireApi for OpenAiCompletions {
                 draft.input.add_message("user", token);
             }
             ([Key("prompt"), Index(_)], _) => draft.input.add_message("user", token),
-            ([Key(key)], _) => {
-                self.has_other |= *key == "n_predict";
-                request_parameter(key, token, draft);
-            }
-            _ => {}
+            _ => request_parameter(path, token, draft),
         }
+        self.has_other |= matches!(path, [Key("n_predict")]);
         draft.request_hint |= self.has_prompt;
         draft.request_proof |= self.has_prompt
             && match self.is_shared {

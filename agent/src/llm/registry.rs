@@ -4,34 +4,31 @@
 //! `/models/`, `/openai/deployments/{name}/`, or none. A match is a candidate only; the bodies prove it. Where two APIs
 //! share a path, both read the call side by side until one is proven (`contest.rs`).
 
-use std::borrow::Cow;
+use std::{borrow::Cow, cmp::Reverse};
 
 use super::{
+    anthropic::{Messages, Task as AnthropicTask},
+    anthropic_complete::AnthropicComplete,
     api::WireApi,
-    llamacpp::LlamaCpp,
-    lmstudio::LmStudio,
-    ollama::{Kind as OllamaKind, Ollama},
+    local,
     openai_chat::OpenAiChat,
     openai_completions::OpenAiCompletions,
+    responses::{Responses, Task},
     session::RequestLine,
-    sglang::Sglang,
-    tgi::Tgi,
-    triton::Triton,
     value,
-    vllm::{Task, VllmGenerate, VllmTask},
 };
 
-/// One row of the table.
-struct Route {
+/// One row of a table.
+pub(crate) struct Route {
     /// Last segments of the path. `*` stands for any one segment, which names the model; `*:word` for one that ends in
     /// `:word`, as Google's methods do.
-    suffix: &'static [&'static str],
+    pub suffix: &'static [&'static str],
     /// The APIs that have such a path, each reading the call for itself.
-    open: Apis,
+    pub open: Apis,
 }
 
 /// How to open each of some APIs.
-type Apis = &'static [fn(&Matched) -> Box<dyn WireApi>];
+pub(crate) type Apis = &'static [fn(&Matched) -> Box<dyn WireApi>];
 
 /// What a path said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,55 +39,42 @@ pub(crate) struct Matched {
     pub deployment: bool,
 }
 
-const TRITON: Apis = &[|_| Box::new(Triton::default())];
-
-/// Longest suffix first: `/chat/completions` ends in `/completions`.
+/// Of the rows that fit the longest suffix is taken: `/chat/completions` ends in `/completions`.
 const ROUTES: &[Route] = &[
     Route { suffix: &["chat", "completions"], open: &[|matched| Box::new(OpenAiChat::new(matched.deployment))] },
     // Mistral's agents take and give chat messages.
     Route { suffix: &["agents", "completions"], open: &[|_| Box::new(OpenAiChat::new(false))] },
-    // llama.cpp has its own API without the version before it; with it, and behind others' prefixes, it is OpenAI's.
     Route { suffix: &["v1", "completions"], open: &[|_| Box::new(OpenAiCompletions::new(false))] },
     Route { suffix: &["fim", "completions"], open: &[|_| Box::new(OpenAiCompletions::new(false))] },
-    Route { suffix: &["api", "v0", "completions"], open: &[|_| Box::new(OpenAiCompletions::new(false))] },
+    Route { suffix: &["responses"], open: &[|_| Box::new(Responses::new(Task::Answer))] },
+    Route { suffix: &["responses", "compact"], open: &[|_| Box::new(Responses::new(Task::Compact))] },
+    Route { suffix: &["responses", "input_tokens"], open: &[|_| Box::new(Responses::new(Task::Count))] },
+    Route { suffix: &["v1", "messages"], open: &[|_| Box::new(Messages::new(AnthropicTask::Answer, false))] },
     Route {
-        suffix: &["completions"],
-        open: &[|_| Box::new(OpenAiCompletions::new(true)), |_| Box::new(LlamaCpp::default())],
+        suffix: &["v1", "messages", "count_tokens"],
+        open: &[|_| Box::new(Messages::new(AnthropicTask::Count, false))],
     },
-    Route { suffix: &["completion"], open: &[|_| Box::new(LlamaCpp::default())] },
-    Route { suffix: &["infill"], open: &[|_| Box::new(LlamaCpp::default())] },
-    Route { suffix: &["api", "v1", "chat"], open: &[|_| Box::new(LmStudio::default())] },
-    Route { suffix: &["api", "chat"], open: &[|_| Box::new(Ollama::new(OllamaKind::Chat))] },
-    Route { suffix: &["api", "generate"], open: &[|_| Box::new(Ollama::new(OllamaKind::Generate))] },
-    Route { suffix: &["inference", "v1", "generate"], open: &[|_| Box::new(VllmGenerate::default())] },
-    Route { suffix: &["v2", "models", "*", "versions", "*", "generate_stream"], open: TRITON },
-    Route { suffix: &["v2", "models", "*", "versions", "*", "generate"], open: TRITON },
-    Route { suffix: &["v2", "models", "*", "versions", "*", "infer"], open: TRITON },
-    Route { suffix: &["v2", "models", "*", "generate_stream"], open: TRITON },
-    Route { suffix: &["v2", "models", "*", "generate"], open: TRITON },
-    Route { suffix: &["v2", "models", "*", "infer"], open: TRITON },
-    Route { suffix: &["generate_stream"], open: &[|_| Box::new(Tgi::new(false))] },
-    Route { suffix: &["generate"], open: &[|_| Box::new(Sglang::default()), |_| Box::new(Tgi::new(false))] },
-    // What SageMaker calls: each engine takes what its own path would.
+    // Anthropic's models on Vertex.
     Route {
-        suffix: &["invocations"],
-        open: &[
-            |_| Box::new(OpenAiChat::new(false)),
-            |_| Box::new(OpenAiCompletions::new(false)),
-            |_| Box::new(Sglang::default()),
-            |_| Box::new(Tgi::new(true)),
-        ],
+        suffix: &["anthropic", "models", "*:rawPredict"],
+        open: &[|_| Box::new(Messages::new(AnthropicTask::Answer, true))],
     },
-    Route { suffix: &["pooling"], open: &[|_| Box::new(VllmTask::new(Task::Pooling))] },
-    Route { suffix: &["classify"], open: &[|_| Box::new(VllmTask::new(Task::Classify))] },
-    Route { suffix: &["tokenize"], open: &[|_| Box::new(VllmTask::new(Task::Tokenize))] },
+    Route {
+        suffix: &["anthropic", "models", "*:streamRawPredict"],
+        open: &[|_| Box::new(Messages::new(AnthropicTask::Answer, true))],
+    },
+    Route { suffix: &["v1", "complete"], open: &[|_| Box::new(AnthropicComplete::default())] },
 ];
+
+fn routes() -> impl Iterator<Item = &'static Route> {
+    ROUTES.iter().chain(local::ROUTES)
+}
 
 /// Every API, for a call whose path is not known: in the order in which they are asked whether they know an answer.
 pub(crate) fn all() -> Vec<Box<dyn WireApi>> {
     let matched = Matched::default();
     let mut all: Vec<Box<dyn WireApi>> = Vec::new();
-    for open in ROUTES.iter().flat_map(|route| route.open) {
+    for open in routes().flat_map(|route| route.open) {
         let api = open(&matched);
         // An API with several paths is asked once.
         if all.iter().all(|known| known.name() != api.name()) {
@@ -116,7 +100,8 @@ pub(crate) fn find(line: &RequestLine<'_>) -> Option<Candidate> {
     }
     let path = line.path.split(['?', '#']).next().unwrap_or_default();
     let segments: Vec<&str> = path.rsplit('/').filter(|segment| !segment.is_empty()).take(MAX_SEGMENTS).collect();
-    let (route, model) = ROUTES.iter().find_map(|route| Some((route, fits(route.suffix, &segments)?)))?;
+    let fitting = routes().filter_map(|route| Some((route, fits(route.suffix, &segments)?)));
+    let (route, model) = fitting.min_by_key(|(route, _)| Reverse(route.suffix.len()))?;
     // Azure names the model in the path: /openai/deployments/{deployment}/chat/completions
     let deployment = match segments.get(route.suffix.len()..) {
         Some([name, "deployments", ..]) => Some(*name),

@@ -56,7 +56,7 @@ impl Sglang {
                 self.seen.text = draft.choices.budget.is_on().then(|| (text.to_owned(), truncated));
             }
             ([Key("output_ids")], Token::ArrayStart) => self.seen.body = true,
-            ([Key("index")], _) => self.seen.index = value::count(token).and_then(|index| u32::try_from(index).ok()),
+            ([Key("index")], _) => self.seen.index = value::index(token),
             ([Key("meta_info")], Token::ObjectStart) => self.seen.meta = true,
             ([Key("meta_info"), Key(key)], _) => self.meta(key, token, draft),
             ([Key("meta_info"), Key("finish_reason"), Key("type")], Token::String { text, .. }) => {
@@ -138,9 +138,9 @@ impl WireApi for Sglang {
             ([Key("input_ids" | "input_embeds")], Token::ArrayStart) => self.has_prompt = true,
             // Several prompts may have parameters of their own, one after the other: the last are kept.
             ([Key("sampling_params")], Token::ObjectStart | Token::ArrayStart) => self.has_sampling = true,
-            ([Key("stream")], _) => sampling::parameter("stream", token, &mut draft.request),
-            ([Key("sampling_params"), Key(key)] | [Key("sampling_params"), Index(_), Key(key)], _) => {
-                sampling::parameter(key, token, &mut draft.request);
+            ([Key("stream")], _) => sampling::parameter(path, token, &mut draft.request),
+            ([Key("sampling_params"), Index(_), rest @ ..] | [Key("sampling_params"), rest @ ..], _) => {
+                sampling::parameter(rest, token, &mut draft.request);
             }
             _ => {}
         }

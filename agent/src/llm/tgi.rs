@@ -72,11 +72,8 @@ impl WireApi for Tgi {
                 draft.input.add_message("user", token);
             }
             ([Key("parameters")], Token::ObjectStart) => self.has_parameters = true,
-            ([Key("stream")] | [Key("parameters"), Key(_)], _) => {
-                if let Some(Key(key)) = path.last() {
-                    sampling::parameter(key, token, &mut draft.request);
-                }
-            }
+            ([Key("parameters"), rest @ ..], _) => sampling::parameter(rest, token, &mut draft.request),
+            ([Key("stream")], _) => sampling::parameter(path, token, &mut draft.request),
             _ => {}
         }
         draft.request_hint |= self.has_inputs;

@@ -93,9 +93,9 @@ impl Triton {
             "input_ids" => self.has_ids = true,
             "request_output_len" => {
                 self.has_length = true;
-                sampling::parameter("max_tokens", token, &mut draft.request);
+                sampling::parameter(&[Key("max_tokens")], token, &mut draft.request);
             }
-            _ => sampling::parameter(name, token, &mut draft.request),
+            _ => sampling::parameter(&[Key(name)], token, &mut draft.request),
         }
         draft.request_proof |= self.has_text || (self.has_ids && self.has_length);
     }

@@ -42,8 +42,8 @@ impl WireApi for VllmGenerate {
             ([Key("token_ids")], Token::ArrayStart) => self.has_tokens = true,
             ([Key("sampling_params")], Token::ObjectStart) => self.has_sampling = true,
             ([Key("model")], _) => draft.request.model = value::name(token),
-            ([Key("stream")], _) => sampling::parameter("stream", token, &mut draft.request),
-            ([Key("sampling_params"), Key(key)], _) => sampling::parameter(key, token, &mut draft.request),
+            ([Key("stream")], _) => sampling::parameter(path, token, &mut draft.request),
+            ([Key("sampling_params"), rest @ ..], _) => sampling::parameter(rest, token, &mut draft.request),
             _ => {}
         }
         draft.request_hint |= self.has_tokens;

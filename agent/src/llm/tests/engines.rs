@@ -79,7 +79,8 @@ fn ollama_chat_stream() {
         {"role": "user", "content": "what is it", "images": ["AAAA"]},
         {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": {"k": "v"}}}]},
         {"role": "tool", "tool_name": "f", "content": "42"},
-    ], "tools": [{"type": "function"}], "options": {"num_predict": 64, "temperature": 0.2, "top_p": 0.9, "seed": 7}});
+    ], "tools": [{"type": "function"}], "format": "json",
+        "options": {"num_predict": 64, "temperature": 0.2, "top_p": 0.9, "top_k": 40, "seed": 7, "stop": ["###"]}});
     let mut last = said(json!({"role": "assistant", "content": ""}), true);
     for (key, value) in [
         ("done_reason", json!("stop")),
@@ -118,6 +119,9 @@ fn ollama_chat_stream() {
         temperature: Some(0.2),
         top_p: Some(0.9),
         seed: Some(7),
+        top_k: Some(40.0),
+        stop_sequences: vec!["###".into()],
+        output_type: Some("json"),
         message_count: Some(4),
         tool_count: Some(1),
         ..RequestFacts::default()
@@ -660,7 +664,8 @@ fn vllm_generate_takes_and_gives_numbers() {
     let request = json!({"model": "m", "token_ids": [1, 2, 3], "sampling_params": {"max_tokens": 8}, "stream": true});
     let outcome = events("/inference/v1/generate", request, &documents, None);
     assert_eq!(carrying(&outcome), [true, false, false]);
-    assert_eq!((outcome.facts.api, outcome.facts.usage, outcome.finished), ("vllm.generate", reported(3, 2), true));
+    assert_eq!((outcome.facts.api, outcome.finished), ("vllm.generate", true));
+    assert_eq!(outcome.facts.usage, Usage { total: Some(5), ..reported(3, 2) });
     assert_eq!((outcome.facts.response.id.as_deref(), outcome.facts.request.max_tokens), (Some("g-1"), Some(8)));
 }
 
