@@ -13,7 +13,7 @@ use super::{
 use crate::{
     call::{Binding, Capture, Completion, FinishedCall, HttpFacts, Note, NoteKind, Side, Timing},
     host::ProcessIdentity,
-    llm::{Content, Facts, RequestFacts, ResponseFacts, Usage},
+    llm::{Content, Facts, RequestFacts, ResponseFacts, Timings, Usage},
     record::Address,
     time::{Mono, WallAnchor},
 };
@@ -120,7 +120,7 @@ fn span_name(call: &FinishedCall) -> String {
 }
 
 fn model_call(out: &mut Attributes, facts: &Facts) {
-    let Facts { api, operation, provider, request, response, usage, error: _, content: _ } = facts;
+    let Facts { api, operation, provider, request, response, usage, timings, error: _, content: _ } = facts;
     out.text(names::GEN_AI_OPERATION_NAME, Some(*operation));
     out.text(names::GEN_AI_PROVIDER_NAME, Some(*provider));
 
@@ -134,6 +134,14 @@ fn model_call(out: &mut Attributes, facts: &Facts) {
         presence_penalty,
         seed,
         choice_count,
+        top_k,
+        stop_sequences,
+        output_type,
+        encoding_formats,
+        dimensions,
+        service_tier,
+        previous_response_id,
+        conversation_id,
         message_count,
         tool_count,
     } = request;
@@ -146,26 +154,101 @@ fn model_call(out: &mut Attributes, facts: &Facts) {
     out.double(names::GEN_AI_REQUEST_PRESENCE_PENALTY, *presence_penalty);
     out.0.extend(seed.map(|seed| (names::GEN_AI_REQUEST_SEED, Value::Int(seed))));
     out.int(names::GEN_AI_REQUEST_CHOICE_COUNT, choice_count.filter(|&count| count != 1));
+    out.double(names::GEN_AI_REQUEST_TOP_K, *top_k);
+    out.list(names::GEN_AI_REQUEST_STOP_SEQUENCES, stop_sequences);
+    out.list(names::GEN_AI_REQUEST_ENCODING_FORMATS, encoding_formats);
+    out.int(names::GEN_AI_EMBEDDINGS_DIMENSION_COUNT, *dimensions);
+    out.text(names::GEN_AI_OUTPUT_TYPE, *output_type);
+    out.text(names::GEN_AI_CONVERSATION_ID, conversation_id.as_deref());
+    out.text(names::OPENAI_REQUEST_SERVICE_TIER, service_tier.as_deref());
+    out.text(names::INFERSCOPE_PREVIOUS_RESPONSE_ID, previous_response_id.as_deref());
 
-    let ResponseFacts { model, id, finish_reasons, tool_calls, system_fingerprint, service_tier } = response;
+    let ResponseFacts {
+        model,
+        id,
+        finish_reasons,
+        tool_calls,
+        system_fingerprint,
+        service_tier,
+        upstream_provider,
+        native_finish_reason,
+        reported_cost,
+        audio_seconds,
+        counted_tokens,
+    } = response;
     out.text(names::GEN_AI_RESPONSE_MODEL, model.as_deref());
     out.text(names::GEN_AI_RESPONSE_ID, id.as_deref());
     out.list(names::GEN_AI_RESPONSE_FINISH_REASONS, finish_reasons);
     out.text(names::OPENAI_RESPONSE_SYSTEM_FINGERPRINT, system_fingerprint.as_deref());
     out.text(names::OPENAI_RESPONSE_SERVICE_TIER, service_tier.as_deref());
+    out.text(names::INFERSCOPE_UPSTREAM_PROVIDER, upstream_provider.as_deref());
+    out.text(names::INFERSCOPE_NATIVE_FINISH_REASON, native_finish_reason.as_deref());
+    out.double(names::INFERSCOPE_COST_REPORTED_USD, *reported_cost);
+    out.double(names::INFERSCOPE_USAGE_AUDIO_SECONDS, *audio_seconds);
+    out.int(names::INFERSCOPE_COUNTED_TOKENS, *counted_tokens);
+    tokens(out, usage);
 
-    let Usage { input, output, cache_read, cache_write, reasoning } = *usage;
-    out.int(names::GEN_AI_USAGE_INPUT_TOKENS, input);
-    out.int(names::GEN_AI_USAGE_OUTPUT_TOKENS, output);
-    out.int(names::GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS, cache_read);
-    out.int(names::GEN_AI_USAGE_CACHE_WRITE_INPUT_TOKENS, cache_write);
-    out.int(names::GEN_AI_USAGE_REASONING_OUTPUT_TOKENS, reasoning);
-    out.text(names::INFERSCOPE_USAGE_SOURCE, usage.is_reported().then_some("reported"));
+    server_timings(out, timings);
 
     out.text(names::INFERSCOPE_API, Some(*api));
     out.list(names::INFERSCOPE_TOOL_CALLS, tool_calls);
     out.int(names::INFERSCOPE_REQUEST_MESSAGE_COUNT, *message_count);
     out.int(names::INFERSCOPE_REQUEST_TOOL_COUNT, *tool_count);
+}
+
+/// What the server's own clock says, never in the place of what was measured.
+fn server_timings(out: &mut Attributes, timings: &Timings) {
+    let Timings { queue, prompt, first_token, generation, inter_token, load, total, upstream } = *timings;
+    out.double(names::INFERSCOPE_SERVER_TIMING_QUEUE, queue);
+    out.double(names::INFERSCOPE_SERVER_TIMING_PROMPT, prompt);
+    out.double(names::INFERSCOPE_SERVER_TIMING_TIME_TO_FIRST_TOKEN, first_token);
+    out.double(names::INFERSCOPE_SERVER_TIMING_GENERATION, generation);
+    out.double(names::INFERSCOPE_SERVER_TIMING_INTER_TOKEN, inter_token);
+    out.double(names::INFERSCOPE_SERVER_TIMING_LOAD, load);
+    out.double(names::INFERSCOPE_SERVER_TIMING_TOTAL, total);
+    out.double(names::INFERSCOPE_SERVER_TIMING_UPSTREAM, upstream);
+}
+
+fn tokens(out: &mut Attributes, usage: &Usage) {
+    let Usage {
+        input,
+        output,
+        cache_read,
+        cache_write,
+        reasoning,
+        total: _,
+        cache_write_5m,
+        cache_write_1h,
+        text,
+        image,
+        audio,
+        processed_input,
+        processed_output,
+        web_searches,
+        search_units,
+    } = *usage;
+    out.int(names::GEN_AI_USAGE_INPUT_TOKENS, input);
+    out.int(names::GEN_AI_USAGE_OUTPUT_TOKENS, output);
+    out.int(names::GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS, cache_read);
+    out.int(names::GEN_AI_USAGE_CACHE_WRITE_INPUT_TOKENS, cache_write);
+    out.int(names::GEN_AI_USAGE_REASONING_OUTPUT_TOKENS, reasoning);
+    out.int(names::GEN_AI_USAGE_TEXT_INPUT_TOKENS, text.input);
+    out.int(names::GEN_AI_USAGE_TEXT_OUTPUT_TOKENS, text.output);
+    out.int(names::GEN_AI_USAGE_TEXT_CACHE_READ_INPUT_TOKENS, text.cache_read);
+    out.int(names::GEN_AI_USAGE_IMAGE_INPUT_TOKENS, image.input);
+    out.int(names::GEN_AI_USAGE_IMAGE_OUTPUT_TOKENS, image.output);
+    out.int(names::GEN_AI_USAGE_IMAGE_CACHE_READ_INPUT_TOKENS, image.cache_read);
+    out.int(names::GEN_AI_USAGE_AUDIO_INPUT_TOKENS, audio.input);
+    out.int(names::GEN_AI_USAGE_AUDIO_OUTPUT_TOKENS, audio.output);
+    out.int(names::GEN_AI_USAGE_AUDIO_CACHE_READ_INPUT_TOKENS, audio.cache_read);
+    out.int(names::INFERSCOPE_USAGE_CACHE_WRITE_5M, cache_write_5m);
+    out.int(names::INFERSCOPE_USAGE_CACHE_WRITE_1H, cache_write_1h);
+    out.int(names::INFERSCOPE_USAGE_PROCESSED_INPUT_TOKENS, processed_input);
+    out.int(names::INFERSCOPE_USAGE_PROCESSED_OUTPUT_TOKENS, processed_output);
+    out.int(names::INFERSCOPE_USAGE_WEB_SEARCHES, web_searches);
+    out.int(names::INFERSCOPE_USAGE_SEARCH_UNITS, search_units);
+    out.int(names::INFERSCOPE_USAGE_UNATTRIBUTED_TOKENS, usage.unattributed());
+    out.text(names::INFERSCOPE_USAGE_SOURCE, usage.is_reported().then_some("reported"));
 }
 
 fn stream_times(out: &mut Attributes, call: &FinishedCall) {

@@ -4,6 +4,7 @@ use super::{
     choice::Choices,
     content::Transcript,
     facts::{RequestFacts, ResponseFacts, Usage},
+    timings::Timings,
     value,
 };
 use crate::protocol::json::{Step, Token};
@@ -108,6 +109,10 @@ pub(crate) struct Draft {
     pub response: ResponseFacts,
     /// Token counts, the last report of each.
     pub usage: Usage,
+    /// Times that the response's documents report, the last report of each.
+    pub timings: Timings,
+    /// The engine that the response's documents bear a mark of.
+    pub engine: Option<&'static str>,
     /// The first error that a response document named.
     pub failure: Option<Failure>,
     /// The response's choices.
@@ -129,6 +134,8 @@ impl Draft {
             request: RequestFacts::default(),
             response: ResponseFacts::default(),
             usage: Usage::default(),
+            timings: Timings::default(),
+            engine: None,
             failure: None,
             choices: Choices::new(content),
             input: Transcript::new(content),

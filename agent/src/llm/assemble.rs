@@ -22,7 +22,7 @@ pub(crate) fn facts(
     cap: Option<usize>,
     status: Option<u16>,
 ) -> Facts {
-    let Draft { mut request, mut response, usage, failure, choices, input, .. } = draft;
+    let Draft { mut request, mut response, usage, timings, failure, choices, input, .. } = draft;
     let redactor = Redactor::shared();
     response.finish_reasons = choices.finish_reasons();
     response.tool_calls = choices.tool_names();
@@ -44,14 +44,38 @@ pub(crate) fn facts(
             output_messages: output.map(|(text, _)| text),
         }
     });
-    Facts { api: api.name(), operation: api.operation(), provider, request, response, usage, error, content }
+    Facts { api: api.name(), operation: api.operation(), provider, request, response, usage, timings, error, content }
 }
 
 /// Names come from the payload like everything else, and a key pasted into the wrong field is a name.
 fn redact_names(request: &mut RequestFacts, response: &mut ResponseFacts, redactor: &Redactor) {
-    let ResponseFacts { model, id, finish_reasons, tool_calls, system_fingerprint, service_tier } = response;
-    let single = [&mut request.model, model, id, system_fingerprint, service_tier].into_iter().flatten();
-    for name in single.chain(finish_reasons).chain(tool_calls) {
+    let RequestFacts {
+        model: asked,
+        stop_sequences,
+        encoding_formats,
+        service_tier: asked_tier,
+        previous_response_id,
+        conversation_id,
+        ..
+    } = request;
+    let ResponseFacts {
+        model,
+        id,
+        finish_reasons,
+        tool_calls,
+        system_fingerprint,
+        service_tier,
+        upstream_provider,
+        native_finish_reason,
+        reported_cost: _,
+        audio_seconds: _,
+        counted_tokens: _,
+    } = response;
+    let single = [asked, asked_tier, previous_response_id, conversation_id, model, id, system_fingerprint]
+        .into_iter()
+        .chain([service_tier, upstream_provider, native_finish_reason])
+        .flatten();
+    for name in single.chain(finish_reasons).chain(tool_calls).chain(stop_sequences).chain(encoding_formats) {
         if let Cow::Owned(redacted) = redactor.redact(name) {
             *name = redacted;
         }

@@ -100,6 +100,38 @@ impl Choices {
         }
     }
 
+    /// The text so far of the choice at `index`, as far as it is kept.
+    pub fn text(&self, index: u32) -> &str {
+        let found = self.list.binary_search_by_key(&index, |(index, _)| *index).ok().and_then(|at| self.list.get(at));
+        found.map_or("", |(_, choice)| &choice.text.text)
+    }
+
+    /// Takes out of a piece that repeats what was streamed what came before. Only for a piece whose tool calls have an
+    /// index or an id.
+    pub fn take_out_known(&self, index: u32, piece: &mut Choice) {
+        let Some((_, known)) = self.list.iter().find(|(at, _)| *at == index) else { return };
+        if !known.text.text.is_empty() {
+            piece.text = Clipped::default();
+        }
+        if !known.reasoning.text.is_empty() {
+            piece.reasoning = Clipped::default();
+        }
+        for tool in &mut piece.tools {
+            let same = |other: &&ToolCall| {
+                (tool.id.is_some() && other.id == tool.id) || (tool.index.is_some() && other.index == tool.index)
+            };
+            if known.tools.iter().find(same).is_some_and(|other| !other.arguments.text.is_empty()) {
+                tool.arguments = Clipped::default();
+            }
+        }
+    }
+
+    /// Whether a choice has a tool call under this index.
+    pub fn has_tool(&self, choice: u32, index: Option<u32>) -> bool {
+        let of = |(at, known): &(u32, Choice)| *at == choice && known.tools.iter().any(|tool| tool.index == index);
+        self.list.iter().any(of)
+    }
+
     /// Finish reasons in the order of the choices.
     pub fn finish_reasons(&self) -> Vec<String> {
         self.list.iter().filter_map(|(_, choice)| choice.finish.clone()).collect()
@@ -142,9 +174,14 @@ impl Choices {
                 name,
                 arguments,
             }));
+            let calls = parts.iter().any(|part| matches!(part, Part::ToolCall { .. }));
             Message {
                 role: Some("assistant".to_owned()),
-                finish_reason: finish.map(|reason| schema_finish_reason(&reason).to_owned()),
+                finish_reason: finish.map(|reason| match schema_finish_reason(&reason) {
+                    // Some APIs do not tell a call from an answer here.
+                    "stop" if calls => "tool_call".to_owned(),
+                    reason => reason.to_owned(),
+                }),
                 parts,
                 ..Message::default()
             }
@@ -198,7 +235,7 @@ fn merge_tool(tools: &mut Vec<ToolCall>, piece: ToolCall, n_tools: &mut u32, bud
 /// The conventions' spelling of a finish reason, which the message schema wants; others stay as they are.
 fn schema_finish_reason(reason: &str) -> &str {
     match reason {
-        "stop" | "end_turn" | "stop_sequence" | "COMPLETE" | "STOP" | "eos" | "completed" => "stop",
+        "stop" | "end_turn" | "stop_sequence" | "COMPLETE" | "STOP" | "eos" | "eos_token" | "word" | "completed" => "stop",
         "length" | "max_tokens" | "MAX_TOKENS" | "max_output_tokens" | "limit" => "length",
         "tool_calls" | "function_call" | "tool_use" | "TOOL_CALL" => "tool_call",
         "content_filter"

@@ -17,17 +17,30 @@
 //!    so (`WireApi::streams_array`); if the framing names events, take the names (`WireApi::event_name`);
 //! 5. add recorded bodies to `tests/`, named after the edge they show, and its rows to `agent/tests/corpus.rs`.
 
+mod anthropic;
+mod anthropic_complete;
+mod anthropic_input;
+mod anthropic_output;
+mod anthropic_usage;
 mod api;
+mod arguments;
 mod assemble;
 mod base64;
+mod block;
 mod body;
 mod choice;
 mod content;
 mod contest;
 mod documents;
+mod engine;
 mod events;
 mod facts;
 mod frames;
+mod llamacpp;
+mod lmstudio;
+mod local;
+mod ollama;
+mod ollama_request;
 mod openai;
 mod openai_chat;
 mod openai_completions;
@@ -35,12 +48,24 @@ mod openai_error;
 mod openai_usage;
 mod provider;
 mod registry;
+mod responses;
+mod responses_input;
+mod responses_output;
+mod results;
+mod sampling;
 mod session;
+mod sglang;
+mod single;
 #[cfg(test)]
 mod tests;
+mod tgi;
+mod timings;
+mod triton;
 mod value;
+mod vllm;
 
-pub use facts::{Content, Facts, MAX_NAME, RequestFacts, ResponseFacts, Usage};
+pub use facts::{Content, Facts, MAX_NAME, Modality, RequestFacts, ResponseFacts, Usage};
 pub(crate) use provider::is_provider;
 pub(crate) use registry::is_never_a_model;
 pub use session::{Options, Proof, RequestLine, ResponseEvent, Session};
+pub use timings::Timings;

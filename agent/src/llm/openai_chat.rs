@@ -1,9 +1,9 @@
 //! `openai.chat`: `/chat/completions` of OpenAI and of everyone who copied it.
 
 use super::{
-    api::{Draft, WireApi},
+    api::{Draft, Part as Half, WireApi},
     content::{Clipped, Part, Transcript},
-    openai::{Elements, ResponseReader, request_parameter},
+    openai::{Elements, ResponseReader, request_parameter, response_header},
 };
 use crate::protocol::json::{
     Step::{self, Index, Key},
@@ -41,6 +41,10 @@ impl WireApi for OpenAiChat {
         "openai"
     }
 
+    fn header(&mut self, part: Half, name: &'static str, value: &str, draft: &mut Draft) {
+        response_header(part, name, value, draft);
+    }
+
     fn request_value(&mut self, path: &[Step<'_>], token: Token<'_>, draft: &mut Draft) {
         match path {
             [Key("messages"), rest @ ..] => {
@@ -51,8 +55,7 @@ impl WireApi for OpenAiChat {
                 }
             }
             [Key("tools"), rest @ ..] => self.tools.take(rest, token, &mut draft.request.tool_count),
-            [Key(key)] => request_parameter(key, token, draft),
-            _ => {}
+            _ => request_parameter(path, token, draft),
         }
         // The key alone is a hint; many chat programs of other kinds have a list of messages.
         let has_model = self.model_in_path || draft.request.model.is_some();

@@ -4,23 +4,34 @@
 //! `/models/`, `/openai/deployments/{name}/`, or none. A match is a candidate only; the bodies prove it. Where two APIs
 //! share a path, both read the call side by side until one is proven (`contest.rs`).
 
-use std::borrow::Cow;
+use std::{borrow::Cow, cmp::Reverse};
 
 use super::{
-    api::WireApi, openai_chat::OpenAiChat, openai_completions::OpenAiCompletions, session::RequestLine, value,
+    anthropic::{Messages, Task as AnthropicTask},
+    anthropic_complete::AnthropicComplete,
+    api::WireApi,
+    local,
+    openai_chat::OpenAiChat,
+    openai_completions::OpenAiCompletions,
+    responses::{Responses, Task},
+    session::RequestLine,
+    value,
 };
 
-/// One row of the table.
-struct Route {
+/// One row of a table.
+pub(crate) struct Route {
     /// Last segments of the path. `*` stands for any one segment, which names the model; `*:word` for one that ends in
     /// `:word`, as Google's methods do.
-    suffix: &'static [&'static str],
+    pub suffix: &'static [&'static str],
     /// The APIs that have such a path, each reading the call for itself.
-    open: &'static [Open],
+    pub open: Apis,
 }
 
 /// Opens an API's reader of one call.
 type Open = fn(&Matched) -> Box<dyn WireApi>;
+
+/// How to open each of some APIs.
+pub(crate) type Apis = &'static [Open];
 
 /// What a path said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,19 +42,42 @@ pub(crate) struct Matched {
     pub deployment: bool,
 }
 
-/// Longest suffix first: `/chat/completions` ends in `/completions`.
+/// Of the rows that fit the longest suffix is taken: `/chat/completions` ends in `/completions`.
 const ROUTES: &[Route] = &[
     Route { suffix: &["chat", "completions"], open: &[|matched| Box::new(OpenAiChat::new(matched.deployment))] },
     // Mistral's agents take and give chat messages.
     Route { suffix: &["agents", "completions"], open: &[|_| Box::new(OpenAiChat::new(false))] },
-    Route { suffix: &["completions"], open: &[|_| Box::new(OpenAiCompletions::default())] },
+    Route { suffix: &["v1", "completions"], open: &[|_| Box::new(OpenAiCompletions::new(false))] },
+    Route { suffix: &["fim", "completions"], open: &[|_| Box::new(OpenAiCompletions::new(false))] },
+    Route { suffix: &["responses"], open: &[|_| Box::new(Responses::new(Task::Answer))] },
+    Route { suffix: &["responses", "compact"], open: &[|_| Box::new(Responses::new(Task::Compact))] },
+    Route { suffix: &["responses", "input_tokens"], open: &[|_| Box::new(Responses::new(Task::Count))] },
+    Route { suffix: &["v1", "messages"], open: &[|_| Box::new(Messages::new(AnthropicTask::Answer, false))] },
+    Route {
+        suffix: &["v1", "messages", "count_tokens"],
+        open: &[|_| Box::new(Messages::new(AnthropicTask::Count, false))],
+    },
+    // Anthropic's models on Vertex.
+    Route {
+        suffix: &["anthropic", "models", "*:rawPredict"],
+        open: &[|_| Box::new(Messages::new(AnthropicTask::Answer, true))],
+    },
+    Route {
+        suffix: &["anthropic", "models", "*:streamRawPredict"],
+        open: &[|_| Box::new(Messages::new(AnthropicTask::Answer, true))],
+    },
+    Route { suffix: &["v1", "complete"], open: &[|_| Box::new(AnthropicComplete::default())] },
 ];
+
+fn routes() -> impl Iterator<Item = &'static Route> {
+    ROUTES.iter().chain(local::ROUTES)
+}
 
 /// Every API, for a call whose path is not known: in the order in which they are asked whether they know an answer.
 pub(crate) fn all() -> Vec<Box<dyn WireApi>> {
     let matched = Matched::default();
     let mut all: Vec<Box<dyn WireApi>> = Vec::new();
-    for open in ROUTES.iter().flat_map(|route| route.open) {
+    for open in routes().flat_map(|route| route.open) {
         let api = open(&matched);
         // An API with several paths is asked once.
         if all.iter().all(|known| known.name() != api.name()) {
@@ -69,7 +103,8 @@ pub(crate) fn find(line: &RequestLine<'_>) -> Option<Candidate> {
     }
     let path = line.path.split(['?', '#']).next().unwrap_or_default();
     let segments: Vec<&str> = path.rsplit('/').filter(|segment| !segment.is_empty()).take(MAX_SEGMENTS).collect();
-    let (route, model) = ROUTES.iter().find_map(|route| Some((route, fits(route.suffix, &segments)?)))?;
+    let fitting = routes().filter_map(|route| Some((route, fits(route.suffix, &segments)?)));
+    let (route, model) = fitting.min_by_key(|(route, _)| Reverse(route.suffix.len()))?;
     // Azure names the model in the path: /openai/deployments/{deployment}/chat/completions
     let deployment = match segments.get(route.suffix.len()..) {
         Some([name, "deployments", ..]) => Some(*name),

@@ -11,11 +11,13 @@ use super::{
     content::text_cap,
     contest::Contest,
     documents::Documents,
+    engine,
     events::Events,
     facts::{Facts, MAX_NAME},
     frames::Frames,
     provider::provider,
     registry,
+    timings::Timings,
 };
 use crate::protocol::{head::Headers, json::Form};
 
@@ -70,6 +72,10 @@ pub struct Session {
     draft: Draft,
     /// As the host tells; absent where it says nothing.
     provider: Option<&'static str>,
+    /// As the response's head tells.
+    engine: Option<&'static str>,
+    /// As the response's head tells.
+    timings: Timings,
     cap: Option<usize>,
     request: Reader,
     status: Option<u16>,
@@ -129,6 +135,8 @@ impl Session {
     fn new(api: Box<dyn WireApi>, options: &Options) -> Self {
         Self {
             provider: None,
+            engine: None,
+            timings: Timings::default(),
             api,
             draft: Draft::new(options.content),
             cap: options.content,
@@ -165,6 +173,8 @@ impl Session {
             None => Declared::Nothing,
             Some(value) => Kind::declared(value).map_or(Declared::Other, Declared::Stream),
         };
+        self.engine = headers.signal_of("server").and_then(engine::of_server);
+        self.timings = Timings::of_headers(&headers.signals);
         let Self { api, draft, .. } = self;
         headers.signals.iter().for_each(|(name, value)| api.header(Part::Response, name, value, draft));
     }
@@ -271,8 +281,9 @@ impl Session {
     pub fn into_facts(mut self) -> Facts {
         // What is left of a document that was cut off.
         self.response_end(&mut |_| {});
-        let Self { api, draft, provider, cap, status, .. } = self;
-        let provider = provider.unwrap_or_else(|| api.default_provider());
+        let Self { api, mut draft, provider, engine, timings, cap, status, .. } = self;
+        draft.timings = draft.timings.or(timings);
+        let provider = provider.or(draft.engine).or(engine).unwrap_or_else(|| api.default_provider());
         facts(api.as_ref(), draft, provider, cap, status)
     }
 

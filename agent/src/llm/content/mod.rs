@@ -95,6 +95,15 @@ impl Clipped {
         budget.cut |= self.cut;
     }
 
+    /// Appends another text, which its own budget has paid for.
+    pub fn append(&mut self, other: Self) {
+        let Self { text, cut } = other;
+        if !self.cut {
+            self.text.push_str(&text);
+            self.cut = cut;
+        }
+    }
+
     /// Appends a string value.
     pub fn push_token(&mut self, token: Token<'_>, budget: &mut Budget) {
         if let Token::String { text, truncated } = token {
@@ -118,6 +127,13 @@ pub(crate) enum Part {
         name: Option<String>,
         /// Arguments, as the JSON text that the wire carries.
         arguments: Clipped,
+    },
+    /// `tool_call_response`, where a tool's result is a part of a message and not a message
+    ToolResult {
+        /// Id of the call that it answers.
+        id: Option<String>,
+        /// Text, or JSON as text.
+        response: Clipped,
     },
     /// `uri`
     Uri {
@@ -181,6 +197,14 @@ impl Transcript {
         }
     }
 
+    /// Begins a message whose role the wire leaves out.
+    pub fn begin_as(&mut self, role: &str) {
+        self.begin();
+        if let Some((message, _)) = self.current() {
+            message.role = Some(role.to_owned());
+        }
+    }
+
     /// The message that was begun last, unless it is not kept.
     pub fn current(&mut self) -> Option<(&mut Message, &mut Budget)> {
         if !self.open || !self.budget.on {
@@ -220,6 +244,15 @@ impl Transcript {
         }
     }
 
+    /// Adds a string value as a whole message.
+    pub fn add_message(&mut self, role: &str, token: Token<'_>) {
+        if !matches!(token, Token::String { .. }) {
+            return;
+        }
+        self.begin_as(role);
+        self.add_text(token, Part::Text);
+    }
+
     /// Adds what a media URL stands for: a reference, or data whose bytes are left out.
     pub fn add_media(&mut self, token: Token<'_>, modality: &'static str) {
         let Token::String { text, truncated } = token else { return };
@@ -255,7 +288,9 @@ impl Transcript {
     pub fn held(&self) -> usize {
         let texts = self.messages.iter().flat_map(|message| &message.parts).map(|part| match part {
             Part::Text(t) | Part::Reasoning(t) => t.text.capacity(),
-            Part::ToolCall { arguments: t, .. } | Part::Uri { uri: t, .. } => t.text.capacity(),
+            Part::ToolCall { arguments: t, .. } | Part::ToolResult { response: t, .. } | Part::Uri { uri: t, .. } => {
+                t.text.capacity()
+            }
             Part::File { .. } | Part::Blob { .. } => 0,
         });
         texts.sum::<usize>() + self.messages.capacity() * size_of::<Message>()

@@ -1,6 +1,7 @@
 //! The session's tests. The bodies have the form of recorded ones, cut to what matters.
 
 mod content;
+mod engines;
 mod flavours;
 mod framings;
 mod proof;

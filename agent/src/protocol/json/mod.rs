@@ -17,6 +17,7 @@ mod tests;
 mod text;
 
 pub use documents::{Documents, Form, Item};
+pub(crate) use path::MAX_PATH;
 pub use scanner::Scanner;
 
 /// One step of the way from the document's root to a value.
