@@ -148,7 +148,7 @@ fn check(label: &str, body: &[u8], data: &[u8], notes: &[Event<'static>]) {
     }
 }
 
-const JSON: &[u8] =
+static JSON: &[u8] =
     br#"{"id":"chatcmpl-1","object":"chat.completion","choices":[{"index":0,"message":{"content":"hi"}}]}"#;
 
 /// Text that compresses as bodies of LLM APIs do.
