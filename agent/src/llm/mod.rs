@@ -17,6 +17,7 @@
 //! 5. add recorded bodies to `tests/`, named after the edge they show, and its rows to `agent/tests/corpus.rs`.
 
 mod api;
+mod arguments;
 mod assemble;
 mod body;
 mod choice;

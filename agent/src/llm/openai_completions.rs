@@ -2,7 +2,6 @@
 
 use super::{
     api::{Draft, WireApi},
-    content::Part,
     openai::{ResponseReader, request_parameter},
 };
 use crate::protocol::json::{
@@ -34,9 +33,9 @@ impl WireApi for OpenAiCompletions {
             // A string, a list of strings, or token numbers.
             ([Key("prompt")], Token::String { .. } | Token::ArrayStart) => {
                 draft.request_proof = true;
-                prompt(token, draft);
+                draft.input.add_message("user", token);
             }
-            ([Key("prompt"), Index(_)], _) => prompt(token, draft),
+            ([Key("prompt"), Index(_)], _) => draft.input.add_message("user", token),
             ([Key(key)], _) => request_parameter(key, token, draft),
             _ => {}
         }
@@ -53,16 +52,4 @@ impl WireApi for OpenAiCompletions {
     fn is_finished(&self, body_ended: bool, draft: &Draft) -> bool {
         draft.choices.all_finished(draft.request.choice_count.unwrap_or(1)) && (body_ended || draft.usage.is_reported())
     }
-}
-
-/// One prompt is one message.
-fn prompt(token: Token<'_>, draft: &mut Draft) {
-    if !matches!(token, Token::String { .. }) || !draft.input.budget.is_on() {
-        return;
-    }
-    draft.input.begin();
-    if let Some((message, _)) = draft.input.current() {
-        message.role = Some("user".to_owned());
-    }
-    draft.input.add_text(token, Part::Text);
 }

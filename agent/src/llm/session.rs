@@ -15,7 +15,7 @@ use super::{
     provider::provider,
     registry,
 };
-use crate::protocol::head::Headers;
+use crate::{privacy::Redactor, protocol::head::Headers};
 
 /// The parts of the request's head that decide which API it is.
 #[derive(Clone, Copy, Debug)]
@@ -33,8 +33,10 @@ pub struct RequestLine<'a> {
 /// What the operator chose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Keep content, at most so many bytes of each direction. Absent: keep none.
+    /// Keep content, at most so many bytes of each attribute. Absent: keep none.
     pub content: Option<usize>,
+    /// What is redacted in it, and in names.
+    pub redactor: &'static Redactor,
 }
 
 /// Whether a candidate turned out to be a model call. No proof, no span.
@@ -69,6 +71,7 @@ pub struct Session {
     /// As the host tells; absent where it says nothing.
     provider: Option<&'static str>,
     cap: Option<usize>,
+    redactor: &'static Redactor,
     request: Reader,
     status: Option<u16>,
     declared: Declared,
@@ -90,7 +93,7 @@ impl Session {
     /// Begins a call, if its path is one of a model API.
     pub fn open(line: &RequestLine<'_>, options: &Options) -> Option<Self> {
         let registry::Candidate { mut apis, model } = registry::find(line)?;
-        let mut draft = Draft::new(options.content);
+        let mut draft = draft(options);
         draft.request.model = model;
         let mut api = match apis.len() {
             0 => return None,
@@ -121,8 +124,9 @@ impl Session {
         Self {
             provider: None,
             api,
-            draft: Draft::new(options.content),
+            draft: draft(options),
             cap: options.content,
+            redactor: options.redactor,
             request: Reader::new(max_text(options.content)),
             status: None,
             declared: Declared::Nothing,
@@ -269,9 +273,9 @@ impl Session {
     /// What the call said about itself.
     pub fn into_facts(mut self) -> Facts {
         self.commit();
-        let Self { api, draft, provider, cap, status, .. } = self;
+        let Self { api, draft, provider, cap, redactor, status, .. } = self;
         let provider = provider.unwrap_or_else(|| api.default_provider());
-        facts(api.as_ref(), draft, provider, cap, status)
+        facts(api.as_ref(), draft, provider, cap, redactor, status)
     }
 
     fn set_kind(&mut self, kind: Kind) {
@@ -310,8 +314,18 @@ impl Session {
     #[cfg(test)]
     pub(crate) fn held(&self) -> usize {
         let undecided = if let Framing::Undecided(held) = &self.response { held.capacity() } else { 0 };
-        undecided + self.draft.input.held() + self.draft.choices.held()
+        let Draft { input, instructions, tools, choices, .. } = &self.draft;
+        undecided + input.held() + instructions.held() + tools.held() + choices.held()
     }
+}
+
+/// A call of which nothing is known.
+fn draft(options: &Options) -> Draft {
+    let mut draft = Draft::new(options.content);
+    if options.redactor.policy().tool_details {
+        draft.tools.keep_details(options.content);
+    }
+    draft
 }
 
 /// How much of a string has to be read.
