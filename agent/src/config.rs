@@ -23,6 +23,10 @@ use serde::{
 
 use crate::targets::{Selectors, Targets};
 
+mod privacy;
+
+pub use privacy::{PrivacyConfig, ToolDetail};
+
 /// Where `inferscope run` looks when it is not told.
 pub const DEFAULT_PATH: &str = "/etc/inferscope/config.toml";
 
@@ -37,6 +41,8 @@ pub struct Config {
     pub capture: CaptureConfig,
     /// Whose calls are captured.
     pub targets: TargetsConfig,
+    /// What may be kept of what they say.
+    pub privacy: PrivacyConfig,
     /// Where calls go.
     pub export: ExportConfig,
 }
@@ -45,10 +51,6 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CaptureConfig {
-    /// Keep prompts, completions and tool arguments.
-    pub content: bool,
-    /// Most bytes of content kept of one call.
-    pub content_max_bytes: usize,
     /// Give a call up when nothing was seen of it for so long.
     pub idle_timeout_seconds: u64,
     /// Report HTTP calls that are no model calls too.
@@ -59,7 +61,7 @@ pub struct CaptureConfig {
 
 impl Default for CaptureConfig {
     fn default() -> Self {
-        Self { content: false, content_max_bytes: 64 << 10, idle_timeout_seconds: 300, all_http: false, infer: false }
+        Self { idle_timeout_seconds: 300, all_http: false, infer: false }
     }
 }
 
@@ -315,13 +317,13 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), (String, &'static str)> {
-        let Self { capture, targets, export } = self;
+        let Self { capture, targets, privacy, export } = self;
         let positive = |setting: &str, value: Option<u64>| match value {
             Some(0) => Err((setting.to_owned(), "must be more than zero")),
             _ => Ok(()),
         };
-        positive("capture.content_max_bytes", Some(capture.content_max_bytes as u64))?;
         positive("capture.idle_timeout_seconds", Some(capture.idle_timeout_seconds))?;
+        privacy.check().map_err(|(key, reason)| (format!("privacy.{key}"), reason))?;
         let Targets { include, exclude } = targets.clone().into();
         include.check().map_err(|(key, reason)| (format!("targets.{key}"), reason))?;
         exclude.check().map_err(|(key, reason)| (format!("targets.exclude.{key}"), reason))?;

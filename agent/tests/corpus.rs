@@ -260,7 +260,7 @@ fn check(row: &Row, reading: &Reading) {
         assert!(events.contains(&ResponseEvent::Event { content: true }), "{name}");
     }
 
-    let on = Options { content: Some(1 << 20) };
+    let on = Options { content: Some(1 << 20), ..Options::default() };
     for size in [7, 1_460, 16 * 1024] {
         assert_eq!(row.read(size, &Options::default()).as_ref(), Some(&outcome), "{name} in pieces of {size}");
         assert_eq!(row.read(size, &on), row.read(usize::MAX, &on), "{name} with content in pieces of {size}");
@@ -271,7 +271,8 @@ fn check(row: &Row, reading: &Reading) {
 /// Kept content is valid JSON, stays within its cap and holds the answer.
 fn check_content(row: &Row, name: &str) {
     for cap in [200, 1 << 20] {
-        let facts = row.read(usize::MAX, &Options { content: Some(cap) }).expect("a candidate").facts;
+        let facts =
+            row.read(usize::MAX, &Options { content: Some(cap), ..Options::default() }).expect("a candidate").facts;
         let content = facts.content.expect("content is on");
         for text in [&content.input_messages, &content.output_messages].into_iter().flatten() {
             let is_array = serde_json::from_str::<Value>(text).is_ok_and(|value| value.is_array());

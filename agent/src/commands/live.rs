@@ -10,9 +10,10 @@ use crate::{
     capture::{self, Capture, Finish, Session, Stop},
     cli::TargetArgs,
     kernel::Settings,
+    llm::Options,
     output::Outputs,
     pipeline::PipelineOptions,
-    privacy::ContentPolicy,
+    privacy::{ContentPolicy, Redactor},
     recording::Recorder,
     selfstat::Ledger,
 };
@@ -26,7 +27,7 @@ const LEDGER: &str = "inferscope: ledger";
 /// How long the outputs may take to write what is left at the end.
 const WRITE_OUT: Duration = Duration::from_secs(2);
 
-/// Bytes of content kept per direction of a call, unless the configuration says otherwise.
+/// Bytes kept of each content attribute of a call, unless the configuration says otherwise.
 pub const CONTENT_BYTES: usize = 64 << 10;
 
 /// What to capture and for how long.
@@ -35,6 +36,8 @@ pub struct Plan {
     pub settings: Settings,
     /// Whether messages are kept.
     pub content: ContentPolicy,
+    /// What is redacted in them.
+    pub redactor: &'static Redactor,
     /// Give a call up after this long without a byte.
     pub idle: Duration,
     /// Stop by itself after this long.
@@ -53,6 +56,7 @@ impl Plan {
                 ring_bytes: None,
             },
             content: if content { ContentPolicy::On { cap: CONTENT_BYTES } } else { ContentPolicy::Off },
+            redactor: Redactor::shared(),
             idle: Duration::from_secs(300),
             duration,
         }
@@ -71,7 +75,7 @@ impl Plan {
             targets: Arc::new(self.settings.targets.clone()),
             ..Default::default()
         };
-        connection.session.content = self.content.cap();
+        connection.session = Options { content: self.content.cap(), redactor: self.redactor };
         PipelineOptions {
             connection,
             idle_ns: u64::try_from(self.idle.as_nanos()).unwrap_or(u64::MAX),

@@ -90,6 +90,10 @@ names! {
     GEN_AI_INPUT_MESSAGES = "gen_ai.input.messages";
     /// Messages of the response, JSON; only with content capture on.
     GEN_AI_OUTPUT_MESSAGES = "gen_ai.output.messages";
+    /// Instructions given apart from the messages, JSON; only with content capture on.
+    GEN_AI_SYSTEM_INSTRUCTIONS = "gen_ai.system_instructions";
+    /// Tools that the request offered, JSON; only with content capture on.
+    GEN_AI_TOOL_DEFINITIONS = "gen_ai.tool.definitions";
 
     /// Backend configuration that served the response.
     OPENAI_RESPONSE_SYSTEM_FINGERPRINT = "openai.response.system_fingerprint";
@@ -255,6 +259,10 @@ pub const INFERRED: &[&str] = &[
     INFERSCOPE_INFERRED_GAP_MAX,
     INFERSCOPE_INFERRED_MAYBE_SEVERAL,
 ];
+
+/// Names of what holds content: there only with content capture on, and the first to go from a span that is too large.
+pub const CONTENT: &[&str] =
+    &[GEN_AI_INPUT_MESSAGES, GEN_AI_OUTPUT_MESSAGES, GEN_AI_SYSTEM_INSTRUCTIONS, GEN_AI_TOOL_DEFINITIONS];
 
 /// Span event: bytes are missing from the stream.
 pub const EVENT_GAP: &str = "inferscope.gap";

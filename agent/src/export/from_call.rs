@@ -363,9 +363,11 @@ fn process(out: &mut Attributes, process: &ProcessIdentity) {
 }
 
 fn messages(out: &mut Attributes, content: &Content) {
-    let Content { input_messages, output_messages, truncated } = content;
+    let Content { input_messages, output_messages, system_instructions, tool_definitions, truncated } = content;
     out.text(names::GEN_AI_INPUT_MESSAGES, input_messages.as_deref());
     out.text(names::GEN_AI_OUTPUT_MESSAGES, output_messages.as_deref());
+    out.text(names::GEN_AI_SYSTEM_INSTRUCTIONS, system_instructions.as_deref());
+    out.text(names::GEN_AI_TOOL_DEFINITIONS, tool_definitions.as_deref());
     out.if_true(names::INFERSCOPE_CONTENT_TRUNCATED, *truncated);
 }
 

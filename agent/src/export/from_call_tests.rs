@@ -234,7 +234,7 @@ fn notes_become_events() {
 fn content_is_there_only_when_it_was_captured() {
     let span = span(|call| {
         call.facts.as_mut().unwrap().content =
-            Some(Content { input_messages: Some("[]".to_owned()), output_messages: None, truncated: true });
+            Some(Content { input_messages: Some("[]".to_owned()), truncated: true, ..Content::default() });
     });
     assert_eq!(text(&span, names::GEN_AI_INPUT_MESSAGES), Some("[]"));
     assert_eq!(span.get(names::GEN_AI_OUTPUT_MESSAGES), None);

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use super::{
     api::{Draft, WireApi},
-    content::render,
+    content::{render, render_parts, render_recent, render_tools},
     facts::{Content, Facts, RequestFacts, ResponseFacts},
 };
 use crate::privacy::Redactor;
@@ -14,34 +14,42 @@ use crate::privacy::Redactor;
 /// `error.type` of an error that nothing better is known of.
 const OTHER: &str = "_OTHER";
 
-/// Puts the facts together. `cap` is the content cap, absent when content is off.
+/// Puts the facts together. `cap` is the content cap, absent when content is off; `redactor` sees everything before
+/// anybody else does.
 pub(crate) fn facts(
     api: &dyn WireApi,
     draft: Draft,
     provider: &'static str,
     cap: Option<usize>,
+    redactor: &Redactor,
     status: Option<u16>,
 ) -> Facts {
-    let Draft { mut request, mut response, usage, timings, failure, choices, input, .. } = draft;
-    let redactor = Redactor::shared();
+    let Draft { mut request, mut response, usage, timings, failure, choices, input, instructions, tools, .. } = draft;
     response.finish_reasons = choices.finish_reasons();
     response.tool_calls = choices.tool_names();
     redact_names(&mut request, &mut response, redactor);
     let error = failure.and_then(|failure| {
-        let kind = failure.kind.filter(|kind| matches!(redactor.redact(kind), Cow::Borrowed(_)));
+        let kind = failure.kind.filter(|kind| matches!(redactor.credentials(kind), Cow::Borrowed(_)));
         // An error status is the better name for an error that the body leaves without one.
         kind.or_else(|| status.is_none_or(|status| status < 400).then(|| OTHER.to_owned()))
     });
     let content = cap.map(|cap| {
+        let mut truncated = false;
+        let mut written = |(text, cut): (String, bool), cut_before: bool| {
+            truncated |= cut || cut_before;
+            // Nothing to say, or not even the beginning of it fits.
+            (text != "[]").then_some(text)
+        };
         let (input, input_cut) = input.into_messages();
         let (output, output_cut) = choices.into_messages();
-        let text = |messages: &[_]| (!messages.is_empty()).then(|| render(messages, cap, redactor));
-        let (input, output) = (text(&input), text(&output));
-        let cut = |rendered: &Option<(String, bool)>| rendered.as_ref().is_some_and(|(_, cut)| *cut);
+        let (instructions, instructions_cut) = instructions.into_messages();
+        let (tools, tools_cut) = tools.into_definitions();
         Content {
-            truncated: input_cut || output_cut || cut(&input) || cut(&output),
-            input_messages: input.map(|(text, _)| text),
-            output_messages: output.map(|(text, _)| text),
+            input_messages: written(render_recent(&input, cap, redactor), input_cut),
+            output_messages: written(render(&output, cap, redactor), output_cut),
+            system_instructions: written(render_parts(&instructions, cap, redactor), instructions_cut),
+            tool_definitions: written(render_tools(&tools, cap, redactor), tools_cut),
+            truncated,
         }
     });
     Facts { api: api.name(), operation: api.operation(), provider, request, response, usage, timings, error, content }
@@ -76,7 +84,7 @@ fn redact_names(request: &mut RequestFacts, response: &mut ResponseFacts, redact
         .chain([service_tier, upstream_provider, native_finish_reason])
         .flatten();
     for name in single.chain(finish_reasons).chain(tool_calls).chain(stop_sequences).chain(encoding_formats) {
-        if let Cow::Owned(redacted) = redactor.redact(name) {
+        if let Cow::Owned(redacted) = redactor.credentials(name) {
             *name = redacted;
         }
     }

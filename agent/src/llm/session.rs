@@ -19,7 +19,10 @@ use super::{
     registry,
     timings::Timings,
 };
-use crate::protocol::{head::Headers, json::Form};
+use crate::{
+    privacy::Redactor,
+    protocol::{head::Headers, json::Form},
+};
 
 /// The parts of the request's head that decide which API it is.
 #[derive(Clone, Copy, Debug)]
@@ -37,8 +40,10 @@ pub struct RequestLine<'a> {
 /// What the operator chose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Keep content, at most so many bytes of each direction. Absent: keep none.
+    /// Keep content, at most so many bytes of each attribute. Absent: keep none.
     pub content: Option<usize>,
+    /// What is redacted in it, and in names.
+    pub redactor: &'static Redactor,
 }
 
 /// Whether a candidate turned out to be a model call. No proof, no span.
@@ -77,6 +82,7 @@ pub struct Session {
     /// As the response's head tells.
     timings: Timings,
     cap: Option<usize>,
+    redactor: &'static Redactor,
     request: Reader,
     status: Option<u16>,
     declared: Declared,
@@ -105,7 +111,7 @@ impl Session {
     /// Begins a call, if its path is one of a model API.
     pub fn open(line: &RequestLine<'_>, options: &Options) -> Option<Self> {
         let registry::Candidate { mut apis, model } = registry::find(line)?;
-        let mut draft = Draft::new(options.content);
+        let mut draft = draft(options);
         draft.request.model = model;
         let mut api = match apis.len() {
             0 => return None,
@@ -138,8 +144,9 @@ impl Session {
             engine: None,
             timings: Timings::default(),
             api,
-            draft: Draft::new(options.content),
+            draft: draft(options),
             cap: options.content,
+            redactor: options.redactor,
             request: Reader::new(max_text(options.content)),
             status: None,
             declared: Declared::Nothing,
@@ -281,10 +288,10 @@ impl Session {
     pub fn into_facts(mut self) -> Facts {
         // What is left of a document that was cut off.
         self.response_end(&mut |_| {});
-        let Self { api, mut draft, provider, engine, timings, cap, status, .. } = self;
+        let Self { api, mut draft, provider, engine, timings, cap, redactor, status, .. } = self;
         draft.timings = draft.timings.or(timings);
         let provider = provider.or(draft.engine).or(engine).unwrap_or_else(|| api.default_provider());
-        facts(api.as_ref(), draft, provider, cap, status)
+        facts(api.as_ref(), draft, provider, cap, redactor, status)
     }
 
     fn set_kind(&mut self, kind: Kind) {
@@ -312,7 +319,8 @@ impl Session {
     #[cfg(test)]
     pub(crate) fn held(&self) -> usize {
         let undecided = if let Response::Undecided(held) = &self.response { held.capacity() } else { 0 };
-        undecided + self.draft.input.held() + self.draft.choices.held()
+        let Draft { input, instructions, tools, choices, .. } = &self.draft;
+        undecided + input.held() + instructions.held() + tools.held() + choices.held()
     }
 }
 
@@ -324,6 +332,15 @@ impl Declared {
             Self::Nothing | Self::Other => None,
         }
     }
+}
+
+/// A call of which nothing is known.
+fn draft(options: &Options) -> Draft {
+    let mut draft = Draft::new(options.content);
+    if options.redactor.policy().tool_details {
+        draft.tools.keep_details(options.content);
+    }
+    draft
 }
 
 /// How much of a string has to be read.

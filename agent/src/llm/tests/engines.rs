@@ -54,7 +54,8 @@ fn lines(path: &str, request: &str, documents: &[Value]) -> Lines {
     }
     let proof = (draft.request_proof, draft.response_proof);
     let finished = draft.failure.is_none() && api.is_finished(false, &draft);
-    let facts = assemble::facts(&*api, draft, api.default_provider(), Some(10_000), Some(200));
+    let facts =
+        assemble::facts(&*api, draft, api.default_provider(), Some(10_000), Options::default().redactor, Some(200));
     Lines { facts, carrying, proof, finished }
 }
 

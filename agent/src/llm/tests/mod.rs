@@ -4,6 +4,7 @@ mod content;
 mod engines;
 mod flavours;
 mod framings;
+mod privacy;
 mod proof;
 mod robust;
 
@@ -53,7 +54,7 @@ struct Outcome {
 impl Exchange<'_> {
     fn open(&self) -> Session {
         let line = RequestLine { method: "POST", path: self.path, host: self.host, headers: None };
-        Session::open(&line, &Options { content: self.content }).expect("a model API's path")
+        Session::open(&line, &Options { content: self.content, ..Options::default() }).expect("a model API's path")
     }
 
     fn run(&self) -> Outcome {
