@@ -7,7 +7,7 @@
 use super::{
     api::{Draft, Part, WireApi},
     assemble::facts,
-    body::{Framing, Kind, Reader, sniff},
+    body::{Framing, Kind, sniff},
     content::text_cap,
     contest::Contest,
     documents::Documents,
@@ -17,6 +17,7 @@ use super::{
     frames::Frames,
     provider::provider,
     registry,
+    request_body::RequestBody,
     timings::Timings,
 };
 use crate::{
@@ -83,7 +84,7 @@ pub struct Session {
     timings: Timings,
     cap: Option<usize>,
     redactor: &'static Redactor,
-    request: Reader,
+    request: RequestBody,
     status: Option<u16>,
     declared: Declared,
     response: Response,
@@ -147,7 +148,7 @@ impl Session {
             draft: draft(options),
             cap: options.content,
             redactor: options.redactor,
-            request: Reader::new(max_text(options.content)),
+            request: RequestBody::new(max_text(options.content)),
             status: None,
             declared: Declared::Nothing,
             response: Response::Undecided(Vec::new()),
@@ -277,6 +278,7 @@ impl Session {
     pub fn response_malformed(&self) -> Option<&'static str> {
         let body = match &self.response {
             Response::Framed(framing) => framing.malformed(),
+            Response::Opaque if self.api.takes_other_bodies() => None,
             Response::Opaque => Some("neither JSON nor an event stream"),
             Response::Undecided(_) => None,
         };

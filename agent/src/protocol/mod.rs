@@ -14,4 +14,5 @@ pub mod event_stream;
 pub mod head;
 pub mod http1;
 pub mod json;
+pub mod multipart;
 pub mod sse;
