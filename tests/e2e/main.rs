@@ -11,6 +11,7 @@ mod binding;
 mod capture;
 mod churn;
 mod clients;
+mod corpus;
 mod discovery;
 mod doctor;
 mod expect;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
     args.test_threads = Some(1);
     let mut all = scenario::Scenarios::default();
     clients::add(&mut all);
+    corpus::add(&mut all);
     servers::add(&mut all);
     sockets::add(&mut all);
     binding::add(&mut all);

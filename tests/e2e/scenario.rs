@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use inferscope_tests::{go::Build, pki::Pki, place, programs::Large};
+use inferscope_tests::{corpus, go::Build, pki::Pki, place, programs::Large};
 use libtest_mimic::{Failed, Trial};
 use rustix::process::geteuid;
 use tempfile::TempDir;
@@ -53,6 +53,8 @@ pub enum Need {
     StaticOpenSsl,
     /// A control group hierarchy of version 2 in which groups can be made.
     Cgroups,
+    /// Recorded exchanges with real services.
+    Recordings,
 }
 
 impl Need {
@@ -80,6 +82,7 @@ impl Need {
                     _ => None,
                 };
             }
+            Self::Recordings => return corpus::missing(),
             Self::Cgroups => return Group::make("inferscope-e2e-probe").err().map(|error| format!("{error:#}")),
         };
         place::on_path(program).is_none().then(|| format!("{program} is not installed"))

@@ -12,6 +12,7 @@ pub mod agent;
 pub mod bpf;
 pub mod call;
 pub mod client;
+pub mod corpus;
 pub mod go;
 pub mod load;
 #[cfg(feature = "server")]
