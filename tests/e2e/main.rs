@@ -28,6 +28,7 @@ mod raw;
 mod replay;
 mod rustls;
 mod scenario;
+mod sdks;
 mod servers;
 mod sockets;
 mod stripped;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
     targets::add(&mut all);
     infer::add(&mut all);
     go::add(&mut all);
+    sdks::add(&mut all);
     stripped::add(&mut all);
     let trials = all.into_trials(!args.list);
     libtest_mimic::run(&args, trials).exit_code()

@@ -21,5 +21,6 @@ pub mod pki;
 pub mod place;
 pub mod process;
 pub mod programs;
+pub mod sdks;
 pub mod server;
 pub mod usage;

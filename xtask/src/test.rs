@@ -34,7 +34,7 @@ const KEPT: [&str; 9] = [
 
 /// What `--suite` can be. All but the first two are topics: the first part of scenarios' names in `tests/e2e/`, with
 /// `-` for `_`.
-const SUITES: [&str; 23] = [
+const SUITES: [&str; 24] = [
     "unit",
     "e2e",
     "clients",
@@ -58,6 +58,7 @@ const SUITES: [&str; 23] = [
     "rustls",
     FULL,
     CORPUS,
+    SDKS,
 ];
 
 /// Scenarios that need large downloads or a long time.
@@ -66,8 +67,11 @@ const FULL: &str = "capture-full";
 /// Scenarios that need recordings which are no part of the repository.
 const CORPUS: &str = "corpus";
 
+/// Scenarios that need the providers' SDKs.
+const SDKS: &str = "sdks";
+
 /// What runs only where it is asked for by name, and why.
-const ON_DEMAND: [(&str, &str); 2] = [(FULL, "large downloads"), (CORPUS, "recordings")];
+const ON_DEMAND: [(&str, &str); 3] = [(FULL, "large downloads"), (CORPUS, "recordings"), (SDKS, "downloads")];
 
 /// Options of `cargo xtask test`.
 #[derive(Debug, Args)]
@@ -117,6 +121,12 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         }
         if suite == Some(FULL) {
             steps.take("large programs", || match programs::install() {
+                Ok(()) => Outcome::Ok,
+                Err(error) => Outcome::Failed(format!("{error:#}")),
+            });
+        }
+        if suite == Some(SDKS) {
+            steps.take("SDKs", || match programs::install_sdks() {
                 Ok(()) => Outcome::Ok,
                 Err(error) => Outcome::Failed(format!("{error:#}")),
             });
