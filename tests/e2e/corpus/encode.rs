@@ -45,10 +45,15 @@ impl Encoding {
         }
     }
 
+    /// The encoding of a message: what has no body is not encoded.
+    pub fn on(self, message: &Message) -> Self {
+        if message.body.is_empty() { Self::Identity } else { self }
+    }
+
     /// The body's bytes, a piece for each flush: what was flushed can be decoded without what follows.
     pub fn pieces(self, message: &Message) -> Result<Vec<Vec<u8>>> {
         let units = units(message);
-        match self {
+        match self.on(message) {
             Self::Identity => Ok(units.into_iter().map(<[u8]>::to_vec).collect()),
             Self::Gzip => {
                 let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());

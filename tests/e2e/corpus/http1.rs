@@ -62,9 +62,7 @@ fn message(first: String, message: &Message, framing: Framing, encoding: Encodin
     for (name, value) in &message.headers {
         out += &format!("{name}: {value}\r\n");
     }
-    // What has no body is not encoded.
-    let encoding = if message.body.is_empty() { Encoding::Identity } else { encoding };
-    if let Some(token) = encoding.token() {
+    if let Some(token) = encoding.on(message).token() {
         out += &format!("content-encoding: {token}\r\n");
     }
     let pieces = encoding.pieces(message)?;

@@ -120,7 +120,7 @@ async fn answer(
 }
 
 fn headers(message: &Message, encoding: Encoding) -> impl Iterator<Item = (&str, &str)> {
-    let encoding = encoding.token().filter(|_| !message.body.is_empty()).map(|token| ("content-encoding", token));
+    let encoding = encoding.on(message).token().map(|token| ("content-encoding", token));
     message.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain(encoding)
 }
 

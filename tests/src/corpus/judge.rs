@@ -1,9 +1,6 @@
 //! Spans against what their exchanges state.
 
-use std::{
-    collections::BTreeMap,
-    fmt::{self, Write as _},
-};
+use std::{collections::BTreeMap, fmt};
 
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
@@ -202,33 +199,27 @@ impl fmt::Display for Tally<'_> {
         for (api, Count { rows, with_usage, usage_exact, exact }) in &self.counts {
             writeln!(f, "{api:<32} {rows:>5} {exact:>6} {with_usage:>12} {usage_exact:>12}")?;
         }
-        // One line for all rows that miss the same: a parser that is not there would hide everything else.
-        let mut alike = BTreeMap::<(Area, &str, &str), (String, Vec<usize>)>::new();
-        for Miss { row, side, area, field, what } in &self.misses {
-            let api = self.rows.iter().find(|of| of.index == *row).map_or("", |of| &of.api);
-            let (first, rows) =
-                alike.entry((*area, api, field)).or_insert_with(|| (format!("{side}: {what}"), Vec::new()));
-            if rows.last() != Some(row) {
-                rows.push(*row);
-            }
-            first.truncate(LONGEST);
+        // Rows that miss the same stand together: a parser that is not there would hide everything else.
+        let mut alike = BTreeMap::<(Area, &str, &str), Vec<(&Row, &Miss)>>::new();
+        for miss in &self.misses {
+            let Some(row) = self.rows.iter().find(|row| row.index == miss.row) else { continue };
+            alike.entry((miss.area, &row.api, miss.field)).or_default().push((row, miss));
         }
-        for ((area, api, field), (first, rows)) in alike {
-            let mut list = String::new();
-            for row in rows.iter().take(NAMED) {
-                write!(list, " {row}")?;
+        for ((area, api, field), misses) in alike {
+            writeln!(f, "{area:?} {api} {field}: {} differences", misses.len())?;
+            for (Row { index, name, .. }, Miss { side, what, .. }) in misses.iter().take(LISTED) {
+                let what: String = what.chars().take(LONGEST).collect();
+                writeln!(f, "    row {index} ({name}), {side}: {what}")?;
             }
-            let more = if rows.len() > NAMED { " ..." } else { "" };
-            writeln!(f, "{area:?} {api} {field}: {} rows ({}{more}); first {first}", rows.len(), list.trim_start())?;
         }
         Ok(())
     }
 }
 
-/// Rows that a line names.
-const NAMED: usize = 12;
+/// Differences of one kind that are listed one by one.
+const LISTED: usize = 20;
 
-/// Longest text of a difference, in bytes.
+/// Longest text of a difference, in characters.
 const LONGEST: usize = 300;
 
 #[cfg(test)]
@@ -360,6 +351,9 @@ mod tests {
         replay(2, "gen_ai.usage.input_tokens").unwrap();
         replay(3, "gen_ai.usage.input_tokens").unwrap_err();
         let error = replay(1, "gen_ai.response.id").unwrap_err().to_string();
-        assert!(error.contains("Id openai.chat gen_ai.response.id: 1 rows (0); first client"), "{error}");
+        assert!(
+            error.contains("Id openai.chat gen_ai.response.id: 1 differences\n    row 0 (row 0), client: "),
+            "{error}"
+        );
     }
 }

@@ -16,12 +16,15 @@ pub fn rows() -> Vec<Row> {
         responses_stream(),
         anthropic(),
         anthropic_stream(),
+        anthropic_stream_that_fails(),
         gemini(),
         gemini_stream(),
+        gemini_array(),
         converse(),
         converse_stream(),
         cohere(),
         cohere_stream(),
+        ollama_stream(),
         embeddings(),
         batch_that_is_polled(),
         token(),
@@ -67,7 +70,11 @@ impl Exchange {
         }
         body += end;
         expected["sse_events"] = json!(events.len());
-        Self { kind: "text/event-stream", response: body.into_bytes(), expected, ..self }
+        self.body("text/event-stream", body.into_bytes(), expected)
+    }
+
+    fn body(self, kind: &'static str, response: Vec<u8>, expected: Value) -> Self {
+        Self { kind, response, expected, ..self }
     }
 
     fn row(self, index: usize) -> Row {
@@ -197,9 +204,11 @@ fn anthropic() -> Exchange {
     Exchange::post("anthropic.messages", "api.anthropic.com", "/v1/messages", request).answer(&response, expected)
 }
 
+fn anthropic_stream_request() -> Value {
+    json!({"model": "claude-x", "max_tokens": 100, "stream": true, "messages": [{"role": "user", "content": "weather?"}]})
+}
+
 fn anthropic_stream() -> Exchange {
-    let request = json!({"model": "claude-x", "max_tokens": 100, "stream": true,
-        "messages": [{"role": "user", "content": "weather?"}]});
     let message = json!({"id": "msg_own2", "type": "message", "role": "assistant", "model": "claude-x-1",
         "content": [], "stop_reason": null, "usage": {"input_tokens": 11, "cache_creation_input_tokens": 0,
             "cache_read_input_tokens": 0, "output_tokens": 1}});
@@ -230,7 +239,23 @@ fn anthropic_stream() -> Exchange {
     ];
     let expected = json!({"id": "msg_own2", "response_model": "claude-x-1", "finish_reasons": ["tool_use"],
         "tool_calls": 1, "usage": {"input": 12, "output": 25, "cache_read": 0, "cache_write": 0}});
-    Exchange::post("anthropic.messages", "api.anthropic.com", "/v1/messages", request).stream(&events, "", expected)
+    Exchange::post("anthropic.messages", "api.anthropic.com", "/v1/messages", anthropic_stream_request())
+        .stream(&events, "", expected)
+}
+
+/// An error after the status said that all is well.
+fn anthropic_stream_that_fails() -> Exchange {
+    let exchange = anthropic_stream();
+    let events = String::from_utf8_lossy(&exchange.response).replace("msg_own2", "msg_own3");
+    let kept: String = events.split_inclusive("\n\n").take(4).collect();
+    let error = json!({"type": "overloaded_error", "message": "Overloaded"});
+    let last = json!({"type": "error", "error": error});
+    let want = json!({"id": "msg_own3", "response_model": "claude-x-1", "error": error, "sse_events": 5});
+    Exchange::post("anthropic.messages", "api.anthropic.com", "/v1/messages", anthropic_stream_request()).body(
+        "text/event-stream",
+        format!("{kept}event: error\ndata: {last}\n\n").into_bytes(),
+        want,
+    )
 }
 
 const GEMINI: &str = "generativelanguage.googleapis.com";
@@ -260,16 +285,29 @@ fn gemini() -> Exchange {
         .answer(&response, gemini_expected("own-g1"))
 }
 
-fn gemini_stream() -> Exchange {
+fn gemini_chunks(id: &str) -> [Value; 2] {
     let early = json!({"promptTokenCount": 10, "candidatesTokenCount": 1, "totalTokenCount": 11});
-    let first = gemini_chunk("own-g2", "Be", Value::Null, early);
-    let last = gemini_chunk("own-g2", "cause.", json!("STOP"), gemini_usage());
+    [gemini_chunk(id, "Be", Value::Null, early), gemini_chunk(id, "cause.", json!("STOP"), gemini_usage())]
+}
+
+fn gemini_stream() -> Exchange {
     let target = "/v1beta/models/gemini-x:streamGenerateContent?alt=sse";
     let exchange = Exchange::post("gemini.generate", GEMINI, target, gemini_request());
-    let exchange = exchange.stream(&[("", first), ("", last)], "", gemini_expected("own-g2"));
+    let events = gemini_chunks("own-g2").map(|chunk| ("", chunk));
+    let exchange = exchange.stream(&events, "", gemini_expected("own-g2"));
     // This API ends its lines with CRLF.
     let response = String::from_utf8_lossy(&exchange.response).replace('\n', "\r\n").into_bytes();
     Exchange { response, ..exchange }
+}
+
+/// Without `alt=sse` a stream is one array.
+fn gemini_array() -> Exchange {
+    let [first, last] = gemini_chunks("own-g3");
+    let array = format!("[{first:#}\n,\r\n{last:#}\n]").into_bytes();
+    let mut expected = gemini_expected("own-g3");
+    expected["documents"] = json!(2);
+    let target = "/v1beta/models/gemini-x:streamGenerateContent";
+    Exchange::post("gemini.generate", GEMINI, target, gemini_request()).body(JSON, array, expected)
 }
 
 const BEDROCK: &str = "bedrock-runtime.us-east-1.amazonaws.com";
@@ -304,8 +342,11 @@ fn converse_stream() -> Exchange {
     ];
     let expected = json!({"finish_reasons": ["max_tokens"], "frames": 6, "usage": {"input": 7, "output": 50}});
     let target = "/model/us.vendor.model-v1%3A0/converse-stream";
-    let exchange = Exchange::post("bedrock.converse_stream", BEDROCK, target, converse_request());
-    Exchange { kind: "application/vnd.amazon.eventstream", response: frames.concat(), expected, ..exchange }
+    Exchange::post("bedrock.converse_stream", BEDROCK, target, converse_request()).body(
+        "application/vnd.amazon.eventstream",
+        frames.concat(),
+        expected,
+    )
 }
 
 fn cohere_request(stream: bool) -> Value {
@@ -347,6 +388,29 @@ fn cohere_stream() -> Exchange {
         &events,
         DONE,
         cohere_expected("own-co2"),
+    )
+}
+
+/// This API streams where nothing is said about it.
+fn ollama_stream() -> Exchange {
+    let request = json!({"model": "llama-x:1b", "messages": [{"role": "user", "content": "hello"}]});
+    let line = |text: &str, end: Value| {
+        let mut line = json!({"model": "llama-x:1b", "created_at": "2026-01-02T03:04:05.6Z", "done": false,
+            "message": {"role": "assistant", "content": text}});
+        if let (Value::Object(line), Value::Object(end)) = (&mut line, end) {
+            line.extend(end);
+        }
+        format!("{line}\n")
+    };
+    let end =
+        json!({"done": true, "done_reason": "stop", "total_duration": 900, "prompt_eval_count": 26, "eval_count": 3});
+    let lines = [line("Hel", Value::Null), line("lo.", Value::Null), line("", end)].concat();
+    let expected = json!({"response_model": "llama-x:1b", "finish_reasons": ["stop"], "documents": 3,
+        "usage": {"input": 26, "output": 3}});
+    Exchange::post("ollama.chat", "localhost", "/api/chat", request).body(
+        "application/x-ndjson",
+        lines.into_bytes(),
+        expected,
     )
 }
 

@@ -81,7 +81,7 @@ impl Want {
             return Self::Anything;
         }
         let text = |name: &str| expected[name].as_str().map(str::to_owned);
-        let is_stream = ["sse_events", "frames"].iter().any(|name| !expected[name].is_null());
+        let is_stream = ["sse_events", "frames", "documents"].iter().any(|name| !expected[name].is_null());
         let finish_reasons = expected["finish_reasons"].as_array().map(|reasons| {
             let mut reasons: Vec<_> = reasons.iter().filter_map(Value::as_str).map(str::to_owned).collect();
             if is_stream {
@@ -147,6 +147,7 @@ fn tokens(api: &str, usage: &Value) -> Vec<(&'static str, Option<u64>)> {
             (REASONING, of("reasoning")),
         ],
         "cohere.chat" => vec![(INPUT, of("billed_input")), (OUTPUT, of("billed_output"))],
+        "ollama.chat" => vec![(INPUT, of("input")), (OUTPUT, of("output"))],
         "cohere.v2.embed" => vec![(INPUT, of("billed_input")), (OUTPUT, None)],
         "openai.audio" => vec![(INPUT, of("input")), (OUTPUT, of("output"))],
         "embeddings" | "bedrock.invoke" => vec![(INPUT, of("input"))],
