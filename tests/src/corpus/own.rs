@@ -81,6 +81,7 @@ impl Exchange {
         let Self { api, method, host, target, request, status, kind, response, expected } = self;
         let model = serde_json::from_slice::<Value>(&request).unwrap_or_default()["model"].as_str().map(str::to_owned);
         let of_kind = |kind: &str, body| Message { headers: vec![("content-type".to_owned(), kind.to_owned())], body };
+        let response = of_kind(kind, response);
         Row {
             index,
             name: format!("own {index}"),
@@ -90,8 +91,8 @@ impl Exchange {
             target: target.to_owned(),
             request: if request.is_empty() { Message::default() } else { of_kind(JSON, request) },
             status,
-            response: of_kind(kind, response),
-            want: Want::of(api, model, status, None, &expected),
+            want: Want::of(api, model, status, &response, &expected),
+            response,
         }
     }
 }

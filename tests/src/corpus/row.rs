@@ -154,11 +154,10 @@ fn parse(index: usize, line: &str) -> Result<Row> {
         Ok(Message { headers: kept(headers), body: base64(body.as_deref().unwrap_or_default())? })
     };
     let response = message(&line.resp_headers, line.resp_body_b64)?;
-    let named = response.header("x-amzn-errortype");
     Ok(Row {
         index,
         name: format!("{} {}", line.path, line.i),
-        want: Want::of(&line.api, line.req_model, line.status, named, &line.expected),
+        want: Want::of(&line.api, line.req_model, line.status, &response, &line.expected),
         api: line.api,
         method: line.method,
         host: filled(&host.to_uppercase()).to_lowercase(),

@@ -13,6 +13,8 @@
 
 use serde_json::Value;
 
+use super::Message;
+
 /// Names of the usage attributes.
 pub mod usage {
     /// Input tokens, cached ones included.
@@ -65,14 +67,8 @@ pub struct Stated {
 }
 
 impl Want {
-    /// Reads what the recording of a call of `api` expects; `error_name` is what a header calls its error.
-    pub fn of(
-        api: &str,
-        request_model: Option<String>,
-        status: u16,
-        error_name: Option<&str>,
-        expected: &Value,
-    ) -> Self {
+    /// Reads what the recording of a call of `api`, answered by `answer`, expects.
+    pub fn of(api: &str, request_model: Option<String>, status: u16, answer: &Message, expected: &Value) -> Self {
         if NEGATIVES.contains(&api) {
             return Self::NoCall;
         }
@@ -98,7 +94,7 @@ impl Want {
             id: text("id"),
             finish_reasons,
             tool_calls: counts_tool_calls.then_some(tool_calls),
-            error: (!expected["error"].is_null()).then(|| error_types(status, error_name, &expected["error"])),
+            error: (!expected["error"].is_null()).then(|| error_types(status, answer, &expected["error"])),
             status,
         }))
     }
@@ -156,14 +152,17 @@ fn tokens(api: &str, usage: &Value) -> Vec<(&'static str, Option<u64>)> {
 }
 
 /// What `error.type` may be: a word of the provider's, else the HTTP status. Never its message.
-fn error_types(status: u16, error_name: Option<&str>, error: &Value) -> Vec<String> {
+fn error_types(status: u16, answer: &Message, error: &Value) -> Vec<String> {
     let is_word = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
     let mut types = vec![status.to_string()];
     // `Name:URI` in Amazon's header.
-    types.extend(error_name.and_then(|name| name.split(':').next()).map(str::to_owned));
-    for value in ["code", "type", "status"].map(|name| &error[name]) {
+    types.extend(answer.header("x-amzn-errortype").and_then(|name| name.split(':').next()).map(str::to_owned));
+    // Some have the words beside an error that is only a text.
+    let whole = serde_json::from_slice::<Value>(&answer.body).unwrap_or_default();
+    for value in ["code", "type", "status"].into_iter().flat_map(|name| [&error[name], &whole[name]]) {
         let text = value.as_str().map(str::to_owned).or_else(|| value.as_i64().map(|code| code.to_string()));
-        types.extend(text.filter(|text| !text.is_empty() && is_word(text)));
+        // Which says that it is one, not which.
+        types.extend(text.filter(|text| !text.is_empty() && is_word(text) && text != "error"));
     }
     types
 }
@@ -175,7 +174,9 @@ mod tests {
     use super::*;
 
     fn stated(api: &str, expected: Value) -> Stated {
-        let Want::Call(stated) = Want::of(api, None, 200, None, &expected) else { panic!("no call is wanted") };
+        let Want::Call(stated) = Want::of(api, None, 200, &Message::default(), &expected) else {
+            panic!("no call is wanted")
+        };
         *stated
     }
 
@@ -208,10 +209,11 @@ mod tests {
 
     #[test]
     fn negatives_and_what_states_nothing_are_told_apart() {
-        let want = |api: &str| Want::of(api, None, 200, None, &json!({"n_objs": 1}));
+        let want = |api: &str| Want::of(api, None, 200, &Message::default(), &json!({"n_objs": 1}));
         assert_eq!([want("mgmt"), want("other"), want("count_tokens")], [Want::NoCall, Want::NoCall, Want::Anything]);
         // A batch that is polled holds a usage object and is no call all the same.
-        assert_eq!(Want::of("mgmt", None, 200, None, &json!({"usage": {"input": 1}})), Want::NoCall);
+        let polled = json!({"usage": {"input": 1}});
+        assert_eq!(Want::of("mgmt", None, 200, &Message::default(), &polled), Want::NoCall);
     }
 
     #[test]
@@ -226,11 +228,17 @@ mod tests {
 
     #[test]
     fn an_error_is_named_by_its_words_or_the_status_and_never_by_its_message() {
+        let types = |status, answer: &Message, error| error_types(status, answer, &error);
+        let plain = Message::default();
         let error = json!({"code": 400, "message": "bad key", "status": "INVALID_ARGUMENT"});
-        assert_eq!(error_types(400, None, &error), ["400", "400", "INVALID_ARGUMENT"]);
-        let amazon = error_types(403, Some("UnrecognizedClientException:http://internal/"), &json!("The token"));
-        assert_eq!(amazon, ["403", "UnrecognizedClientException"]);
-        assert_eq!(error_types(500, None, &json!({"type": "not a word", "code": ""})), ["500"]);
+        assert_eq!(types(400, &plain, error), ["400", "400", "INVALID_ARGUMENT"]);
+        let name = "UnrecognizedClientException:http://internal/".to_owned();
+        let amazon = Message { headers: vec![("x-amzn-errortype".to_owned(), name)], body: Vec::new() };
+        assert_eq!(types(403, &amazon, json!("The token")), ["403", "UnrecognizedClientException"]);
+        let body = json!({"type": "error", "code": "invalid-argument", "error": "bad key"}).to_string().into_bytes();
+        let beside = Message { body, ..plain.clone() };
+        assert_eq!(types(400, &beside, json!("bad key")), ["400", "invalid-argument"]);
+        assert_eq!(types(500, &plain, json!({"type": "not a word", "code": ""})), ["500"]);
     }
 
     #[test]
