@@ -60,13 +60,10 @@ enum Way {
 }
 
 impl Way {
-    fn name(self) -> &'static str {
+    fn name(self) -> String {
         match self {
-            Self::Http1(framing) => match framing {
-                Framing::Length => "http1::length",
-                Framing::Chunked => "http1::chunked",
-            },
-            Self::Http2 => "http2",
+            Self::Http1(framing) => format!("http1::{}", framing.name()),
+            Self::Http2 => "http2".to_owned(),
         }
     }
 
