@@ -86,11 +86,8 @@ const FULL: usize = 16 * 1_024;
 /// Adds this topic's scenarios.
 pub fn add(all: &mut Scenarios) {
     for way in WAYS {
-        for encoding in Encoding::ALL {
-            let mode = Mode::of(encoding, 7);
-            let name = format!("corpus_sample::{}::{}", way.name(), mode.name());
-            all.add(name, &[], move || over_sockets(own::rows(), way, mode));
-        }
+        let name = format!("corpus_sample::{}", way.name());
+        all.add(name.clone(), &[], move || over_sockets(&name, way, sample()));
     }
     all.add("corpus_sample::replay", &[], || recording::replay(&own::rows(), Mode::of(Encoding::Identity, FULL)));
     if corpus::missing().is_some() {
@@ -101,16 +98,27 @@ pub fn add(all: &mut Scenarios) {
     for way in WAYS {
         for (mode, shortest) in modes() {
             let name = format!("corpus::{}::{}", way.name(), mode.name());
-            all.add(name, &[Need::Recordings], move || over_sockets(recorded(shortest)?, way, mode));
+            let needs = &[Need::Recordings];
+            all.add(name.clone(), needs, move || over_sockets(&name, way, vec![(recorded(shortest)?, mode)]));
         }
     }
-    for (mode, shortest) in [(1, Some(3)), (7, None), (SEGMENT, None), (FULL, None)]
-        .into_iter()
-        .flat_map(|(piece, shortest)| Encoding::ALL.map(|encoding| (Mode::of(encoding, piece), shortest)))
-    {
-        let name = format!("corpus::replay::{}", mode.name());
-        all.add(name, &[Need::Recordings], move || recording::replay(&recorded(shortest)?, mode));
+    for (piece, shortest) in [(1, Some(3)), (7, None), (SEGMENT, None), (FULL, None)] {
+        for encoding in Encoding::ALL {
+            let mode = Mode::of(encoding, piece);
+            let name = format!("corpus::replay::{}", mode.name());
+            all.add(name, &[Need::Recordings], move || recording::replay(&recorded(shortest)?, mode));
+        }
     }
+}
+
+/// Our own rows in each encoding, in small pieces.
+fn sample() -> Vec<(Vec<Row>, Mode)> {
+    let numbered = |from: usize| {
+        let rows = own::rows();
+        let n = rows.len();
+        rows.into_iter().map(move |row| Row { index: row.index + from * n, ..row }).collect()
+    };
+    Encoding::ALL.into_iter().enumerate().map(|(at, encoding)| (numbered(at), Mode::of(encoding, 7))).collect()
 }
 
 /// The modes in which the recordings travel over sockets, and how many of each API's shortest do where not all do.
@@ -146,11 +154,14 @@ fn shortest_rows(mut rows: Vec<Row>, n: usize) -> Vec<Row> {
     rows
 }
 
-/// Replays the rows under an agent and demands what they state.
-fn over_sockets(mut rows: Vec<Row>, way: Way, mode: Mode) -> Result<()> {
+/// Replays rows, each part of them in its mode, under one agent, and demands what they state.
+fn over_sockets(name: &str, way: Way, parts: Vec<(Vec<Row>, Mode)>) -> Result<()> {
     let own = std::process::id();
     let agent = Agent::trace(&["--pid", &own.to_string()])?;
-    way.replay(&rows, mode)?;
+    for (rows, mode) in &parts {
+        way.replay(rows, *mode)?;
+    }
+    let mut rows: Vec<_> = parts.into_iter().flat_map(|(rows, _)| rows).collect();
     // What the agent reads in order it also reports in order: with the last row it has reported all.
     let last = own::chat(rows.iter().map(|row| row.index + 1).max().unwrap_or(0));
     let is_last = last.index;
@@ -163,6 +174,6 @@ fn over_sockets(mut rows: Vec<Row>, way: Way, mode: Mode) -> Result<()> {
     let calls: Vec<_> = calls.into_iter().filter(|call| is_of(call, own)).collect();
     let tally = Tally::of(&rows, &calls);
     tally.verdict()?;
-    say(&format!("{}::{}: {} rows\n{tally}", way.name(), mode.name(), rows.len()));
+    say(&format!("{name}: {} rows\n{tally}", rows.len()));
     Ok(())
 }
