@@ -14,3 +14,4 @@ pub mod event_stream;
 pub mod http1;
 pub mod json;
 pub mod sse;
+pub mod websocket;
