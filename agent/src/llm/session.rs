@@ -209,6 +209,7 @@ impl Session {
         if let Response::Undecided(_) = self.response {
             self.set_kind(match self.declared {
                 Declared::Stream(kind) => kind,
+                _ if self.api.streams_array() => Kind::Array,
                 Declared::Nothing if self.draft.request.stream == Some(true) => Kind::Events,
                 Declared::Nothing | Declared::Other => Kind::Document,
             });

@@ -34,7 +34,7 @@ impl Decoder {
     }
 
     fn of(outer: Option<Coding>, inner: Option<Coding>) -> Self {
-        Self { outer: Stage::outer(outer), inner: Stage::inner(inner), meter: Meter::default() }
+        Self { outer: Stage::outer(outer), inner: Stage::inner(inner), meter: Meter::new() }
     }
 
     /// Takes the next bytes of the body.
