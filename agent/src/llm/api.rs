@@ -4,6 +4,8 @@ use super::{
     choice::Choices,
     content::Transcript,
     facts::{RequestFacts, ResponseFacts, Usage},
+    mcp::RpcFacts,
+    retrieval::RetrievalFacts,
     timings::Timings,
 };
 use crate::protocol::json::{Step, Token};
@@ -88,6 +90,10 @@ pub(crate) struct Draft {
     pub usage: Usage,
     /// Times that the response's documents report, the last report of each.
     pub timings: Timings,
+    /// What a search in a vector store was.
+    pub retrieval: Option<RetrievalFacts>,
+    /// What a remote procedure call was.
+    pub rpc: Option<RpcFacts>,
     /// The engine that the response's documents bear a mark of.
     pub engine: Option<&'static str>,
     /// The first error that a response document named.
@@ -112,6 +118,8 @@ impl Draft {
             response: ResponseFacts::default(),
             usage: Usage::default(),
             timings: Timings::default(),
+            retrieval: None,
+            rpc: None,
             engine: None,
             failure: None,
             choices: Choices::new(content),

@@ -235,7 +235,9 @@ fn merge_tool(tools: &mut Vec<ToolCall>, piece: ToolCall, n_tools: &mut u32, bud
 /// The conventions' spelling of a finish reason, which the message schema wants; others stay as they are.
 fn schema_finish_reason(reason: &str) -> &str {
     match reason {
-        "stop" | "end_turn" | "stop_sequence" | "COMPLETE" | "STOP" | "eos" | "eos_token" | "word" | "completed" => "stop",
+        "stop" | "end_turn" | "stop_sequence" | "COMPLETE" | "STOP" | "eos" | "eos_token" | "word" | "completed" => {
+            "stop"
+        }
         "length" | "max_tokens" | "MAX_TOKENS" | "max_output_tokens" | "limit" => "length",
         "tool_calls" | "function_call" | "tool_use" | "TOOL_CALL" => "tool_call",
         "content_filter"

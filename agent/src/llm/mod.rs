@@ -16,6 +16,7 @@
 //! 4. if its body is neither one JSON document nor an event stream, add the framing to `body.rs`;
 //! 5. add recorded bodies to `tests/`, named after the edge they show, and its rows to `agent/tests/corpus.rs`.
 
+mod a2a;
 mod anthropic;
 mod anthropic_complete;
 mod anthropic_input;
@@ -32,9 +33,11 @@ mod contest;
 mod engine;
 mod events;
 mod facts;
+mod jsonrpc;
 mod llamacpp;
 mod lmstudio;
 mod local;
+mod mcp;
 mod ollama;
 mod ollama_request;
 mod openai;
@@ -44,14 +47,17 @@ mod openai_error;
 mod openai_usage;
 mod provider;
 mod registry;
+mod remote;
 mod responses;
 mod responses_input;
 mod responses_output;
 mod results;
+mod retrieval;
 mod sampling;
 mod session;
 mod sglang;
 mod single;
+mod stores;
 #[cfg(test)]
 mod tests;
 mod tgi;
@@ -61,7 +67,9 @@ mod value;
 mod vllm;
 
 pub use facts::{Content, Facts, MAX_NAME, Modality, RequestFacts, ResponseFacts, Usage};
+pub use mcp::RpcFacts;
 pub(crate) use provider::is_provider;
 pub(crate) use registry::is_never_a_model;
+pub use retrieval::RetrievalFacts;
 pub use session::{Options, Proof, RequestLine, ResponseEvent, Session};
 pub use timings::Timings;

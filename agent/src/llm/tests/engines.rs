@@ -8,29 +8,6 @@ use crate::protocol::json::Scanner;
 
 const OLLAMA_CHAT: &str = "/api/chat";
 
-/// A call of a local engine's API that is not streamed, or streamed as events.
-fn plain(path: &'static str, request: Value, response: Value) -> Outcome {
-    let (request, response) = (request.to_string(), response.to_string());
-    checked(&Exchange { path, request, response, content: Some(10_000), ..Exchange::default() })
-}
-
-/// What an exchange says; the same in any cut, and wherever it ends.
-fn checked(exchange: &Exchange<'_>) -> Outcome {
-    let outcome = exchange.run();
-    assert_eq!(exchange.run_in(&[1]), outcome, "byte by byte");
-    for end in 0..exchange.response.len() {
-        let mut session = exchange.open();
-        let request = exchange.request.as_bytes();
-        session.request_body(&request[..end.min(request.len())]);
-        session.request_end();
-        session.response_head(exchange.status, &typed(exchange.content_type));
-        session.response_body(&exchange.response.as_bytes()[..end], &mut |_| {});
-        session.response_end(&mut |_| {});
-        session.into_facts();
-    }
-    outcome
-}
-
 /// What a stream of one document a line says.
 struct Lines {
     facts: Facts,
@@ -322,12 +299,6 @@ fn times_in_usage_timings_and_headers() {
         ..Timings::default()
     };
     assert_eq!(of(with(finish("stop"), "timings", llama)), expect);
-}
-
-/// A stream of a local engine's API.
-fn events(path: &'static str, request: Value, documents: &[Value], content: Option<usize>) -> Outcome {
-    let response = documents.iter().map(|document| format!("data: {document}\n\n")).collect();
-    checked(&Exchange { path, request: request.to_string(), response, content, ..Exchange::default() })
 }
 
 fn reported(input: u64, output: u64) -> Usage {
