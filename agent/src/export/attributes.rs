@@ -214,6 +214,24 @@ names! {
     /// Present, and true, only when the client offered HTTP/2: several calls at one time would look like one.
     INFERSCOPE_INFERRED_MAYBE_SEVERAL = "inferscope.inferred.maybe_several";
 
+    /// Seconds that the server says the request waited to be scheduled. What the server reports has this prefix: it is its
+    /// clock's word, beside what was measured from outside.
+    INFERSCOPE_SERVER_TIMING_QUEUE = "inferscope.server.timing.queue";
+    /// Seconds that the server says it read the prompt.
+    INFERSCOPE_SERVER_TIMING_PROMPT = "inferscope.server.timing.prompt";
+    /// Seconds that the server says passed to the first token; vLLM counts without the queue.
+    INFERSCOPE_SERVER_TIMING_TIME_TO_FIRST_TOKEN = "inferscope.server.timing.time_to_first_token";
+    /// Seconds that the server says it generated.
+    INFERSCOPE_SERVER_TIMING_GENERATION = "inferscope.server.timing.generation";
+    /// Mean seconds that the server says lay between two output tokens.
+    INFERSCOPE_SERVER_TIMING_INTER_TOKEN = "inferscope.server.timing.inter_token";
+    /// Seconds that the server says it loaded the model.
+    INFERSCOPE_SERVER_TIMING_LOAD = "inferscope.server.timing.load";
+    /// Seconds that the server says the whole request took.
+    INFERSCOPE_SERVER_TIMING_TOTAL = "inferscope.server.timing.total";
+    /// Seconds that a gateway says the server behind it took.
+    INFERSCOPE_SERVER_TIMING_UPSTREAM = "inferscope.server.timing.upstream";
+
     /// Span event attribute: `request` or `response`.
     INFERSCOPE_PART = "inferscope.part";
     /// Span event attribute: how many bytes are missing.

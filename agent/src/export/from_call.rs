@@ -13,7 +13,7 @@ use super::{
 use crate::{
     call::{Binding, Capture, Completion, FinishedCall, HttpFacts, Note, NoteKind, Side, Timing},
     host::ProcessIdentity,
-    llm::{Content, Facts, RequestFacts, ResponseFacts, Usage},
+    llm::{Content, Facts, RequestFacts, ResponseFacts, Timings, Usage},
     record::Address,
     time::{Mono, WallAnchor},
 };
@@ -120,7 +120,7 @@ fn span_name(call: &FinishedCall) -> String {
 }
 
 fn model_call(out: &mut Attributes, facts: &Facts) {
-    let Facts { api, operation, provider, request, response, usage, error: _, content: _ } = facts;
+    let Facts { api, operation, provider, request, response, usage, timings, error: _, content: _ } = facts;
     out.text(names::GEN_AI_OPERATION_NAME, Some(*operation));
     out.text(names::GEN_AI_PROVIDER_NAME, Some(*provider));
 
@@ -188,10 +188,25 @@ fn model_call(out: &mut Attributes, facts: &Facts) {
     out.int(names::INFERSCOPE_COUNTED_TOKENS, *counted_tokens);
     tokens(out, usage);
 
+    server_timings(out, timings);
+
     out.text(names::INFERSCOPE_API, Some(*api));
     out.list(names::INFERSCOPE_TOOL_CALLS, tool_calls);
     out.int(names::INFERSCOPE_REQUEST_MESSAGE_COUNT, *message_count);
     out.int(names::INFERSCOPE_REQUEST_TOOL_COUNT, *tool_count);
+}
+
+/// What the server's own clock says, never in the place of what was measured.
+fn server_timings(out: &mut Attributes, timings: &Timings) {
+    let Timings { queue, prompt, first_token, generation, inter_token, load, total, upstream } = *timings;
+    out.double(names::INFERSCOPE_SERVER_TIMING_QUEUE, queue);
+    out.double(names::INFERSCOPE_SERVER_TIMING_PROMPT, prompt);
+    out.double(names::INFERSCOPE_SERVER_TIMING_TIME_TO_FIRST_TOKEN, first_token);
+    out.double(names::INFERSCOPE_SERVER_TIMING_GENERATION, generation);
+    out.double(names::INFERSCOPE_SERVER_TIMING_INTER_TOKEN, inter_token);
+    out.double(names::INFERSCOPE_SERVER_TIMING_LOAD, load);
+    out.double(names::INFERSCOPE_SERVER_TIMING_TOTAL, total);
+    out.double(names::INFERSCOPE_SERVER_TIMING_UPSTREAM, upstream);
 }
 
 fn tokens(out: &mut Attributes, usage: &Usage) {

@@ -4,6 +4,8 @@ use super::{
     choice::Choices,
     content::Transcript,
     facts::{RequestFacts, ResponseFacts, Usage},
+    timings::Timings,
+    value,
 };
 use crate::protocol::json::{Step, Token};
 
@@ -63,6 +65,19 @@ pub(crate) trait WireApi: Send {
         false
     }
 
+    /// The name of the event that the next response document is, where the framing has names. Comes before the
+    /// document's values.
+    fn event_name(&mut self, name: EventName<'_>, draft: &mut Draft) {
+        if let EventName::Exception(name) = name {
+            draft.failure.get_or_insert(Failure { kind: value::clean(name), shaped: true });
+        }
+    }
+
+    /// Whether a response that is an array is a stream whose events are its elements.
+    fn streams_array(&self) -> bool {
+        false
+    }
+
     /// Whether what was seen speaks for no API at all. Only for a call whose request was not seen.
     fn is_refuted(&self) -> bool {
         false
@@ -70,6 +85,15 @@ pub(crate) trait WireApi: Send {
 
     /// Whether the response ended as this API ends a response, apart from a sentinel.
     fn is_finished(&self, body_ended: bool, draft: &Draft) -> bool;
+}
+
+/// What the framing calls an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EventName<'a> {
+    /// `event` of an event stream, `:event-type` of an AWS event stream.
+    Event(&'a str),
+    /// `:exception-type` or `:error-code` of an AWS event stream.
+    Exception(&'a str),
 }
 
 /// An error that a body named.
@@ -90,6 +114,10 @@ pub(crate) struct Draft {
     pub response: ResponseFacts,
     /// Token counts, the last report of each.
     pub usage: Usage,
+    /// Times that the response's documents report, the last report of each.
+    pub timings: Timings,
+    /// The engine that the response's documents bear a mark of.
+    pub engine: Option<&'static str>,
     /// The first error that a response document named.
     pub failure: Option<Failure>,
     /// The response's choices.
@@ -111,6 +139,8 @@ impl Draft {
             request: RequestFacts::default(),
             response: ResponseFacts::default(),
             usage: Usage::default(),
+            timings: Timings::default(),
+            engine: None,
             failure: None,
             choices: Choices::new(content),
             input: Transcript::new(content),

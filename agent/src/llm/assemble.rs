@@ -22,7 +22,7 @@ pub(crate) fn facts(
     cap: Option<usize>,
     status: Option<u16>,
 ) -> Facts {
-    let Draft { mut request, mut response, usage, failure, choices, input, .. } = draft;
+    let Draft { mut request, mut response, usage, timings, failure, choices, input, .. } = draft;
     let redactor = Redactor::shared();
     response.finish_reasons = choices.finish_reasons();
     response.tool_calls = choices.tool_names();
@@ -44,7 +44,7 @@ pub(crate) fn facts(
             output_messages: output.map(|(text, _)| text),
         }
     });
-    Facts { api: api.name(), operation: api.operation(), provider, request, response, usage, error, content }
+    Facts { api: api.name(), operation: api.operation(), provider, request, response, usage, timings, error, content }
 }
 
 /// Names come from the payload like everything else, and a key pasted into the wrong field is a name.

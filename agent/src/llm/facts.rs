@@ -3,6 +3,8 @@
 //! Owns the normalised record that every wire API fills in and every exporter reads. Absent means "not seen on
 //! the wire": nothing here has a default that could be mistaken for a value (invariant 4).
 
+use super::timings::Timings;
+
 /// Longest model name, id or finish reason that is kept, in bytes. Such values come from the payload: a
 /// hostile one must not grow labels or logs without bound.
 pub const MAX_NAME: usize = 256;
@@ -22,6 +24,8 @@ pub struct Facts {
     pub response: ResponseFacts,
     /// Token counts as the server reported them.
     pub usage: Usage,
+    /// Times as the server reported them.
+    pub timings: Timings,
     /// `error.type` that the body named: a provider's code or type, low in cardinality, never the message.
     pub error: Option<String>,
     /// Messages, only when the operator turned content on.

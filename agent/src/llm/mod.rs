@@ -12,8 +12,9 @@
 //! 1. write one file with a type that implements `WireApi` (`api.rs`): the request's values, the response's
 //!    values, and the end of a response document; `openai_chat.rs` is the model;
 //! 2. set `request_proof` and `response_proof` from what no other API has: a path proves nothing;
-//! 3. add its path to `ROUTES` in `registry.rs`, longer suffixes first, and its hosts to `provider.rs`;
-//! 4. if its body is neither one JSON document nor an event stream, add the framing to `body.rs`;
+//! 3. add its path to `ROUTES` in `hosted.rs` or `local.rs`, and its hosts to `provider.rs`;
+//! 4. if its body is framed in a way that `body.rs` does not list, add the framing there; if it streams an array, say
+//!    so (`WireApi::streams_array`); if the framing names events, take the names (`WireApi::event_name`);
 //! 5. add recorded bodies to `tests/`, named after the edge they show, and its rows to `agent/tests/corpus.rs`.
 
 mod anthropic;
@@ -25,6 +26,7 @@ mod api;
 mod arguments;
 mod assemble;
 mod audio;
+mod base64;
 mod bedrock;
 mod bedrock_invoke;
 mod bedrock_native;
@@ -39,17 +41,26 @@ mod contest;
 mod converse;
 mod converse_input;
 mod converse_output;
+mod documents;
 mod embeddings;
+mod engine;
 mod events;
 mod facts;
+mod frames;
 mod gemini;
 mod gemini_embed;
 mod gemini_input;
 mod gemini_interactions;
 mod gemini_output;
 mod gemini_usage;
+mod hosted;
 mod images;
+mod llamacpp;
+mod lmstudio;
+mod local;
 mod moderations;
+mod ollama;
+mod ollama_request;
 mod openai;
 mod openai_chat;
 mod openai_completions;
@@ -63,13 +74,22 @@ mod rerank;
 mod responses;
 mod responses_input;
 mod responses_output;
+mod results;
+mod sampling;
 mod session;
+mod sglang;
+mod single;
 #[cfg(test)]
 mod tests;
+mod tgi;
+mod timings;
+mod triton;
 mod value;
+mod vllm;
 mod watsonx;
 
 pub use facts::{Content, Facts, MAX_NAME, Modality, RequestFacts, ResponseFacts, Usage};
 pub(crate) use provider::is_provider;
 pub(crate) use registry::is_never_a_model;
 pub use session::{Options, Proof, RequestLine, ResponseEvent, Session};
+pub use timings::Timings;

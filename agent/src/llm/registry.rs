@@ -4,40 +4,24 @@
 //! `/models/`, `/openai/deployments/{name}/`, or none. A match is a candidate only; the bodies prove it. Where two APIs
 //! share a path, both read the call side by side until one is proven (`contest.rs`).
 
-use std::borrow::Cow;
+use std::{borrow::Cow, cmp::Reverse};
 
-use super::{
-    anthropic::{Messages, Task as AnthropicTask},
-    anthropic_complete::AnthropicComplete,
-    api::WireApi,
-    audio::{Audio, Task as AudioTask},
-    bedrock_invoke::BedrockInvoke,
-    cohere::CohereChat,
-    cohere_v1::{CohereV1, Task as CohereTask},
-    converse::{Converse, Task as ConverseTask},
-    embeddings::Embeddings,
-    gemini::{Gemini, Task as GeminiTask},
-    gemini_embed::GeminiEmbed,
-    gemini_interactions::Interactions,
-    images::Images,
-    moderations::Moderations,
-    openai_chat::OpenAiChat,
-    openai_completions::OpenAiCompletions,
-    rerank::Rerank,
-    responses::{Responses, Task},
-    session::RequestLine,
-    value,
-    watsonx::Watsonx,
-};
+use super::{api::WireApi, hosted, local, session::RequestLine, value};
 
-/// One row of the table.
-struct Route {
+/// One row of a table.
+pub(crate) struct Route {
     /// Last segments of the path. `*` stands for any one segment, which names the model; `*:word` for one that ends in
     /// `:word`, as Google's methods do.
-    suffix: &'static [&'static str],
+    pub suffix: &'static [&'static str],
     /// The APIs that have such a path, each reading the call for itself.
-    open: &'static [fn(&Matched) -> Box<dyn WireApi>],
+    pub open: Apis,
 }
+
+/// Opens an API's reader of one call.
+type Open = fn(&Matched) -> Box<dyn WireApi>;
+
+/// How to open each of some APIs.
+pub(crate) type Apis = &'static [Open];
 
 /// What a path said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,71 +32,16 @@ pub(crate) struct Matched {
     pub deployment: bool,
 }
 
-/// Longest suffix first: `/chat/completions` ends in `/completions`.
-const ROUTES: &[Route] = &[
-    Route { suffix: &["chat", "completions"], open: &[|matched| Box::new(OpenAiChat::new(matched.deployment))] },
-    // Mistral's agents take and give chat messages.
-    Route { suffix: &["agents", "completions"], open: &[|_| Box::new(OpenAiChat::new(false))] },
-    Route { suffix: &["completions"], open: &[|_| Box::new(OpenAiCompletions::default())] },
-    Route { suffix: &["responses"], open: &[|_| Box::new(Responses::new(Task::Answer))] },
-    Route { suffix: &["responses", "compact"], open: &[|_| Box::new(Responses::new(Task::Compact))] },
-    Route { suffix: &["responses", "input_tokens"], open: &[|_| Box::new(Responses::new(Task::Count))] },
-    Route { suffix: &["v1", "messages"], open: &[|_| Box::new(Messages::new(AnthropicTask::Answer, false))] },
-    Route {
-        suffix: &["v1", "messages", "count_tokens"],
-        open: &[|_| Box::new(Messages::new(AnthropicTask::Count, false))],
-    },
-    // Models of Anthropic and of Mistral on Vertex.
-    Route {
-        suffix: &["anthropic", "models", "*:rawPredict"],
-        open: &[|_| Box::new(Messages::new(AnthropicTask::Answer, true))],
-    },
-    Route {
-        suffix: &["anthropic", "models", "*:streamRawPredict"],
-        open: &[|_| Box::new(Messages::new(AnthropicTask::Answer, true))],
-    },
-    Route { suffix: &["model", "*", "converse"], open: &[|_| Box::new(Converse::new(ConverseTask::Answer))] },
-    Route { suffix: &["model", "*", "converse-stream"], open: &[|_| Box::new(Converse::new(ConverseTask::Stream))] },
-    Route { suffix: &["model", "*", "count-tokens"], open: &[|_| Box::new(Converse::new(ConverseTask::Count))] },
-    Route { suffix: &["model", "*", "invoke"], open: &[|_| Box::new(BedrockInvoke::new(false))] },
-    Route { suffix: &["model", "*", "invoke-with-response-stream"], open: &[|_| Box::new(BedrockInvoke::new(true))] },
-    Route { suffix: &["v1", "chat"], open: &[|_| Box::new(CohereV1::new(CohereTask::Chat))] },
-    Route { suffix: &["v1", "generate"], open: &[|_| Box::new(CohereV1::new(CohereTask::Generate))] },
-    Route { suffix: &["interactions"], open: &[|_| Box::new(Interactions::default())] },
-    // watsonx.
-    Route { suffix: &["text", "chat"], open: &[|matched| Box::new(OpenAiChat::new(matched.deployment))] },
-    Route { suffix: &["text", "chat_stream"], open: &[|matched| Box::new(OpenAiChat::new(matched.deployment))] },
-    Route { suffix: &["text", "generation"], open: &[|_| Box::new(Watsonx::new(false))] },
-    Route { suffix: &["text", "generation_stream"], open: &[|_| Box::new(Watsonx::new(true))] },
-    Route { suffix: &["v2", "chat"], open: &[|_| Box::new(CohereChat::default())] },
-    Route { suffix: &["mistralai", "models", "*:rawPredict"], open: &[|_| Box::new(OpenAiChat::new(true))] },
-    Route { suffix: &["mistralai", "models", "*:streamRawPredict"], open: &[|_| Box::new(OpenAiChat::new(true))] },
-    Route { suffix: &["*:generateContent"], open: &[|_| Box::new(Gemini::new(GeminiTask::Generate))] },
-    Route { suffix: &["*:streamGenerateContent"], open: &[|_| Box::new(Gemini::new(GeminiTask::Stream))] },
-    Route { suffix: &["*:countTokens"], open: &[|_| Box::new(Gemini::new(GeminiTask::Count))] },
-    Route { suffix: &["*:embedContent"], open: &[|_| Box::new(GeminiEmbed::default())] },
-    Route { suffix: &["*:batchEmbedContents"], open: &[|_| Box::new(GeminiEmbed::default())] },
-    Route { suffix: &["*:predict"], open: &[|_| Box::new(GeminiEmbed::default())] },
-    Route { suffix: &["embeddings"], open: &[|_| Box::new(Embeddings::default())] },
-    Route { suffix: &["embed"], open: &[|_| Box::new(Embeddings::default())] },
-    Route { suffix: &["rerank"], open: &[|_| Box::new(Rerank::default())] },
-    Route { suffix: &["reranking"], open: &[|_| Box::new(Rerank::default())] },
-    Route { suffix: &["score"], open: &[|_| Box::new(Rerank::default())] },
-    Route { suffix: &["moderations"], open: &[|_| Box::new(Moderations::default())] },
-    Route { suffix: &["images", "generations"], open: &[|_| Box::new(Images::default())] },
-    Route { suffix: &["images", "edits"], open: &[|_| Box::new(Images::default())] },
-    Route { suffix: &["images", "variations"], open: &[|_| Box::new(Images::default())] },
-    Route { suffix: &["audio", "transcriptions"], open: &[|_| Box::new(Audio::new(AudioTask::Transcription))] },
-    Route { suffix: &["audio", "translations"], open: &[|_| Box::new(Audio::new(AudioTask::Translation))] },
-    Route { suffix: &["audio", "speech"], open: &[|_| Box::new(Audio::new(AudioTask::Speech))] },
-    Route { suffix: &["v1", "complete"], open: &[|_| Box::new(AnthropicComplete::default())] },
-];
+/// Of the rows that fit the longest suffix is taken: `/chat/completions` ends in `/completions`.
+fn routes() -> impl Iterator<Item = &'static Route> {
+    hosted::ROUTES.iter().chain(local::ROUTES)
+}
 
 /// Every API, for a call whose path is not known: in the order in which they are asked whether they know an answer.
 pub(crate) fn all() -> Vec<Box<dyn WireApi>> {
     let matched = Matched::default();
     let mut all: Vec<Box<dyn WireApi>> = Vec::new();
-    for open in ROUTES.iter().flat_map(|route| route.open) {
+    for open in routes().flat_map(|route| route.open) {
         let api = open(&matched);
         // An API with several paths is asked once.
         if all.iter().all(|known| known.name() != api.name()) {
@@ -138,7 +67,8 @@ pub(crate) fn find(line: &RequestLine<'_>) -> Option<Candidate> {
     }
     let path = line.path.split(['?', '#']).next().unwrap_or_default();
     let segments: Vec<&str> = path.rsplit('/').filter(|segment| !segment.is_empty()).take(MAX_SEGMENTS).collect();
-    let (route, model) = ROUTES.iter().find_map(|route| Some((route, fits(route.suffix, &segments)?)))?;
+    let fitting = routes().filter_map(|route| Some((route, fits(route.suffix, &segments)?)));
+    let (route, model) = fitting.min_by_key(|(route, _)| Reverse(route.suffix.len()))?;
     // Azure names the model in the path: /openai/deployments/{deployment}/chat/completions
     let deployment = match segments.get(route.suffix.len()..) {
         Some([name, "deployments", ..]) => Some(*name),

@@ -102,6 +102,7 @@ pub const SIGNALS: &[&str] = &[
     "x-envoy-upstream-service-time",
     "x-generated-tokens",
     "x-inference-time",
+    "x-kong-upstream-latency",
     "x-metrics-e2e-ms",
     "x-metrics-mean-itl-ms",
     "x-metrics-ttft-ms",

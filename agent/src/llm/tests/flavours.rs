@@ -57,6 +57,7 @@ fn plain_response_gives_everything() {
             reasoning: Some(1),
             ..Usage::default()
         },
+        timings: Timings::default(),
         error: None,
         content: None,
     };

@@ -1,7 +1,9 @@
 //! The session's tests. The bodies have the form of recorded ones, cut to what matters.
 
 mod content;
+mod engines;
 mod flavours;
+mod framings;
 mod proof;
 mod robust;
 
