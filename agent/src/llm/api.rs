@@ -7,6 +7,7 @@ use super::{
     mcp::RpcFacts,
     retrieval::RetrievalFacts,
     timings::Timings,
+    value,
 };
 use crate::protocol::json::{Step, Token};
 
@@ -61,6 +62,24 @@ pub(crate) trait WireApi: Send {
     /// The call is over: the last word on what it was.
     fn concluded(&mut self, _draft: &mut Draft) {}
 
+    /// Whether a response may be neither JSON nor events, audio for example.
+    fn takes_other_bodies(&self) -> bool {
+        false
+    }
+
+    /// The name of the event that the next response document is, where the framing has names. Comes before the
+    /// document's values.
+    fn event_name(&mut self, name: EventName<'_>, draft: &mut Draft) {
+        if let EventName::Exception(name) = name {
+            draft.failure.get_or_insert(Failure { kind: value::clean(name), shaped: true });
+        }
+    }
+
+    /// Whether a response that is an array is a stream whose events are its elements.
+    fn streams_array(&self) -> bool {
+        false
+    }
+
     /// Whether what was seen speaks for no API at all. Only for a call whose request was not seen.
     fn is_refuted(&self) -> bool {
         false
@@ -68,6 +87,15 @@ pub(crate) trait WireApi: Send {
 
     /// Whether the response ended as this API ends a response, apart from a sentinel.
     fn is_finished(&self, body_ended: bool, draft: &Draft) -> bool;
+}
+
+/// What the framing calls an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EventName<'a> {
+    /// `event` of an event stream, `:event-type` of an AWS event stream.
+    Event(&'a str),
+    /// `:exception-type` or `:error-code` of an AWS event stream.
+    Exception(&'a str),
 }
 
 /// An error that a body named.

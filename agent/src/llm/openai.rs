@@ -63,7 +63,7 @@ pub(crate) fn request_parameter(path: &[Step<'_>], token: Token<'_>, draft: &mut
     }
 }
 
-/// Azure names the model that answers in a header; the first chunk's own is empty, that of a router is the router's.
+/// Azure names the model that answers in a header. A body that names one has the last word.
 pub(crate) fn response_header(part: Part, name: &str, value: &str, draft: &mut Draft) {
     if part == Part::Response && name == "x-ms-served-model" {
         draft.response.model = value::clean(value);

@@ -51,7 +51,7 @@ impl WireApi for OpenAiChat {
                 self.has_messages |= matches!((rest, token), ([], Token::ArrayStart));
                 self.messages.take(rest, token, &mut draft.request.message_count);
                 if draft.input.budget.is_on() {
-                    message(rest, token, &mut draft.input);
+                    input_message(rest, token, &mut draft.input);
                 }
             }
             [Key("tools"), rest @ ..] => self.tools.take(rest, token, &mut draft.request.tool_count),
@@ -77,7 +77,7 @@ impl WireApi for OpenAiChat {
 }
 
 /// Reads one value of the message list for content.
-fn message(rest: &[Step<'_>], token: Token<'_>, input: &mut Transcript) {
+pub(crate) fn input_message(rest: &[Step<'_>], token: Token<'_>, input: &mut Transcript) {
     match (rest, token) {
         ([Index(_)], Token::ObjectStart) => input.begin(),
         ([Index(_), Key(key)], _) => match *key {
@@ -97,7 +97,7 @@ fn message(rest: &[Step<'_>], token: Token<'_>, input: &mut Transcript) {
                 }
             }
             "content" | "refusal" => input.add_text(token, Part::Text),
-            "reasoning" | "reasoning_content" => input.add_text(token, Part::Reasoning),
+            "reasoning" | "reasoning_content" | "tool_plan" => input.add_text(token, Part::Reasoning),
             _ => {}
         },
         ([Index(_), Key("content"), Index(_), rest @ ..], _) => part(rest, token, input),

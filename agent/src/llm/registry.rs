@@ -6,18 +6,7 @@
 
 use std::{borrow::Cow, cmp::Reverse};
 
-use super::{
-    anthropic::{Messages, Task as AnthropicTask},
-    anthropic_complete::AnthropicComplete,
-    api::WireApi,
-    local,
-    openai_chat::OpenAiChat,
-    openai_completions::OpenAiCompletions,
-    remote,
-    responses::{Responses, Task},
-    session::RequestLine,
-    stores, value,
-};
+use super::{api::WireApi, hosted, local, remote, session::RequestLine, stores, value};
 
 /// One row of a table.
 pub(crate) struct Route {
@@ -28,8 +17,11 @@ pub(crate) struct Route {
     pub open: Apis,
 }
 
+/// Opens an API's reader of one call.
+type Open = fn(&Matched) -> Box<dyn WireApi>;
+
 /// How to open each of some APIs.
-pub(crate) type Apis = &'static [fn(&Matched) -> Box<dyn WireApi>];
+pub(crate) type Apis = &'static [Open];
 
 /// What a path said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,36 +34,10 @@ pub(crate) struct Matched {
     pub deployment: bool,
 }
 
-/// Of the rows that fit the longest suffix is taken: `/chat/completions` ends in `/completions`.
-const ROUTES: &[Route] = &[
-    Route { suffix: &["chat", "completions"], open: &[|matched| Box::new(OpenAiChat::new(matched.deployment))] },
-    // Mistral's agents take and give chat messages.
-    Route { suffix: &["agents", "completions"], open: &[|_| Box::new(OpenAiChat::new(false))] },
-    Route { suffix: &["v1", "completions"], open: &[|_| Box::new(OpenAiCompletions::new(false))] },
-    Route { suffix: &["fim", "completions"], open: &[|_| Box::new(OpenAiCompletions::new(false))] },
-    Route { suffix: &["responses"], open: &[|_| Box::new(Responses::new(Task::Answer))] },
-    Route { suffix: &["responses", "compact"], open: &[|_| Box::new(Responses::new(Task::Compact))] },
-    Route { suffix: &["responses", "input_tokens"], open: &[|_| Box::new(Responses::new(Task::Count))] },
-    Route { suffix: &["v1", "messages"], open: &[|_| Box::new(Messages::new(AnthropicTask::Answer, false))] },
-    Route {
-        suffix: &["v1", "messages", "count_tokens"],
-        open: &[|_| Box::new(Messages::new(AnthropicTask::Count, false))],
-    },
-    // Anthropic's models on Vertex.
-    Route {
-        suffix: &["anthropic", "models", "*:rawPredict"],
-        open: &[|_| Box::new(Messages::new(AnthropicTask::Answer, true))],
-    },
-    Route {
-        suffix: &["anthropic", "models", "*:streamRawPredict"],
-        open: &[|_| Box::new(Messages::new(AnthropicTask::Answer, true))],
-    },
-    Route { suffix: &["v1", "complete"], open: &[|_| Box::new(AnthropicComplete::default())] },
-];
-
-/// All rows. Says of each whether its wildcard names a collection instead of a model.
+/// All rows; of those that fit the longest suffix is taken: `/chat/completions` ends in `/completions`. Says of each whether
+/// its wildcard names a collection instead of a model.
 fn routes() -> impl Iterator<Item = (&'static Route, bool)> {
-    let models = ROUTES.iter().chain(local::ROUTES).chain(remote::ROUTES).map(|route| (route, false));
+    let models = hosted::ROUTES.iter().chain(local::ROUTES).chain(remote::ROUTES).map(|route| (route, false));
     models.chain(stores::ROUTES.iter().map(|route| (route, true)))
 }
 

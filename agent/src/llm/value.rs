@@ -34,6 +34,22 @@ pub(crate) fn boolean(token: Token<'_>) -> Option<bool> {
     }
 }
 
+/// A count, also spelt as text, as forms do.
+pub(crate) fn spelt_count(token: Token<'_>) -> Option<u64> {
+    match token {
+        Token::String { text, .. } => count(Token::Number(text)),
+        token => count(token),
+    }
+}
+
+/// A finite number, also spelt as text.
+pub(crate) fn spelt_float(token: Token<'_>) -> Option<f64> {
+    match token {
+        Token::String { text, .. } => float(Token::Number(text)),
+        token => float(token),
+    }
+}
+
 /// A place in a list.
 pub(crate) fn index(token: Token<'_>) -> Option<u32> {
     count(token).and_then(|index| u32::try_from(index).ok())

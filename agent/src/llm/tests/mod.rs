@@ -3,6 +3,7 @@
 mod content;
 mod engines;
 mod flavours;
+mod framings;
 mod proof;
 mod robust;
 mod rpc;
