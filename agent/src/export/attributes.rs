@@ -95,6 +95,25 @@ names! {
     /// Tools that the request offered, JSON; only with content capture on.
     GEN_AI_TOOL_DEFINITIONS = "gen_ai.tool.definitions";
 
+    /// Collection, index, namespace or class that was searched.
+    GEN_AI_DATA_SOURCE_ID = "gen_ai.data_source.id";
+    /// Tool that is called.
+    GEN_AI_TOOL_NAME = "gen_ai.tool.name";
+    /// Prompt that is asked for.
+    GEN_AI_PROMPT_NAME = "gen_ai.prompt.name";
+    /// Method of the Model Context Protocol.
+    MCP_METHOD_NAME = "mcp.method.name";
+    /// Version of the Model Context Protocol.
+    MCP_PROTOCOL_VERSION = "mcp.protocol.version";
+    /// Resource that is read.
+    MCP_RESOURCE_URI = "mcp.resource.uri";
+    /// Id of a JSON-RPC request, as it is written.
+    JSONRPC_REQUEST_ID = "jsonrpc.request.id";
+    /// Method of a remote procedure call; MCP's has its own name.
+    RPC_METHOD = "rpc.method";
+    /// Code of the error that a remote procedure call was answered with.
+    RPC_RESPONSE_STATUS_CODE = "rpc.response.status_code";
+
     /// Backend configuration that served the response.
     OPENAI_RESPONSE_SYSTEM_FINGERPRINT = "openai.response.system_fingerprint";
     /// Service tier that was asked for.
@@ -217,6 +236,17 @@ names! {
     INFERSCOPE_INFERRED_GAP_MAX = "inferscope.inferred.gap.max";
     /// Present, and true, only when the client offered HTTP/2: several calls at one time would look like one.
     INFERSCOPE_INFERRED_MAYBE_SEVERAL = "inferscope.inferred.maybe_several";
+
+    /// What the vector store calls the operation.
+    INFERSCOPE_RETRIEVAL_OPERATION = "inferscope.retrieval.operation";
+    /// Most results that were asked for, of each query.
+    INFERSCOPE_RETRIEVAL_TOP_K = "inferscope.retrieval.top_k";
+    /// Results that came, of all queries together.
+    INFERSCOPE_RETRIEVAL_RESULT_COUNT = "inferscope.retrieval.result_count";
+    /// Version of the Agent2Agent protocol.
+    INFERSCOPE_A2A_PROTOCOL_VERSION = "inferscope.a2a.protocol.version";
+    /// State of the agent's task, the last that was told.
+    INFERSCOPE_A2A_TASK_STATE = "inferscope.a2a.task.state";
 
     /// Seconds that the server says the request waited to be scheduled. What the server reports has this prefix: it is its
     /// clock's word, beside what was measured from outside.

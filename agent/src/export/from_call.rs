@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{
     attributes::{self as names, EVENT_GAP, EVENT_MALFORMED, EVENT_UNDECODED},
-    inferred,
+    inferred, remote,
     span::{Span, SpanEvent, SpanKind, SpanStatus, Value},
 };
 use crate::{
@@ -26,6 +26,7 @@ impl Span {
     pub fn from_call(call: &FinishedCall, anchor: WallAnchor) -> Self {
         let mut out = Attributes::default();
         match (&call.facts, &call.inferred) {
+            (Some(facts @ Facts { rpc: Some(rpc), .. }), _) => remote::rpc(&mut out, facts, rpc),
             (Some(facts), _) => model_call(&mut out, facts),
             (None, Some(facts)) => inferred::attributes(&mut out, call, facts),
             (None, None) => {
@@ -33,7 +34,9 @@ impl Span {
                 out.text(names::URL_PATH, call.http.path.as_deref());
             }
         }
-        if call.streamed {
+        // A remote procedure call has progress in its stream, and no token.
+        let is_rpc = call.facts.as_ref().is_some_and(|facts| facts.rpc.is_some());
+        if call.streamed && (call.chunk_count > 0 || !is_rpc) {
             stream_times(&mut out, call);
         }
         out.int(names::HTTP_RESPONSE_STATUS_CODE, call.http.status.map(u64::from));
@@ -109,6 +112,8 @@ impl Attributes {
 
 fn span_name(call: &FinishedCall) -> String {
     match &call.facts {
+        Some(Facts { rpc: Some(rpc), .. }) => remote::rpc_name(rpc),
+        Some(Facts { retrieval: Some(retrieval), .. }) => remote::retrieval_name(retrieval),
         Some(Facts { operation, request: RequestFacts { model: Some(model), .. }, .. }) => {
             format!("{operation} {model}")
         }
@@ -120,7 +125,8 @@ fn span_name(call: &FinishedCall) -> String {
 }
 
 fn model_call(out: &mut Attributes, facts: &Facts) {
-    let Facts { api, operation, provider, request, response, usage, timings, error: _, content: _ } = facts;
+    let Facts { api, operation, provider, request, response, usage, timings, retrieval, rpc: _, error: _, content: _ } =
+        facts;
     out.text(names::GEN_AI_OPERATION_NAME, Some(*operation));
     out.text(names::GEN_AI_PROVIDER_NAME, Some(*provider));
 
@@ -189,6 +195,9 @@ fn model_call(out: &mut Attributes, facts: &Facts) {
     tokens(out, usage);
 
     server_timings(out, timings);
+    if let Some(retrieval) = retrieval {
+        remote::retrieval(out, retrieval);
+    }
 
     out.text(names::INFERSCOPE_API, Some(*api));
     out.list(names::INFERSCOPE_TOOL_CALLS, tool_calls);

@@ -76,6 +76,8 @@ pub(crate) fn chat() -> FinishedCall {
             },
             usage: Usage { input: Some(120), output: Some(11), ..Usage::default() },
             timings: Timings::default(),
+            retrieval: None,
+            rpc: None,
             error: None,
             content: None,
         }),

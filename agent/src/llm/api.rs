@@ -4,6 +4,8 @@ use super::{
     choice::Choices,
     content::{ToolDefinitions, Transcript},
     facts::{RequestFacts, ResponseFacts, Usage},
+    mcp::RpcFacts,
+    retrieval::RetrievalFacts,
     timings::Timings,
     value,
 };
@@ -62,6 +64,11 @@ pub(crate) trait WireApi: Send {
     /// The call is over: the last word on what it was.
     fn concluded(&mut self, _draft: &mut Draft) {}
 
+    /// Whether a response may be neither JSON nor events, audio for example.
+    fn takes_other_bodies(&self) -> bool {
+        false
+    }
+
     /// The name of the event that the next response document is, where the framing has names. Comes before the
     /// document's values.
     fn event_name(&mut self, name: EventName<'_>, draft: &mut Draft) {
@@ -72,11 +79,6 @@ pub(crate) trait WireApi: Send {
 
     /// Whether a response that is an array is a stream whose events are its elements.
     fn streams_array(&self) -> bool {
-        false
-    }
-
-    /// Whether a response may be neither JSON nor events, audio for example.
-    fn takes_other_bodies(&self) -> bool {
         false
     }
 
@@ -118,6 +120,10 @@ pub(crate) struct Draft {
     pub usage: Usage,
     /// Times that the response's documents report, the last report of each.
     pub timings: Timings,
+    /// What a search in a vector store was.
+    pub retrieval: Option<RetrievalFacts>,
+    /// What a remote procedure call was.
+    pub rpc: Option<RpcFacts>,
     /// The engine that the response's documents bear a mark of.
     pub engine: Option<&'static str>,
     /// The first error that a response document named.
@@ -146,6 +152,8 @@ impl Draft {
             response: ResponseFacts::default(),
             usage: Usage::default(),
             timings: Timings::default(),
+            retrieval: None,
+            rpc: None,
             engine: None,
             failure: None,
             choices: Choices::new(content),

@@ -8,6 +8,8 @@ use super::{
     api::{Draft, WireApi},
     content::{render, render_parts, render_recent, render_tools},
     facts::{Content, Facts, RequestFacts, ResponseFacts},
+    mcp::RpcFacts,
+    retrieval::RetrievalFacts,
 };
 use crate::privacy::Redactor;
 
@@ -24,10 +26,17 @@ pub(crate) fn facts(
     redactor: &Redactor,
     status: Option<u16>,
 ) -> Facts {
-    let Draft { mut request, mut response, usage, timings, failure, choices, input, instructions, tools, .. } = draft;
+    let Draft { mut request, mut response, usage, timings, mut retrieval, mut rpc, failure, choices, .. } = draft;
+    let (input, instructions, tools) = (draft.input, draft.instructions, draft.tools);
     response.finish_reasons = choices.finish_reasons();
     response.tool_calls = choices.tool_names();
     redact_names(&mut request, &mut response, redactor);
+    if let Some(RetrievalFacts { data_source, operation: _, top_k: _, result_count: _ }) = &mut retrieval {
+        redact([data_source].into_iter().flatten(), redactor);
+    }
+    if let Some(rpc) = &mut rpc {
+        redact_call(rpc, redactor);
+    }
     let error = failure.and_then(|failure| {
         let kind = failure.kind.filter(|kind| matches!(redactor.credentials(kind), Cow::Borrowed(_)));
         // An error status is the better name for an error that the body leaves without one.
@@ -52,7 +61,19 @@ pub(crate) fn facts(
             truncated,
         }
     });
-    Facts { api: api.name(), operation: api.operation(), provider, request, response, usage, timings, error, content }
+    Facts {
+        api: api.name(),
+        operation: api.operation(),
+        provider,
+        request,
+        response,
+        usage,
+        timings,
+        retrieval,
+        rpc,
+        error,
+        content,
+    }
 }
 
 /// Names come from the payload like everything else, and a key pasted into the wrong field is a name.
@@ -83,7 +104,28 @@ fn redact_names(request: &mut RequestFacts, response: &mut ResponseFacts, redact
         .into_iter()
         .chain([service_tier, upstream_provider, native_finish_reason])
         .flatten();
-    for name in single.chain(finish_reasons).chain(tool_calls).chain(stop_sequences).chain(encoding_formats) {
+    let names = single.chain(finish_reasons).chain(tool_calls).chain(stop_sequences).chain(encoding_formats);
+    redact(names, redactor);
+}
+
+fn redact_call(call: &mut RpcFacts, redactor: &Redactor) {
+    let RpcFacts {
+        method,
+        request_id,
+        tool,
+        prompt,
+        resource,
+        protocol_version,
+        error_code: _,
+        traceparent,
+        task_state,
+    } = call;
+    let optional = [request_id, tool, prompt, resource, protocol_version, traceparent, task_state];
+    redact(optional.into_iter().flatten().chain([method]), redactor);
+}
+
+fn redact<'n>(names: impl Iterator<Item = &'n mut String>, redactor: &Redactor) {
+    for name in names {
         if let Cow::Owned(redacted) = redactor.credentials(name) {
             *name = redacted;
         }

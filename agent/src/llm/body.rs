@@ -1,7 +1,6 @@
-//! How a body is cut into documents.
+//! How a response's body is cut into documents.
 //!
-//! Owns the request's body, which is always one document, what every framing of a response has to do, and how a
-//! response's framing is found. The framings: one document, lines or an array (`documents.rs`), an event stream
+//! Owns what every framing of a response has to do, and how a response's framing is found. The framings: one document, lines or an array (`documents.rs`), an event stream
 //! (`events.rs`), an AWS event stream (`frames.rs`).
 //!
 //! To add a framing: a type that implements [`Framing`], its variant of [`Kind`], its content type in
@@ -11,58 +10,6 @@ use super::{
     api::{Draft, WireApi},
     session::ResponseEvent,
 };
-use crate::protocol::json::{Scanner, Status, Step, Token};
-
-/// A request's body.
-pub(crate) struct Reader {
-    scanner: Scanner,
-    lost: bool,
-    malformed: Option<&'static str>,
-}
-
-impl Reader {
-    /// A reader that takes at most `max_text` bytes of a string.
-    pub fn new(max_text: usize) -> Self {
-        Self { scanner: Scanner::new(max_text), lost: false, malformed: None }
-    }
-
-    /// Takes the next bytes.
-    pub fn push(&mut self, bytes: &[u8], sink: &mut dyn FnMut(&[Step<'_>], Token<'_>)) {
-        if !self.lost {
-            self.scanner.push(bytes, sink);
-            self.note();
-        }
-    }
-
-    /// Bytes are missing: where in the document the next ones belong cannot be told.
-    pub fn gap(&mut self) {
-        self.lost = true;
-    }
-
-    /// The body is over.
-    pub fn end(&mut self, sink: &mut dyn FnMut(&[Step<'_>], Token<'_>)) {
-        if !self.lost {
-            self.scanner.finish(sink);
-            self.note();
-        }
-    }
-
-    /// Whether every value of the document has been seen.
-    pub fn is_whole(&self) -> bool {
-        !self.lost && self.scanner.status() == Status::Complete
-    }
-
-    /// Why the document is not JSON, or not all of it.
-    pub fn malformed(&self) -> Option<&'static str> {
-        self.malformed
-    }
-
-    fn note(&mut self) {
-        if let Status::Broken(reason) = self.scanner.status() {
-            self.malformed.get_or_insert(reason);
-        }
-    }
-}
 
 /// Largest event that is read, where one is held until it is whole. The largest seen in recordings is 100 KB; pictures
 /// inside a stream are larger and carry nothing that is counted.

@@ -12,11 +12,12 @@
 //! 1. write one file with a type that implements `WireApi` (`api.rs`): the request's values, the response's
 //!    values, and the end of a response document; `openai_chat.rs` is the model;
 //! 2. set `request_proof` and `response_proof` from what no other API has: a path proves nothing;
-//! 3. add its path to `ROUTES` in `registry.rs`, longer suffixes first, and its hosts to `provider.rs`;
+//! 3. add its path to `ROUTES` in `hosted.rs` or `local.rs`, and its hosts to `provider.rs`;
 //! 4. if its body is framed in a way that `body.rs` does not list, add the framing there; if it streams an array, say
 //!    so (`WireApi::streams_array`); if the framing names events, take the names (`WireApi::event_name`);
 //! 5. add recorded bodies to `tests/`, named after the edge they show, and its rows to `agent/tests/corpus.rs`.
 
+mod a2a;
 mod anthropic;
 mod anthropic_complete;
 mod anthropic_input;
@@ -53,10 +54,13 @@ mod gemini_input;
 mod gemini_interactions;
 mod gemini_output;
 mod gemini_usage;
+mod hosted;
 mod images;
+mod jsonrpc;
 mod llamacpp;
 mod lmstudio;
 mod local;
+mod mcp;
 mod moderations;
 mod ollama;
 mod ollama_request;
@@ -68,16 +72,19 @@ mod openai_usage;
 mod plain;
 mod provider;
 mod registry;
+mod remote;
 mod request_body;
 mod rerank;
 mod responses;
 mod responses_input;
 mod responses_output;
 mod results;
+mod retrieval;
 mod sampling;
 mod session;
 mod sglang;
 mod single;
+mod stores;
 #[cfg(test)]
 mod tests;
 mod tgi;
@@ -88,7 +95,9 @@ mod vllm;
 mod watsonx;
 
 pub use facts::{Content, Facts, MAX_NAME, Modality, RequestFacts, ResponseFacts, Usage};
+pub use mcp::RpcFacts;
 pub(crate) use provider::is_provider;
 pub(crate) use registry::is_never_a_model;
+pub use retrieval::RetrievalFacts;
 pub use session::{Options, Proof, RequestLine, ResponseEvent, Session};
 pub use timings::Timings;

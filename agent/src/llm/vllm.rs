@@ -1,8 +1,8 @@
 //! What vLLM serves beside the APIs that it took from others: `vllm.generate`, and tasks that generate nothing.
 //!
-//! Source: `vllm/entrypoints` of vllm-project/vllm. `/inference/v1/generate` takes and gives token numbers; it is what is
-//! left of a completion when another server renders and parses. `/pooling`, `/classify` and `/tokenize` share their
-//! paths with many programs, so that only their answers prove them.
+//! Source: `vllm/entrypoints` of vllm-project/vllm. `/inference/v1/generate` takes token numbers and gives them, or text;
+//! it is what is left of a completion when another server renders and parses. `/pooling`, `/classify` and `/tokenize`
+//! share their paths with many programs, so that only their answers prove them.
 
 use super::{
     api::{Draft, WireApi},
@@ -53,7 +53,7 @@ impl WireApi for VllmGenerate {
     fn response_value(&mut self, path: &[Step<'_>], token: Token<'_>, draft: &mut Draft) {
         match path {
             [Key("request_id")] if draft.response.id.is_none() => draft.response.id = value::name(token),
-            [Key("choices"), Index(_), Key("token_ids")] => draft.response_proof = true,
+            [Key("output_mode")] | [Key("choices"), Index(_), Key("token_ids")] => draft.response_proof = true,
             _ => {}
         }
         self.response.value(path, token, |_| false, draft);

@@ -1,62 +1,19 @@
 //! What local engines say, in their own APIs and beside OpenAI's.
 
-use super::{
-    super::{api::Draft, assemble, registry},
-    *,
-};
-use crate::protocol::json::Scanner;
+use super::*;
 
 const OLLAMA_CHAT: &str = "/api/chat";
 
-/// A call of a local engine's API that is not streamed, or streamed as events.
-fn plain(path: &'static str, request: Value, response: Value) -> Outcome {
-    let (request, response) = (request.to_string(), response.to_string());
-    checked(&Exchange { path, request, response, content: Some(10_000), ..Exchange::default() })
-}
-
-/// What an exchange says; the same in any cut, and wherever it ends.
-fn checked(exchange: &Exchange<'_>) -> Outcome {
-    let outcome = exchange.run();
-    assert_eq!(exchange.run_in(&[1]), outcome, "byte by byte");
-    for end in 0..exchange.response.len() {
-        let mut session = exchange.open();
-        let request = exchange.request.as_bytes();
-        session.request_body(&request[..end.min(request.len())]);
-        session.request_end();
-        session.response_head(exchange.status, &typed(exchange.content_type));
-        session.response_body(&exchange.response.as_bytes()[..end], &mut |_| {});
-        session.response_end(&mut |_| {});
-        session.into_facts();
-    }
-    outcome
-}
-
-/// What a stream of one document a line says.
-struct Lines {
-    facts: Facts,
-    carrying: Vec<bool>,
-    proof: (bool, bool),
-    finished: bool,
-}
-
-/// Reads such a stream, its documents cut apart by the test.
-fn lines(path: &str, request: &str, documents: &[Value]) -> Lines {
-    let line = RequestLine { method: "POST", path, host: None, headers: None };
-    let mut api = registry::find(&line).unwrap().apis.swap_remove(0);
-    let mut draft = Draft::new(Some(10_000));
-    Scanner::new(10_000).push(request.as_bytes(), &mut |path, token| api.request_value(path, token, &mut draft));
-    let mut scanner = Scanner::new(10_000);
-    let mut carrying = Vec::new();
-    for document in documents {
-        scanner.reset();
-        scanner.push(document.to_string().as_bytes(), &mut |path, token| api.response_value(path, token, &mut draft));
-        carrying.push(api.response_document(true, &mut draft));
-    }
-    let proof = (draft.request_proof, draft.response_proof);
-    let finished = draft.failure.is_none() && api.is_finished(false, &draft);
-    let facts =
-        assemble::facts(&*api, draft, api.default_provider(), Some(10_000), Options::default().redactor, Some(200));
-    Lines { facts, carrying, proof, finished }
+/// A call of Ollama's API, its answer one document a line.
+fn lines(path: &'static str, request: &str, documents: &[Value]) -> Outcome {
+    checked(&Exchange {
+        path,
+        request: request.to_owned(),
+        content_type: Some("application/x-ndjson"),
+        response: documents.iter().map(|document| format!("{document}\n")).collect(),
+        content: Some(10_000),
+        ..Exchange::default()
+    })
 }
 
 /// One line of Ollama's chat stream.
@@ -109,8 +66,8 @@ fn ollama_chat_stream() {
             last,
         ],
     );
-    assert_eq!((stream.proof, stream.finished), ((true, true), true));
-    assert_eq!(stream.carrying, [true, true, true, false, false]);
+    assert_eq!((stream.proof, stream.finished, stream.is_stream), (Proof::Request, true, true));
+    assert_eq!(carrying(&stream), [true, true, true, false, false]);
     let Facts { api, operation, provider, request, response, usage, timings, content, .. } = stream.facts;
     assert_eq!((api, operation, provider), ("ollama.chat", "chat", "ollama"));
     let expect = RequestFacts {
@@ -171,7 +128,7 @@ fn ollama_generate_plain() {
 fn ollama_load_is_no_token() {
     let loaded = json!({"model": "m", "created_at": "t", "response": "", "done": true, "done_reason": "load"});
     let stream = lines("/api/generate", r#"{"model":"m","prompt":""}"#, &[loaded]);
-    assert_eq!((stream.carrying, stream.proof, stream.finished), (vec![false], (false, true), true));
+    assert_eq!((carrying(&stream), stream.proof, stream.finished), (vec![false], Proof::Response, true));
     assert_eq!((stream.facts.usage, stream.facts.provider), (Usage::default(), "ollama"));
 }
 
@@ -323,12 +280,6 @@ fn times_in_usage_timings_and_headers() {
         ..Timings::default()
     };
     assert_eq!(of(with(finish("stop"), "timings", llama)), expect);
-}
-
-/// A stream of a local engine's API.
-fn events(path: &'static str, request: Value, documents: &[Value], content: Option<usize>) -> Outcome {
-    let response = documents.iter().map(|document| format!("data: {document}\n\n")).collect();
-    checked(&Exchange { path, request: request.to_string(), response, content, ..Exchange::default() })
 }
 
 fn reported(input: u64, output: u64) -> Usage {

@@ -58,6 +58,8 @@ fn plain_response_gives_everything() {
             ..Usage::default()
         },
         timings: Timings::default(),
+        retrieval: None,
+        rpc: None,
         error: None,
         content: None,
     };
