@@ -61,6 +61,8 @@ impl Inflater {
             (*over, full) = (ended, step.written == output.len());
             if step.fault.is_some() {
                 self.gap(reason::CORRUPT);
+            } else if step.consumed == 0 && step.written == 0 {
+                return;
             }
         }
     }
