@@ -5,7 +5,8 @@
 //! travelling is a [`Way`] and a [`Mode`]: each that is in use is a scenario.
 //!
 //! All rows travel in pieces of 1,460 bytes and of 16 KiB. A system call for every seven bytes of all of them would take
-//! minutes, so smaller pieces are for the shortest rows of each API, streamed and not.
+//! minutes, so smaller pieces are for the shortest rows of each API, streamed and not. Nothing paces the two ends but the
+//! agent: before they can fill its ring, it is waited for.
 
 mod encode;
 mod http1;
@@ -19,6 +20,7 @@ use encode::Encoding;
 use http1::Framing;
 use inferscope_tests::{
     agent::Agent,
+    call::Call,
     corpus::{self, Row, Tally, own},
 };
 
@@ -83,6 +85,18 @@ const SEGMENT: usize = 1_460;
 /// A TLS record, and what one record of the agent's rings holds.
 const FULL: usize = 16 * 1_024;
 
+/// Bytes of the agent's ring that are filled before it is waited for: half of the ring.
+const BATCH: usize = 16 << 20;
+
+/// Bytes of a record in the ring beside its payload, with alignment.
+const RECORD: usize = 96;
+
+/// Bytes of an exchange's two heads, more or less.
+const HEADS: usize = 4 << 10;
+
+/// Longest row that travels in small pieces: a byte at a time it still leaves room in a batch.
+const SHORT: usize = 64 << 10;
+
 /// Adds this topic's scenarios.
 pub fn add(all: &mut Scenarios) {
     for way in WAYS {
@@ -142,9 +156,10 @@ fn recorded(shortest: Option<usize>) -> Result<Vec<Row>> {
     })
 }
 
-/// The `n` rows of each API that hold the fewest bytes, of those that stream and of those that do not.
+/// The `n` rows of each API that hold the fewest bytes, of those that stream and of those that do not, if they are short.
 fn shortest_rows(mut rows: Vec<Row>, n: usize) -> Vec<Row> {
-    rows.sort_by_key(|row| row.request.body.len() + row.response.body.len());
+    rows.retain(|row| length(row) <= SHORT);
+    rows.sort_by_key(length);
     let mut taken = BTreeMap::<_, usize>::new();
     rows.retain(|row| {
         let count = taken.entry((row.api.clone(), row.response.is_sse())).or_default();
@@ -154,26 +169,53 @@ fn shortest_rows(mut rows: Vec<Row>, n: usize) -> Vec<Row> {
     rows
 }
 
+/// Bytes of an exchange, more or less.
+fn length(row: &Row) -> usize {
+    row.request.body.len() + row.response.body.len() + HEADS
+}
+
+/// Cuts rows into batches: the ring has room for each of them, if the agent has read all that went before.
+fn batches(rows: &[Row], piece: usize) -> Vec<&[Row]> {
+    let (mut batches, mut from, mut filled) = (Vec::new(), 0, 0);
+    for (at, row) in rows.iter().enumerate() {
+        // Each byte is written by one end and read by the other.
+        let bytes = 2 * (length(row) + RECORD * length(row).div_ceil(piece));
+        if filled + bytes > BATCH && at > from {
+            batches.push(&rows[from..at]);
+            (from, filled) = (at, 0);
+        }
+        filled += bytes;
+    }
+    batches.push(&rows[from..]);
+    batches
+}
+
 /// Replays rows, each part of them in its mode, under one agent, and demands what they state.
 fn over_sockets(name: &str, way: Way, parts: Vec<(Vec<Row>, Mode)>) -> Result<()> {
-    let own = std::process::id();
-    let agent = Agent::trace(&["--pid", &own.to_string()])?;
+    let agent = Agent::trace(&["--pid", &std::process::id().to_string()])?;
+    let free = parts.iter().flat_map(|(rows, _)| rows).map(|row| row.index + 1).max().unwrap_or(0);
+    let mut last = Vec::new();
     for (rows, mode) in &parts {
-        way.replay(rows, *mode)?;
+        for batch in batches(rows, mode.piece) {
+            way.replay(batch, *mode)?;
+            // What the agent reads in order it also reports in order: with this call it has reported all before it.
+            last.push(own::chat(free + last.len()));
+            let marker = &last[last.len() - 1..];
+            http1::replay(marker, Framing::Length, Mode::of(Encoding::Identity, FULL))?;
+            let port = |call: &Call| call.number("server.port").and_then(Row::index_of_port);
+            agent.wait_for_calls(2, CATCH_UP, |call| is_own(call) && port(call) == Some(marker[0].index))?;
+        }
     }
-    let mut rows: Vec<_> = parts.into_iter().flat_map(|(rows, _)| rows).collect();
-    // What the agent reads in order it also reports in order: with the last row it has reported all.
-    let last = own::chat(rows.iter().map(|row| row.index + 1).max().unwrap_or(0));
-    let is_last = last.index;
-    rows.push(last);
-    http1::replay(&rows[rows.len() - 1..], Framing::Length, Mode::of(Encoding::Identity, FULL))?;
-    agent.wait_for_calls(2, CATCH_UP, |call| {
-        is_of(call, own) && call.number("server.port").and_then(Row::index_of_port) == Some(is_last)
-    })?;
+    let rows: Vec<_> = parts.into_iter().flat_map(|(rows, _)| rows).chain(last).collect();
     let calls = agent.stop()?.clean()?.calls()?;
-    let calls: Vec<_> = calls.into_iter().filter(|call| is_of(call, own)).collect();
+    let calls: Vec<_> = calls.into_iter().filter(is_own).collect();
     let tally = Tally::of(&rows, &calls);
     tally.verdict()?;
     say(&format!("{name}: {} rows\n{tally}", rows.len()));
     Ok(())
+}
+
+/// Whether a call is this process's.
+fn is_own(call: &Call) -> bool {
+    is_of(call, std::process::id())
 }
