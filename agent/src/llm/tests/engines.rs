@@ -14,23 +14,6 @@ fn plain(path: &'static str, request: Value, response: Value) -> Outcome {
     checked(&Exchange { path, request, response, content: Some(10_000), ..Exchange::default() })
 }
 
-/// What an exchange says; the same in any cut, and wherever it ends.
-fn checked(exchange: &Exchange<'_>) -> Outcome {
-    let outcome = exchange.run();
-    assert_eq!(exchange.run_in(&[1]), outcome, "byte by byte");
-    for end in 0..exchange.response.len() {
-        let mut session = exchange.open();
-        let request = exchange.request.as_bytes();
-        session.request_body(&request[..end.min(request.len())]);
-        session.request_end();
-        session.response_head(exchange.status, &typed(exchange.content_type));
-        session.response_body(&exchange.response.as_bytes()[..end], &mut |_| {});
-        session.response_end(&mut |_| {});
-        session.into_facts();
-    }
-    outcome
-}
-
 /// What a stream of one document a line says.
 struct Lines {
     facts: Facts,
