@@ -101,6 +101,7 @@ fn converse_cache_excluded_and_padding_key() {
     let Facts { api, provider, request, .. } = &outcome.facts;
     assert_eq!((*api, *provider, request.stream), ("bedrock.converse", "aws.bedrock", Some(true)));
     assert_eq!(request.model.as_deref(), Some("eu.amazon.nova-lite-v1:0"));
+    assert_eq!(outcome.facts.timings.total, Some(0.012));
     let parts = json!([{"type": "reasoning", "content": "hm"}, {"type": "text", "content": "a"},
         {"type": "tool_call", "id": "t1", "name": "f", "arguments": {"a": 1}}]);
     assert_eq!(output(&outcome), json!([{"role": "assistant", "parts": parts, "finish_reason": "tool_call"}]));
@@ -219,7 +220,7 @@ fn metric_mismatch() {
         chunk(&json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "ä"}})),
         chunk(&json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 130}})),
         chunk(
-            &json!({"type": "message_stop", "amazon-bedrock-invocationMetrics": {"inputTokenCount": 5, "outputTokenCount": 98}}),
+            &json!({"type": "message_stop", "amazon-bedrock-invocationMetrics": {"inputTokenCount": 5, "outputTokenCount": 98, "firstByteLatency": 250}}),
         ),
     ];
     let request = json!({"anthropic_version": "b", "max_tokens": 5, "messages": []});
@@ -230,6 +231,7 @@ fn metric_mismatch() {
         ("bedrock.invoke", true, Some(true))
     );
     assert_eq!(output(&outcome)[0]["parts"], json!([{"type": "text", "content": "ä"}]));
+    assert_eq!(outcome.facts.timings.first_token, Some(0.25));
 }
 
 #[test]
