@@ -183,6 +183,12 @@ impl Session {
         };
         self.engine = headers.signal_of("server").and_then(engine::of_server);
         self.timings = Timings::of_headers(&headers.signals);
+        // Audio may begin like anything.
+        let is_media =
+            |kind: &str| ["audio/", "image/", "application/octet-stream"].iter().any(|m| kind.starts_with(m));
+        if self.api.takes_other_bodies() && headers.content_type.as_deref().is_some_and(is_media) {
+            self.set_kind(Kind::Neither);
+        }
         let Self { api, draft, .. } = self;
         headers.signals.iter().for_each(|(name, value)| api.header(Part::Response, name, value, draft));
     }
