@@ -14,6 +14,7 @@ use crate::{
     call::{Binding, Capture, Completion, FinishedCall, HttpFacts, Note, NoteKind, Side, Timing},
     host::ProcessIdentity,
     llm::{Content, Facts, RequestFacts, ResponseFacts, Timings, Usage},
+    privacy::Redactor,
     record::Address,
     time::{Mono, WallAnchor},
 };
@@ -31,7 +32,9 @@ impl Span {
             (None, Some(facts)) => inferred::attributes(&mut out, call, facts),
             (None, None) => {
                 out.text(names::HTTP_REQUEST_METHOD, call.http.method.as_deref());
-                out.text(names::URL_PATH, call.http.path.as_deref());
+                // Bots and webhooks have their key in the path.
+                let path = call.http.path.as_deref().map(|path| Redactor::shared().credentials(path));
+                out.text(names::URL_PATH, path.as_deref());
             }
         }
         // A remote procedure call has progress in its stream, and no token.

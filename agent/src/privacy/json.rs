@@ -6,13 +6,9 @@
 
 use std::{borrow::Cow, fmt::Write as _};
 
-use super::{
-    Redactor,
-    credential::secret_name,
-    mark::FIELD,
-    redact::Scope,
-    stream::{End, Stream},
-};
+use serde::de::IgnoredAny;
+
+use super::{Redactor, credential::secret_name, mark::FIELD, redact::Scope, stream::End};
 
 /// How often a string may hold JSON that holds a string that holds JSON. Each level of escapes doubles the text, so
 /// that nobody goes further.
@@ -65,12 +61,10 @@ impl Rewriter<'_> {
             self.out.push('"');
             rest = after.get(1..).unwrap_or_default();
         }
-        // What was cut here is half a word or half a number.
-        let whole = match end {
-            End::Whole => rest,
-            End::Cut => rest.trim_end_matches(|c: char| !c.is_ascii_whitespace() && !"{}[],:".contains(c)),
-        };
-        self.outside(whole);
+        match end {
+            End::Whole => self.outside(rest),
+            End::Cut => self.out.push_str(&self.redactor.redact_cut(rest)),
+        }
     }
 
     /// What stands between strings: marks, numbers, words. In text that is no JSON, anything.
@@ -165,19 +159,22 @@ impl Rewriter<'_> {
             let mut inner =
                 Rewriter { out: String::new(), nesting: self.nesting + 1, rule: Rule::None, depth: 0, ..*self };
             inner.document(text, end);
-            return inner.out.into();
+            // What only began like JSON, such as a section of a configuration file, is text as well.
+            return match end == End::Whole && is_json(text) {
+                true => inner.out.into(),
+                false => self.redactor.redact(&inner.out).into_owned().into(),
+            };
         }
         match end {
             End::Whole => self.redactor.redact(text),
-            End::Cut => {
-                let mut out = String::new();
-                let mut stream = Stream::new(self.redactor);
-                stream.push(text, &mut |piece| out.push_str(piece));
-                stream.finish(end, &mut |piece| out.push_str(piece));
-                out.into()
-            }
+            End::Cut => self.redactor.redact_cut(text).into(),
         }
     }
+}
+
+/// Whether `text` is one JSON document (RFC 8259).
+pub(crate) fn is_json(text: &str) -> bool {
+    serde_json::from_str::<IgnoredAny>(text).is_ok()
 }
 
 /// Where the string ends whose inside `text` begins with.
@@ -242,5 +239,77 @@ pub(crate) fn escape(c: char, out: &mut String) {
             let _ = write!(out, "\\u{:04x}", u32::from(c));
         }
         c => out.push(c),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::privacy::Policy;
+
+    fn check(redactor: &Redactor, text: &str, expect: &str) {
+        assert_eq!(redactor.redact_json(text, End::Whole), expect);
+    }
+
+    #[test]
+    fn what_nothing_is_found_in_stays_byte_for_byte() {
+        for text in [
+            r#"{ "a" : "\u00e9\/é", "b":[1.50,-2e3 , true,null],"c":{"d":"\ud83d\ude80 \ud83d"}}"#,
+            "[INST] it's 6\" long [/INST]",
+            "{\"a\":\"C:\\new\\q\"",
+            "no JSON",
+            "",
+        ] {
+            check(Redactor::shared(), text, text);
+        }
+    }
+
+    #[test]
+    fn secret_fields_lose_strings_and_numbers() {
+        check(
+            Redactor::shared(),
+            r#"{"Password":"x","x-api-key" : 12,"secret":{"type":"string"},"idToken":["a"],"secret":null,"n":-12}"#,
+            r#"{"Password":"[REDACTED:field]","x-api-key" : "[REDACTED:field]","secret":{"type":"string"},"idToken":["a"],"secret":null,"n":-12}"#,
+        );
+    }
+
+    #[test]
+    fn named_fields_lose_all_that_they_hold() {
+        let policy = Policy { fields: vec!["birth_date".into(), "patient".into()], ..Policy::default() };
+        check(
+            &Redactor::new(policy).unwrap(),
+            r#"{"birthDate":"1970","a":[{"Patient":{"name":"ann","n":[1,{"x":true}]},"b":"c"}],"d":1}"#,
+            r#"{"birthDate":"[REDACTED:field]","a":[{"Patient":{"name":"[REDACTED:field]","n":["[REDACTED:field]",{"x":true}]},"b":"c"}],"d":1}"#,
+        );
+    }
+
+    #[test]
+    fn numbers_that_go_leave_json() {
+        check(
+            Redactor::shared(),
+            r#"{"a":4111111111111111,"b":[-4111111111111111]}"#,
+            r#"{"a":"[CARD]","b":["[CARD]"]}"#,
+        );
+    }
+
+    #[test]
+    fn json_in_strings_is_looked_into() {
+        let inner = r#"{"password":"hunter2","mail":"\u0061@b.org"}"#;
+        let outer = serde_json::json!({"body": serde_json::json!([inner]).to_string()}).to_string();
+        let out = Redactor::shared().redact_json(&outer, End::Whole);
+        assert!(!out.contains("hunter2") && out.contains("[EMAIL]") && is_json(&out), "{out}");
+    }
+
+    #[test]
+    fn what_only_begins_like_json_is_text() {
+        check(Redactor::shared(), "[db]\npassword = \"hunter2x\"", "[db]\npassword = \"[REDACTED:secret]\"");
+        check(Redactor::shared(), "{cards: 4111 1111 1111 1111}", "{cards: \"[CARD]\"}");
+    }
+
+    #[test]
+    fn a_cut_document_holds_its_end_back() {
+        let text = format!("{{\"a\":\"{}\",\"b\":\"ann@exam", "x".repeat(2_000));
+        let out = Redactor::shared().redact_json(&text, End::Cut);
+        assert!(out.starts_with("{\"a\":\"xxx") && !out.contains("ann"), "{out}");
     }
 }

@@ -29,7 +29,7 @@ mod redact;
 mod shapes;
 mod stream;
 
-pub(crate) use json::escape;
+pub(crate) use json::{escape, is_json};
 pub use keyed::HashKey;
 pub use policy::{ContentPolicy, Operator, Pattern, Policy};
 pub use printable::printable;

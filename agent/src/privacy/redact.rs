@@ -17,6 +17,7 @@ use super::{
     personal,
     policy::{Operator, Policy, plain_name},
     shapes::{ESCAPED, MARKS, SHAPES, bearer},
+    stream::{End, Stream},
 };
 
 /// Largest compiled pattern of the configuration, in bytes.
@@ -98,6 +99,15 @@ impl Redactor {
     /// `text` without credentials. For names and ids: their digits are no telephone numbers.
     pub fn credentials<'t>(&self, text: &'t str) -> Cow<'t, str> {
         self.apply(text, Scope::Credentials)
+    }
+
+    /// The beginning of a longer text, redacted; its last [`Self::MARGIN`] bytes are not given out.
+    pub(super) fn redact_cut(&self, text: &str) -> String {
+        let mut out = String::new();
+        let mut stream = Stream::new(self);
+        stream.push(text, &mut |piece| out.push_str(piece));
+        stream.finish(End::Cut, &mut |piece| out.push_str(piece));
+        out
     }
 
     fn apply<'t>(&self, text: &'t str, scope: Scope) -> Cow<'t, str> {

@@ -5,7 +5,7 @@
 //! its `size`.
 
 use super::{Clipped, Message, Part, tools::Definition};
-use crate::privacy::{End, Redactor, Stream, escape};
+use crate::privacy::{End, Redactor, Stream, escape, is_json};
 
 /// In a part of which something is missing.
 const TRUNCATED: &str = ",\"truncated\":true";
@@ -302,10 +302,6 @@ fn quoted(text: &str) -> String {
     text.chars().for_each(|c| escape(c, &mut out));
     out.push('"');
     out
-}
-
-fn is_json(text: &str) -> bool {
-    serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
 }
 
 fn is_container(text: &str) -> bool {

@@ -186,7 +186,7 @@ fn with_secret(secret: &str) -> Vec<Message> {
 
 #[test]
 fn canaries_go_from_every_position_at_every_cap() {
-    for canary in canaries().into_iter().step_by(3) {
+    for (n, canary) in canaries().into_iter().enumerate() {
         let messages = with_secret(&canary.text);
         let tool = Definition {
             kind: Some(canary.text.clone()),
@@ -194,7 +194,7 @@ fn canaries_go_from_every_position_at_every_cap() {
             description: clipped(&canary.text),
             parameters: clipped(&json!({"default": canary.text}).to_string()),
         };
-        for cap in (2..200).chain((200..6_000).step_by(97)) {
+        for cap in (2..4_000).step_by(if n == 6 { 1 } else { 211 }) {
             for (text, _) in [
                 render(&messages, cap, Redactor::shared()),
                 render_recent(&messages, cap, Redactor::shared()),

@@ -76,7 +76,7 @@ fn canaries_go_from_every_position_of_a_call() {
             let whole = facts(&request, &response, usize::MAX, &options);
             let told = format!("{whole:?}").replace("\\\\", "\\").replace("\\\"", "\"");
             assert_eq!(canary.leak(&told), None, "{secret} with {cap:?}: {told}");
-            if secret.len() < 200 {
+            if cap == Some(2_000) && secret.len() < 200 {
                 assert_eq!(facts(&request, &response, 1, &options), whole, "{secret} byte by byte");
             }
         }
