@@ -130,6 +130,27 @@ names! {
     /// Present, and true, only when captured content was cut.
     INFERSCOPE_CONTENT_TRUNCATED = "inferscope.content.truncated";
 
+    /// Present, and true, only when the model refused to answer.
+    INFERSCOPE_QUALITY_REFUSAL = "inferscope.quality.refusal";
+    /// Present, and true, only when a filter of the provider's stopped the prompt or the answer.
+    INFERSCOPE_QUALITY_CONTENT_FILTER = "inferscope.quality.content_filter";
+    /// Present, and true, only when an answer ended at a token limit.
+    INFERSCOPE_QUALITY_LENGTH = "inferscope.quality.length";
+    /// Present, and true, only when an answer ended normally with neither content nor a tool call.
+    INFERSCOPE_QUALITY_EMPTY = "inferscope.quality.empty";
+    /// Present, and true, only when an answer goes round in circles.
+    INFERSCOPE_QUALITY_REPETITION = "inferscope.quality.repetition";
+    /// Tool calls whose arguments are no JSON.
+    INFERSCOPE_QUALITY_MALFORMED_TOOL_ARGUMENTS = "inferscope.quality.malformed_tool_arguments";
+    /// Tool calls whose arguments are not what the tool declared.
+    INFERSCOPE_QUALITY_MISMATCHED_TOOL_ARGUMENTS = "inferscope.quality.mismatched_tool_arguments";
+    /// Mean natural logarithm of the answer's token probabilities, when the server returned them.
+    INFERSCOPE_QUALITY_LOGPROB_MEAN = "inferscope.quality.logprob.mean";
+    /// Smallest natural logarithm of a token probability in the answer.
+    INFERSCOPE_QUALITY_LOGPROB_MIN = "inferscope.quality.logprob.min";
+    /// Present, and true, only when the mean is below the configured threshold.
+    INFERSCOPE_QUALITY_LOW_CONFIDENCE = "inferscope.quality.low_confidence";
+
     /// Present, and true, only when the call was inferred from TLS records' sizes and times; what is inferred has this
     /// prefix.
     INFERSCOPE_INFERRED = "inferscope.inferred";

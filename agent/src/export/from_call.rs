@@ -13,7 +13,7 @@ use super::{
 use crate::{
     call::{Binding, Capture, Completion, FinishedCall, HttpFacts, Note, NoteKind, Side, Timing},
     host::ProcessIdentity,
-    llm::{Content, Facts, RequestFacts, ResponseFacts, Usage},
+    llm::{Content, Facts, Quality, RequestFacts, ResponseFacts, Usage},
     record::Address,
     time::{Mono, WallAnchor},
 };
@@ -120,7 +120,7 @@ fn span_name(call: &FinishedCall) -> String {
 }
 
 fn model_call(out: &mut Attributes, facts: &Facts) {
-    let Facts { api, operation, provider, request, response, usage, error: _, content: _ } = facts;
+    let Facts { api, operation, provider, request, response, usage, error: _, content: _, quality, .. } = facts;
     out.text(names::GEN_AI_OPERATION_NAME, Some(*operation));
     out.text(names::GEN_AI_PROVIDER_NAME, Some(*provider));
 
@@ -166,6 +166,38 @@ fn model_call(out: &mut Attributes, facts: &Facts) {
     out.list(names::INFERSCOPE_TOOL_CALLS, tool_calls);
     out.int(names::INFERSCOPE_REQUEST_MESSAGE_COUNT, *message_count);
     out.int(names::INFERSCOPE_REQUEST_TOOL_COUNT, *tool_count);
+    signs(out, quality);
+}
+
+/// What is wrong with the answer. What is not, or could not be judged, gives no attribute.
+fn signs(out: &mut Attributes, quality: &Quality) {
+    let Quality {
+        refusal,
+        content_filter,
+        length,
+        empty,
+        repetition,
+        malformed_arguments,
+        mismatched_arguments,
+        logprob_mean,
+        logprob_min,
+        low_confidence,
+    } = *quality;
+    out.if_true(names::INFERSCOPE_QUALITY_REFUSAL, refusal);
+    out.if_true(names::INFERSCOPE_QUALITY_CONTENT_FILTER, content_filter);
+    out.if_true(names::INFERSCOPE_QUALITY_LENGTH, length);
+    out.if_true(names::INFERSCOPE_QUALITY_EMPTY, empty);
+    out.if_true(names::INFERSCOPE_QUALITY_REPETITION, repetition);
+    out.int(names::INFERSCOPE_QUALITY_MALFORMED_TOOL_ARGUMENTS, some(malformed_arguments));
+    out.int(names::INFERSCOPE_QUALITY_MISMATCHED_TOOL_ARGUMENTS, some(mismatched_arguments));
+    out.double(names::INFERSCOPE_QUALITY_LOGPROB_MEAN, logprob_mean);
+    out.double(names::INFERSCOPE_QUALITY_LOGPROB_MIN, logprob_min);
+    out.if_true(names::INFERSCOPE_QUALITY_LOW_CONFIDENCE, low_confidence);
+}
+
+/// A count of findings, of which none is nothing to tell.
+fn some(count: u64) -> Option<u64> {
+    (count > 0).then_some(count)
 }
 
 fn stream_times(out: &mut Attributes, call: &FinishedCall) {

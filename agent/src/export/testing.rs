@@ -75,8 +75,7 @@ pub(crate) fn chat() -> FinishedCall {
                 ..ResponseFacts::default()
             },
             usage: Usage { input: Some(120), output: Some(11), ..Usage::default() },
-            error: None,
-            content: None,
+            ..Facts::default()
         }),
         completion: Some(Completion::Done),
         capture: Capture::Complete,

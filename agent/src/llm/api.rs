@@ -52,7 +52,7 @@ pub(crate) trait WireApi: Send {
 
     /// Bytes of the response are missing. What was kept of its messages ends here.
     fn response_cut(&mut self, draft: &mut Draft) {
-        draft.choices.budget.seal();
+        draft.choices.cut();
     }
 
     /// The call is over: the last word on what it was.

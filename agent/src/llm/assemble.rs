@@ -5,9 +5,11 @@
 use std::borrow::Cow;
 
 use super::{
+    any_api::Read,
     api::{Draft, WireApi},
     content::render,
-    facts::{Content, Facts, RequestFacts, ResponseFacts},
+    facts::{AskedTool, Content, Facts, RequestFacts, ResponseFacts},
+    quality::judge,
 };
 use crate::privacy::Redactor;
 
@@ -21,17 +23,21 @@ pub(crate) fn facts(
     provider: &'static str,
     cap: Option<usize>,
     status: Option<u16>,
+    read: Read,
 ) -> Facts {
-    let Draft { mut request, mut response, usage, failure, choices, input, .. } = draft;
+    let Draft { mut request, mut response, usage, failure, mut choices, input, .. } = draft;
     let redactor = Redactor::shared();
     response.finish_reasons = choices.finish_reasons();
     response.tool_calls = choices.tool_names();
-    redact_names(&mut request, &mut response, redactor);
+    let mut asked = choices.asked();
+    redact_names(&mut request, &mut response, &mut asked, redactor);
     let error = failure.and_then(|failure| {
         let kind = failure.kind.filter(|kind| matches!(redactor.redact(kind), Cow::Borrowed(_)));
         // An error status is the better name for an error that the body leaves without one.
         kind.or_else(|| status.is_none_or(|status| status < 400).then(|| OTHER.to_owned()))
     });
+    let Read { history, retry_count, schemas, logprobs, low_confidence } = read;
+    let quality = judge(&mut choices, &schemas, &logprobs, error.as_deref(), low_confidence);
     let content = cap.map(|cap| {
         let (input, input_cut) = input.into_messages();
         let (output, output_cut) = choices.into_messages();
@@ -44,14 +50,33 @@ pub(crate) fn facts(
             output_messages: output.map(|(text, _)| text),
         }
     });
-    Facts { api: api.name(), operation: api.operation(), provider, request, response, usage, error, content }
+    Facts {
+        api: api.name(),
+        operation: api.operation(),
+        provider,
+        request,
+        response,
+        usage,
+        error,
+        content,
+        history: history.map(Box::new),
+        retry_count,
+        asked,
+        quality,
+    }
 }
 
 /// Names come from the payload like everything else, and a key pasted into the wrong field is a name.
-fn redact_names(request: &mut RequestFacts, response: &mut ResponseFacts, redactor: &Redactor) {
+fn redact_names(
+    request: &mut RequestFacts,
+    response: &mut ResponseFacts,
+    asked: &mut [AskedTool],
+    redactor: &Redactor,
+) {
     let ResponseFacts { model, id, finish_reasons, tool_calls, system_fingerprint, service_tier } = response;
     let single = [&mut request.model, model, id, system_fingerprint, service_tier].into_iter().flatten();
-    for name in single.chain(finish_reasons).chain(tool_calls) {
+    let tools = asked.iter_mut().flat_map(|AskedTool { id, name }| [id, name]).flatten();
+    for name in single.chain(finish_reasons).chain(tool_calls).chain(tools) {
         if let Cow::Owned(redacted) = redactor.redact(name) {
             *name = redacted;
         }

@@ -11,9 +11,9 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// A reader that takes at most `max_text` bytes of a string.
+    /// A reader that takes at most `max_text` bytes of a string, and longer ones in pieces too.
     pub fn new(max_text: usize) -> Self {
-        Self { scanner: Scanner::new(max_text), lost: false, malformed: None }
+        Self { scanner: Scanner::new(max_text).with_pieces(), lost: false, malformed: None }
     }
 
     /// Takes the next bytes.

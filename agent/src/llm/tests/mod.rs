@@ -3,6 +3,7 @@
 mod content;
 mod flavours;
 mod proof;
+mod quality;
 mod robust;
 
 use serde_json::{Value, json};
@@ -51,7 +52,7 @@ struct Outcome {
 impl Exchange<'_> {
     fn open(&self) -> Session {
         let line = RequestLine { method: "POST", path: self.path, host: self.host, headers: None };
-        Session::open(&line, &Options { content: self.content }).expect("a model API's path")
+        Session::open(&line, &Options { content: self.content, ..Options::default() }).expect("a model API's path")
     }
 
     fn run(&self) -> Outcome {
