@@ -37,6 +37,8 @@ fn every_setting_is_read() {
         [targets.exclude]
         comms = ["curl"]
         ports = [9]
+        [quality]
+        low_confidence_logprob = -2.5
         [export.otlp]
         endpoint = "https://collector:4317"
         headers = { authorization = "Bearer x" }
@@ -53,6 +55,7 @@ fn every_setting_is_read() {
     )
     .unwrap();
     assert_eq!((config.capture.content_max_bytes, config.targets.pids), (1000, vec![1, 2]));
+    assert_eq!(config.quality.low_confidence_logprob, Some(-2.5));
     let otlp = config.export.otlp.unwrap();
     assert_eq!(otlp.compression, Some(Compression::Gzip));
     assert_eq!(otlp.headers.unwrap().0["authorization"], "Bearer x");
@@ -81,6 +84,7 @@ fn values_out_of_range_are_refused() {
         ("[targets.exclude]\npids = [0]", "targets.exclude.pids"),
         ("[export.otlp]\nqueue_max_spans = 0", "export.otlp.queue_max_spans"),
         ("[export.otlp]\ntimeout_seconds = nan", "export.otlp.timeout_seconds"),
+        ("[quality]\nlow_confidence_logprob = 0.5", "quality.low_confidence_logprob"),
         ("[export.otlp]\ntimeout_seconds = 0", "export.otlp.timeout_seconds"),
     ] {
         let error = parse(text).unwrap_err();

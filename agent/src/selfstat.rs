@@ -66,6 +66,12 @@ pub struct PipelineStats {
     pub overflowed: u64,
     /// Exchanges given up because nothing came for too long.
     pub idle: u64,
+    /// Spans of tools that ran between two calls.
+    pub tools: u64,
+    /// Turns of conversations that were forgotten because their table was full.
+    pub turns_evicted: u64,
+    /// Calls whose tools' results were not awaited any longer because the table was full.
+    pub tools_evicted: u64,
     /// Calls inferred from ciphertext.
     pub inferred: u64,
     /// Inferred calls held back because plaintext of their process was read.
@@ -244,6 +250,9 @@ impl Ledger {
             ("unrecognised", p.unrecognised),
             ("overflowed", p.overflowed),
             ("idle", p.idle),
+            ("tools", p.tools),
+            ("turns_evicted", p.turns_evicted),
+            ("tools_evicted", p.tools_evicted),
             ("inferred", p.inferred),
             ("infer_withheld", p.infer_withheld),
             ("infer_lost", p.infer_lost),

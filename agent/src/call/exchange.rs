@@ -361,7 +361,7 @@ fn completion(
 
 /// Finish reasons that mean "ran into the token limit", as providers spell them.
 fn is_length(reason: &str) -> bool {
-    matches!(reason, "length" | "max_tokens" | "MAX_TOKENS" | "max_output_tokens" | "limit" | "model_length")
+    matches!(reason, "length" | "max_tokens" | "MAX_TOKENS" | "max_output_tokens" | "limit" | "model_length" | "LENGTH")
 }
 
 #[cfg(test)]

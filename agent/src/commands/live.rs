@@ -9,6 +9,7 @@ use crate::{
     call::connection::ConnectionOptions,
     capture::{self, Capture, Finish, Session, Stop},
     cli::TargetArgs,
+    config,
     kernel::Settings,
     output::Outputs,
     pipeline::PipelineOptions,
@@ -35,6 +36,8 @@ pub struct Plan {
     pub settings: Settings,
     /// Whether messages are kept.
     pub content: ContentPolicy,
+    /// Mean log-probability of an answer's tokens below which it is marked.
+    pub low_confidence: Option<f64>,
     /// Give a call up after this long without a byte.
     pub idle: Duration,
     /// Stop by itself after this long.
@@ -53,6 +56,7 @@ impl Plan {
                 ring_bytes: None,
             },
             content: if content { ContentPolicy::On { cap: CONTENT_BYTES } } else { ContentPolicy::Off },
+            low_confidence: Some(config::LOW_CONFIDENCE),
             idle: Duration::from_secs(300),
             duration,
         }
@@ -72,6 +76,8 @@ impl Plan {
             ..Default::default()
         };
         connection.session.content = self.content.cap();
+        connection.session.secret = session.epoch;
+        connection.session.low_confidence = self.low_confidence;
         PipelineOptions {
             connection,
             idle_ns: u64::try_from(self.idle.as_nanos()).unwrap_or(u64::MAX),

@@ -38,6 +38,18 @@ names! {
     GEN_AI_REQUEST_SEED = "gen_ai.request.seed";
     /// Number of choices asked for; absent when it is one.
     GEN_AI_REQUEST_CHOICE_COUNT = "gen_ai.request.choice.count";
+    /// Top-k sampling.
+    GEN_AI_REQUEST_TOP_K = "gen_ai.request.top_k";
+    /// Texts that end the answer.
+    GEN_AI_REQUEST_STOP_SEQUENCES = "gen_ai.request.stop_sequences";
+    /// Encodings asked for, of embeddings.
+    GEN_AI_REQUEST_ENCODING_FORMATS = "gen_ai.request.encoding_formats";
+    /// Dimensions asked for, of embeddings.
+    GEN_AI_EMBEDDINGS_DIMENSION_COUNT = "gen_ai.embeddings.dimension.count";
+    /// What kind of output was asked for: `text`, `json`, `image`, `speech`.
+    GEN_AI_OUTPUT_TYPE = "gen_ai.output.type";
+    /// The provider's own id of the conversation.
+    GEN_AI_CONVERSATION_ID = "gen_ai.conversation.id";
     /// Model that answered.
     GEN_AI_RESPONSE_MODEL = "gen_ai.response.model";
     /// The provider's id of the response.
@@ -56,6 +68,28 @@ names! {
     GEN_AI_USAGE_CACHE_WRITE_INPUT_TOKENS = "gen_ai.usage.cache_write.input_tokens";
     /// Output tokens spent on reasoning.
     GEN_AI_USAGE_REASONING_OUTPUT_TOKENS = "gen_ai.usage.reasoning.output_tokens";
+    /// Part of the input tokens that is text.
+    GEN_AI_USAGE_TEXT_INPUT_TOKENS = "gen_ai.usage.text.input_tokens";
+    /// Part of the output tokens that is text.
+    GEN_AI_USAGE_TEXT_OUTPUT_TOKENS = "gen_ai.usage.text.output_tokens";
+    /// Part of the tokens read from the cache that is text.
+    GEN_AI_USAGE_TEXT_CACHE_READ_INPUT_TOKENS = "gen_ai.usage.text.cache_read.input_tokens";
+    /// Part of the input tokens that is pictures.
+    GEN_AI_USAGE_IMAGE_INPUT_TOKENS = "gen_ai.usage.image.input_tokens";
+    /// Part of the output tokens that is pictures.
+    GEN_AI_USAGE_IMAGE_OUTPUT_TOKENS = "gen_ai.usage.image.output_tokens";
+    /// Part of the tokens read from the cache that is pictures.
+    GEN_AI_USAGE_IMAGE_CACHE_READ_INPUT_TOKENS = "gen_ai.usage.image.cache_read.input_tokens";
+    /// Part of the input tokens that is audio.
+    GEN_AI_USAGE_AUDIO_INPUT_TOKENS = "gen_ai.usage.audio.input_tokens";
+    /// Part of the output tokens that is audio.
+    GEN_AI_USAGE_AUDIO_OUTPUT_TOKENS = "gen_ai.usage.audio.output_tokens";
+    /// Part of the tokens read from the cache that is audio.
+    GEN_AI_USAGE_AUDIO_CACHE_READ_INPUT_TOKENS = "gen_ai.usage.audio.cache_read.input_tokens";
+    /// Tool that ran.
+    GEN_AI_TOOL_NAME = "gen_ai.tool.name";
+    /// Id by which the model asked for it.
+    GEN_AI_TOOL_CALL_ID = "gen_ai.tool.call.id";
     /// Messages of the request, JSON; only with content capture on.
     GEN_AI_INPUT_MESSAGES = "gen_ai.input.messages";
     /// Messages of the response, JSON; only with content capture on.
@@ -63,6 +97,8 @@ names! {
 
     /// Backend configuration that served the response.
     OPENAI_RESPONSE_SYSTEM_FINGERPRINT = "openai.response.system_fingerprint";
+    /// Service tier that was asked for.
+    OPENAI_REQUEST_SERVICE_TIER = "openai.request.service_tier";
     /// Service tier that served the response.
     OPENAI_RESPONSE_SERVICE_TIER = "openai.response.service_tier";
 
@@ -121,6 +157,32 @@ names! {
     INFERSCOPE_CAPTURE_BINDING = "inferscope.capture.binding";
     /// Whether token counts were reported or estimated.
     INFERSCOPE_USAGE_SOURCE = "inferscope.usage.source";
+    /// Reported tokens that are in the total and in no other count.
+    INFERSCOPE_USAGE_UNATTRIBUTED_TOKENS = "inferscope.usage.unattributed_tokens";
+    /// Part of the tokens written to the cache that is kept for five minutes.
+    INFERSCOPE_USAGE_CACHE_WRITE_5M = "inferscope.usage.cache_write_5m.input_tokens";
+    /// Part of the tokens written to the cache that is kept for an hour.
+    INFERSCOPE_USAGE_CACHE_WRITE_1H = "inferscope.usage.cache_write_1h.input_tokens";
+    /// Input tokens that the model read, where `gen_ai.usage.input_tokens` is what is billed.
+    INFERSCOPE_USAGE_PROCESSED_INPUT_TOKENS = "inferscope.usage.processed.input_tokens";
+    /// Output tokens that the model wrote, where `gen_ai.usage.output_tokens` is what is billed.
+    INFERSCOPE_USAGE_PROCESSED_OUTPUT_TOKENS = "inferscope.usage.processed.output_tokens";
+    /// Web searches that the provider made for the call.
+    INFERSCOPE_USAGE_WEB_SEARCHES = "inferscope.usage.web_searches";
+    /// Units that a search model is billed by.
+    INFERSCOPE_USAGE_SEARCH_UNITS = "inferscope.usage.search_units";
+    /// Seconds of audio that are billed.
+    INFERSCOPE_USAGE_AUDIO_SECONDS = "inferscope.usage.audio_seconds";
+    /// The answer to a call that only counts a prompt's tokens.
+    INFERSCOPE_COUNTED_TOKENS = "inferscope.counted_tokens";
+    /// What the provider says that the call cost, in US dollars.
+    INFERSCOPE_COST_REPORTED_USD = "inferscope.cost.reported_usd";
+    /// Who answered behind a gateway, as the gateway names them.
+    INFERSCOPE_UPSTREAM_PROVIDER = "inferscope.upstream.provider";
+    /// The finish reason of the model behind a gateway, where the gateway translates it.
+    INFERSCOPE_NATIVE_FINISH_REASON = "inferscope.response.native_finish_reason";
+    /// The response that this one was to continue.
+    INFERSCOPE_PREVIOUS_RESPONSE_ID = "inferscope.request.previous_response_id";
     /// Names of the tools that the model called.
     INFERSCOPE_TOOL_CALLS = "inferscope.tool_calls";
     /// Messages in the request.
@@ -129,6 +191,15 @@ names! {
     INFERSCOPE_REQUEST_TOOL_COUNT = "inferscope.request.tool_count";
     /// Present, and true, only when captured content was cut.
     INFERSCOPE_CONTENT_TRUNCATED = "inferscope.content.truncated";
+
+    /// Calls of the conversation up to this one, as far as they were seen.
+    INFERSCOPE_CONVERSATION_TURN = "inferscope.conversation.turn";
+    /// Earlier tries of the same request.
+    INFERSCOPE_RETRY_COUNT = "inferscope.retry.count";
+    /// Span id of the first try.
+    INFERSCOPE_RETRY_OF = "inferscope.retry.of";
+    /// Present, and true, only when the same history was answered before.
+    INFERSCOPE_REGENERATION = "inferscope.regeneration";
 
     /// Present, and true, only when the model refused to answer.
     INFERSCOPE_QUALITY_REFUSAL = "inferscope.quality.refusal";

@@ -124,6 +124,7 @@ fn columns(call: &FinishedCall, span: &Span) -> [Cow<'static, str>; COLUMNS.len(
     let who = format!("{}{pid}", fit(&printable(who), usize::from(COLUMNS[2].1.unsigned_abs()) - pid.len()));
     let what = match &call.facts {
         Some(_) => printable(&span.name).into_owned(),
+        None if call.tool.is_some() => printable(&span.name).into_owned(),
         None => format!("{} {}", printable(&span.name), printable(call.http.path.as_deref().unwrap_or(""))),
     };
     let seconds = |name| match span.get(name).and_then(Value::as_double) {
@@ -138,6 +139,7 @@ fn columns(call: &FinishedCall, span: &Span) -> [Cow<'static, str>; COLUMNS.len(
     [
         time_of_day(span.start_time_unix_nano).into(),
         match call.side {
+            _ if call.tool.is_some() => "⚙".into(),
             Side::Client => "→".into(),
             Side::Server => "←".into(),
         },

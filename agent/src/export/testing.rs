@@ -57,6 +57,8 @@ pub(crate) fn chat() -> FinishedCall {
             status: Some(200),
         },
         inferred: None,
+        place: Default::default(),
+        tool: None,
         facts: Some(Facts {
             api: "openai.chat",
             operation: "chat",

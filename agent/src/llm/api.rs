@@ -58,6 +58,11 @@ pub(crate) trait WireApi: Send {
     /// The call is over: the last word on what it was.
     fn concluded(&mut self, _draft: &mut Draft) {}
 
+    /// Whether a response may be neither JSON nor events, audio for example.
+    fn takes_other_bodies(&self) -> bool {
+        false
+    }
+
     /// Whether what was seen speaks for no API at all. Only for a call whose request was not seen.
     fn is_refuted(&self) -> bool {
         false

@@ -70,13 +70,38 @@ pub(crate) fn facts(
 fn redact_names(
     request: &mut RequestFacts,
     response: &mut ResponseFacts,
-    asked: &mut [AskedTool],
+    tools: &mut [AskedTool],
     redactor: &Redactor,
 ) {
-    let ResponseFacts { model, id, finish_reasons, tool_calls, system_fingerprint, service_tier } = response;
-    let single = [&mut request.model, model, id, system_fingerprint, service_tier].into_iter().flatten();
-    let tools = asked.iter_mut().flat_map(|AskedTool { id, name }| [id, name]).flatten();
-    for name in single.chain(finish_reasons).chain(tool_calls).chain(tools) {
+    let RequestFacts {
+        model: asked,
+        stop_sequences,
+        encoding_formats,
+        service_tier: asked_tier,
+        previous_response_id,
+        conversation_id,
+        ..
+    } = request;
+    let ResponseFacts {
+        model,
+        id,
+        finish_reasons,
+        tool_calls,
+        system_fingerprint,
+        service_tier,
+        upstream_provider,
+        native_finish_reason,
+        reported_cost: _,
+        audio_seconds: _,
+        counted_tokens: _,
+    } = response;
+    let single = [asked, asked_tier, previous_response_id, conversation_id, model, id, system_fingerprint]
+        .into_iter()
+        .chain([service_tier, upstream_provider, native_finish_reason])
+        .flatten();
+    let tools = tools.iter_mut().flat_map(|AskedTool { id, name }| [id, name]).flatten();
+    let lists = finish_reasons.iter_mut().chain(tool_calls).chain(stop_sequences).chain(encoding_formats);
+    for name in single.chain(lists).chain(tools) {
         if let Cow::Owned(redacted) = redactor.redact(name) {
             *name = redacted;
         }

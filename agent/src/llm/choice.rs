@@ -7,6 +7,7 @@ use super::{
     content::{Budget, Clipped, Message, Part},
     facts::AskedTool,
 };
+use crate::protocol::json::Token;
 
 /// Most choices kept of one call. The widest API allows 128.
 const MAX_CHOICES: usize = 128;
@@ -48,6 +49,18 @@ pub(crate) struct Choice {
 }
 
 impl Choice {
+    /// Appends a string value, or a piece of one, to the answer.
+    pub fn say(&mut self, token: Token<'_>, budget: &mut Budget) {
+        self.text.push_token(token, budget);
+        self.carries |= self.text.heard.is_any();
+    }
+
+    /// Appends a string value, or a piece of one, to the reasoning.
+    pub fn think(&mut self, token: Token<'_>, budget: &mut Budget) {
+        self.reasoning.push_token(token, budget);
+        self.carries |= self.reasoning.heard.is_any();
+    }
+
     /// The tool call at `position` of this piece; absent beyond the cap.
     pub fn tool(&mut self, position: Option<u32>, budget: &mut Budget) -> Option<&mut ToolCall> {
         if let Some(at) = self.tools.iter().position(|tool| tool.position == position) {
@@ -105,6 +118,32 @@ impl Choices {
         for tool in tools {
             *overflow |= !merge_tool(&mut choice.tools, tool, n_tools, budget);
         }
+    }
+
+    /// Takes out of a piece that repeats what was streamed what came before. Only for a piece whose tool calls have an
+    /// index or an id.
+    pub fn take_out_known(&self, index: u32, piece: &mut Choice) {
+        let Some((_, known)) = self.list.iter().find(|(at, _)| *at == index) else { return };
+        if known.text.heard.is_any() {
+            piece.text = Clipped::default();
+        }
+        if known.reasoning.heard.is_any() {
+            piece.reasoning = Clipped::default();
+        }
+        for tool in &mut piece.tools {
+            let same = |other: &&ToolCall| {
+                (tool.id.is_some() && other.id == tool.id) || (tool.index.is_some() && other.index == tool.index)
+            };
+            if known.tools.iter().find(same).is_some_and(|other| other.arguments.heard.is_any()) {
+                tool.arguments = Clipped::default();
+            }
+        }
+    }
+
+    /// Whether a choice has a tool call under this index.
+    pub fn has_tool(&self, choice: u32, index: Option<u32>) -> bool {
+        let of = |(at, known): &(u32, Choice)| *at == choice && known.tools.iter().any(|tool| tool.index == index);
+        self.list.iter().any(of)
     }
 
     /// Finish reasons in the order of the choices.
@@ -172,9 +211,14 @@ impl Choices {
                 name,
                 arguments,
             }));
+            let calls = parts.iter().any(|part| matches!(part, Part::ToolCall { .. }));
             Message {
                 role: Some("assistant".to_owned()),
-                finish_reason: finish.map(|reason| schema_finish_reason(&reason).to_owned()),
+                finish_reason: finish.map(|reason| match schema_finish_reason(&reason) {
+                    // Some APIs do not tell a call from an answer here.
+                    "stop" if calls => "tool_call".to_owned(),
+                    reason => reason.to_owned(),
+                }),
                 parts,
                 ..Message::default()
             }

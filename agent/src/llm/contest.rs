@@ -148,6 +148,10 @@ impl WireApi for Contest {
         self.chosen.as_ref().is_some_and(|api| api.is_finished(body_ended, draft))
     }
 
+    fn takes_other_bodies(&self) -> bool {
+        self.api().is_some_and(WireApi::takes_other_bodies)
+    }
+
     fn is_refuted(&self) -> bool {
         self.chosen.is_none() && self.joined.as_ref().is_some_and(|joined| joined.documents >= MAX_DOCUMENTS)
     }

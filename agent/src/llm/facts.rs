@@ -68,6 +68,22 @@ pub struct RequestFacts {
     pub seed: Option<i64>,
     /// `gen_ai.request.choice.count`.
     pub choice_count: Option<u64>,
+    /// `gen_ai.request.top_k`.
+    pub top_k: Option<f64>,
+    /// `gen_ai.request.stop_sequences`.
+    pub stop_sequences: Vec<String>,
+    /// `gen_ai.output.type`: `text`, `json`, `image` or `speech`.
+    pub output_type: Option<&'static str>,
+    /// `gen_ai.request.encoding_formats`.
+    pub encoding_formats: Vec<String>,
+    /// `gen_ai.embeddings.dimension.count`.
+    pub dimensions: Option<u64>,
+    /// `openai.request.service_tier`.
+    pub service_tier: Option<String>,
+    /// The response that the provider is to continue.
+    pub previous_response_id: Option<String>,
+    /// The provider's own id of the conversation.
+    pub conversation_id: Option<String>,
     /// Number of messages in the request.
     pub message_count: Option<u64>,
     /// Number of tools that the request offered.
@@ -89,6 +105,16 @@ pub struct ResponseFacts {
     pub system_fingerprint: Option<String>,
     /// `openai.response.service_tier`.
     pub service_tier: Option<String>,
+    /// Who answered behind a gateway, as the gateway names them.
+    pub upstream_provider: Option<String>,
+    /// What the model behind a gateway gave as its finish reason, where the gateway translates it.
+    pub native_finish_reason: Option<String>,
+    /// What the provider says that the call cost, in US dollars.
+    pub reported_cost: Option<f64>,
+    /// Audio that was read, in seconds, where that is what is billed.
+    pub audio_seconds: Option<f64>,
+    /// The answer to a call that only counts the tokens of a prompt. Nothing was generated, so this is no usage.
+    pub counted_tokens: Option<u64>,
 }
 
 /// Token counts; each absent unless reported. `input` includes cached tokens, `output` includes reasoning.
@@ -104,9 +130,46 @@ pub struct Usage {
     pub cache_write: Option<u64>,
     /// `gen_ai.usage.reasoning.output_tokens`.
     pub reasoning: Option<u64>,
+    /// All tokens. Some providers count tokens here that they name nowhere else.
+    pub total: Option<u64>,
+    /// The part of `cache_write` that is kept for five minutes.
+    pub cache_write_5m: Option<u64>,
+    /// The part of `cache_write` that is kept for an hour.
+    pub cache_write_1h: Option<u64>,
+    /// `gen_ai.usage.text.*`.
+    pub text: Modality,
+    /// `gen_ai.usage.image.*`.
+    pub image: Modality,
+    /// `gen_ai.usage.audio.*`.
+    pub audio: Modality,
+    /// Input tokens that the model read, where `input` is what is billed (Cohere).
+    pub processed_input: Option<u64>,
+    /// Output tokens that the model wrote, where `output` is what is billed (Cohere).
+    pub processed_output: Option<u64>,
+    /// Web searches that the provider made for the call.
+    pub web_searches: Option<u64>,
+    /// Units that a search model is billed by (Cohere).
+    pub search_units: Option<u64>,
+}
+
+/// The tokens of one modality, each a part of the count of the same name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Modality {
+    /// Part of the input tokens.
+    pub input: Option<u64>,
+    /// Part of the output tokens.
+    pub output: Option<u64>,
+    /// Part of the tokens read from the cache.
+    pub cache_read: Option<u64>,
 }
 
 impl Usage {
+    /// Tokens that are in the total and in nothing else.
+    pub fn unattributed(&self) -> Option<u64> {
+        let named = self.input?.saturating_add(self.output.unwrap_or(0));
+        self.total?.checked_sub(named).filter(|&surplus| surplus > 0)
+    }
+
     /// Whether any count was reported.
     pub fn is_reported(&self) -> bool {
         *self != Self::default()

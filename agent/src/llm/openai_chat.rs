@@ -1,9 +1,9 @@
 //! `openai.chat`: `/chat/completions` of OpenAI and of everyone who copied it.
 
 use super::{
-    api::{Draft, WireApi},
+    api::{Draft, Part as Half, WireApi},
     content::{Clipped, Part, Transcript},
-    openai::{Elements, ResponseReader, request_parameter},
+    openai::{Elements, ResponseReader, request_parameter, response_header},
 };
 use crate::protocol::json::{
     Step::{self, Index, Key},
@@ -41,18 +41,21 @@ impl WireApi for OpenAiChat {
         "openai"
     }
 
+    fn header(&mut self, part: Half, name: &'static str, value: &str, draft: &mut Draft) {
+        response_header(part, name, value, draft);
+    }
+
     fn request_value(&mut self, path: &[Step<'_>], token: Token<'_>, draft: &mut Draft) {
         match path {
             [Key("messages"), rest @ ..] => {
                 self.has_messages |= matches!((rest, token), ([], Token::ArrayStart));
                 self.messages.take(rest, token, &mut draft.request.message_count);
                 if draft.input.budget.is_on() {
-                    message(rest, token, &mut draft.input);
+                    input_message(rest, token, &mut draft.input);
                 }
             }
             [Key("tools"), rest @ ..] => self.tools.take(rest, token, &mut draft.request.tool_count),
-            [Key(key)] => request_parameter(key, token, draft),
-            _ => {}
+            _ => request_parameter(path, token, draft),
         }
         // The key alone is a hint; many chat programs of other kinds have a list of messages.
         let has_model = self.model_in_path || draft.request.model.is_some();
@@ -74,7 +77,7 @@ impl WireApi for OpenAiChat {
 }
 
 /// Reads one value of the message list for content.
-fn message(rest: &[Step<'_>], token: Token<'_>, input: &mut Transcript) {
+pub(crate) fn input_message(rest: &[Step<'_>], token: Token<'_>, input: &mut Transcript) {
     match (rest, token) {
         ([Index(_)], Token::ObjectStart) => input.begin(),
         ([Index(_), Key(key)], _) => match *key {
@@ -94,7 +97,7 @@ fn message(rest: &[Step<'_>], token: Token<'_>, input: &mut Transcript) {
                 }
             }
             "content" | "refusal" => input.add_text(token, Part::Text),
-            "reasoning" | "reasoning_content" => input.add_text(token, Part::Reasoning),
+            "reasoning" | "reasoning_content" | "tool_plan" => input.add_text(token, Part::Reasoning),
             _ => {}
         },
         ([Index(_), Key("content"), Index(_), rest @ ..], _) => part(rest, token, input),

@@ -37,8 +37,7 @@ impl WireApi for OpenAiCompletions {
                 prompt(token, draft);
             }
             ([Key("prompt"), Index(_)], _) => prompt(token, draft),
-            ([Key(key)], _) => request_parameter(key, token, draft),
-            _ => {}
+            _ => request_parameter(path, token, draft),
         }
     }
 
@@ -60,9 +59,6 @@ fn prompt(token: Token<'_>, draft: &mut Draft) {
     if !matches!(token, Token::String { .. }) || !draft.input.budget.is_on() {
         return;
     }
-    draft.input.begin();
-    if let Some((message, _)) = draft.input.current() {
-        message.role = Some("user".to_owned());
-    }
+    draft.input.begin_as("user");
     draft.input.add_text(token, Part::Text);
 }

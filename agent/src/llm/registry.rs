@@ -7,7 +7,27 @@
 use std::borrow::Cow;
 
 use super::{
-    api::WireApi, openai_chat::OpenAiChat, openai_completions::OpenAiCompletions, session::RequestLine, value,
+    anthropic::{Messages, Task as AnthropicTask},
+    anthropic_complete::AnthropicComplete,
+    api::WireApi,
+    audio::{Audio, Task as AudioTask},
+    bedrock_invoke::BedrockInvoke,
+    cohere::CohereChat,
+    cohere_v1::{CohereV1, Task as CohereTask},
+    converse::{Converse, Task as ConverseTask},
+    embeddings::Embeddings,
+    gemini::{Gemini, Task as GeminiTask},
+    gemini_embed::GeminiEmbed,
+    gemini_interactions::Interactions,
+    images::Images,
+    moderations::Moderations,
+    openai_chat::OpenAiChat,
+    openai_completions::OpenAiCompletions,
+    rerank::Rerank,
+    responses::{Responses, Task},
+    session::RequestLine,
+    value,
+    watsonx::Watsonx,
 };
 
 /// One row of the table.
@@ -34,6 +54,58 @@ const ROUTES: &[Route] = &[
     // Mistral's agents take and give chat messages.
     Route { suffix: &["agents", "completions"], open: &[|_| Box::new(OpenAiChat::new(false))] },
     Route { suffix: &["completions"], open: &[|_| Box::new(OpenAiCompletions::default())] },
+    Route { suffix: &["responses"], open: &[|_| Box::new(Responses::new(Task::Answer))] },
+    Route { suffix: &["responses", "compact"], open: &[|_| Box::new(Responses::new(Task::Compact))] },
+    Route { suffix: &["responses", "input_tokens"], open: &[|_| Box::new(Responses::new(Task::Count))] },
+    Route { suffix: &["v1", "messages"], open: &[|_| Box::new(Messages::new(AnthropicTask::Answer, false))] },
+    Route {
+        suffix: &["v1", "messages", "count_tokens"],
+        open: &[|_| Box::new(Messages::new(AnthropicTask::Count, false))],
+    },
+    // Models of Anthropic and of Mistral on Vertex.
+    Route {
+        suffix: &["anthropic", "models", "*:rawPredict"],
+        open: &[|_| Box::new(Messages::new(AnthropicTask::Answer, true))],
+    },
+    Route {
+        suffix: &["anthropic", "models", "*:streamRawPredict"],
+        open: &[|_| Box::new(Messages::new(AnthropicTask::Answer, true))],
+    },
+    Route { suffix: &["model", "*", "converse"], open: &[|_| Box::new(Converse::new(ConverseTask::Answer))] },
+    Route { suffix: &["model", "*", "converse-stream"], open: &[|_| Box::new(Converse::new(ConverseTask::Stream))] },
+    Route { suffix: &["model", "*", "count-tokens"], open: &[|_| Box::new(Converse::new(ConverseTask::Count))] },
+    Route { suffix: &["model", "*", "invoke"], open: &[|_| Box::new(BedrockInvoke::new(false))] },
+    Route { suffix: &["model", "*", "invoke-with-response-stream"], open: &[|_| Box::new(BedrockInvoke::new(true))] },
+    Route { suffix: &["v1", "chat"], open: &[|_| Box::new(CohereV1::new(CohereTask::Chat))] },
+    Route { suffix: &["v1", "generate"], open: &[|_| Box::new(CohereV1::new(CohereTask::Generate))] },
+    Route { suffix: &["interactions"], open: &[|_| Box::new(Interactions::default())] },
+    // watsonx.
+    Route { suffix: &["text", "chat"], open: &[|matched| Box::new(OpenAiChat::new(matched.deployment))] },
+    Route { suffix: &["text", "chat_stream"], open: &[|matched| Box::new(OpenAiChat::new(matched.deployment))] },
+    Route { suffix: &["text", "generation"], open: &[|_| Box::new(Watsonx::new(false))] },
+    Route { suffix: &["text", "generation_stream"], open: &[|_| Box::new(Watsonx::new(true))] },
+    Route { suffix: &["v2", "chat"], open: &[|_| Box::new(CohereChat::default())] },
+    Route { suffix: &["mistralai", "models", "*:rawPredict"], open: &[|_| Box::new(OpenAiChat::new(true))] },
+    Route { suffix: &["mistralai", "models", "*:streamRawPredict"], open: &[|_| Box::new(OpenAiChat::new(true))] },
+    Route { suffix: &["*:generateContent"], open: &[|_| Box::new(Gemini::new(GeminiTask::Generate))] },
+    Route { suffix: &["*:streamGenerateContent"], open: &[|_| Box::new(Gemini::new(GeminiTask::Stream))] },
+    Route { suffix: &["*:countTokens"], open: &[|_| Box::new(Gemini::new(GeminiTask::Count))] },
+    Route { suffix: &["*:embedContent"], open: &[|_| Box::new(GeminiEmbed::default())] },
+    Route { suffix: &["*:batchEmbedContents"], open: &[|_| Box::new(GeminiEmbed::default())] },
+    Route { suffix: &["*:predict"], open: &[|_| Box::new(GeminiEmbed::default())] },
+    Route { suffix: &["embeddings"], open: &[|_| Box::new(Embeddings::default())] },
+    Route { suffix: &["embed"], open: &[|_| Box::new(Embeddings::default())] },
+    Route { suffix: &["rerank"], open: &[|_| Box::new(Rerank::default())] },
+    Route { suffix: &["reranking"], open: &[|_| Box::new(Rerank::default())] },
+    Route { suffix: &["score"], open: &[|_| Box::new(Rerank::default())] },
+    Route { suffix: &["moderations"], open: &[|_| Box::new(Moderations::default())] },
+    Route { suffix: &["images", "generations"], open: &[|_| Box::new(Images::default())] },
+    Route { suffix: &["images", "edits"], open: &[|_| Box::new(Images::default())] },
+    Route { suffix: &["images", "variations"], open: &[|_| Box::new(Images::default())] },
+    Route { suffix: &["audio", "transcriptions"], open: &[|_| Box::new(Audio::new(AudioTask::Transcription))] },
+    Route { suffix: &["audio", "translations"], open: &[|_| Box::new(Audio::new(AudioTask::Translation))] },
+    Route { suffix: &["audio", "speech"], open: &[|_| Box::new(Audio::new(AudioTask::Speech))] },
+    Route { suffix: &["v1", "complete"], open: &[|_| Box::new(AnthropicComplete::default())] },
 ];
 
 /// Every API, for a call whose path is not known: in the order in which they are asked whether they know an answer.

@@ -16,6 +16,7 @@ use super::{
     history::Secret,
     provider::provider,
     registry,
+    request_body::RequestBody,
 };
 use crate::protocol::head::Headers;
 
@@ -76,7 +77,7 @@ pub struct Session {
     /// As the host tells; absent where it says nothing.
     provider: Option<&'static str>,
     cap: Option<usize>,
-    request: Reader,
+    request: RequestBody,
     status: Option<u16>,
     declared: Declared,
     response: Framing,
@@ -131,7 +132,7 @@ impl Session {
             draft: Draft::new(options.content),
             any: AnyApi::new(None, options),
             cap: options.content,
-            request: Reader::new(max_text(options.content)),
+            request: RequestBody::new(max_text(options.content)),
             status: None,
             declared: Declared::Nothing,
             response: Framing::Undecided(Vec::new()),
@@ -277,6 +278,7 @@ impl Session {
         let body = match &self.response {
             Framing::Document(reader) => reader.malformed(),
             Framing::Events(events) => events.malformed(),
+            Framing::Opaque if self.api.takes_other_bodies() => None,
             Framing::Opaque => Some("neither JSON nor an event stream"),
             Framing::Undecided(_) => None,
         };

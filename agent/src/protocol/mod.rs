@@ -12,4 +12,5 @@
 pub mod head;
 pub mod http1;
 pub mod json;
+pub mod multipart;
 pub mod sse;

@@ -44,6 +44,11 @@ impl Budget {
         self
     }
 
+    /// Whether texts are kept or judged.
+    pub fn takes(&self) -> bool {
+        self.on || self.watched
+    }
+
     /// Whether anything is to be kept.
     pub fn is_on(&self) -> bool {
         self.on
@@ -112,6 +117,14 @@ impl Clipped {
         self.keep(&text, cut, budget);
     }
 
+    /// Appends a piece of a JSON text that is whole whatever was cut inside its strings.
+    pub fn push_json(&mut self, text: &str, cut: bool, budget: &mut Budget) {
+        if budget.watched {
+            self.heard.string(text, false);
+        }
+        self.keep(text, cut, budget);
+    }
+
     fn keep(&mut self, text: &str, truncated: bool, budget: &mut Budget) {
         if !budget.on || self.cut {
             return;
@@ -121,6 +134,16 @@ impl Clipped {
         budget.left -= room;
         self.cut = truncated || room < text.len();
         budget.cut |= self.cut;
+    }
+
+    /// Appends another text, which its own budget has paid for.
+    pub fn append(&mut self, other: Self) {
+        let Self { text, cut, heard } = other;
+        self.heard.append(heard);
+        if !self.cut {
+            self.text.push_str(&text);
+            self.cut = cut;
+        }
     }
 
     /// Appends a string value, or notices a piece of one.
@@ -148,6 +171,13 @@ pub(crate) enum Part {
         name: Option<String>,
         /// Arguments, as the JSON text that the wire carries.
         arguments: Clipped,
+    },
+    /// `tool_call_response`, where a tool's result is a part of a message and not a message
+    ToolResult {
+        /// Id of the call that it answers.
+        id: Option<String>,
+        /// Text, or JSON as text.
+        response: Clipped,
     },
     /// `uri`
     Uri {
@@ -208,6 +238,14 @@ impl Transcript {
         self.open = self.budget.charge();
         if self.open {
             self.messages.push(Message::default());
+        }
+    }
+
+    /// Begins a message whose role the wire leaves out.
+    pub fn begin_as(&mut self, role: &str) {
+        self.begin();
+        if let Some((message, _)) = self.current() {
+            message.role = Some(role.to_owned());
         }
     }
 
@@ -285,7 +323,9 @@ impl Transcript {
     pub fn held(&self) -> usize {
         let texts = self.messages.iter().flat_map(|message| &message.parts).map(|part| match part {
             Part::Text(t) | Part::Reasoning(t) => t.text.capacity(),
-            Part::ToolCall { arguments: t, .. } | Part::Uri { uri: t, .. } => t.text.capacity(),
+            Part::ToolCall { arguments: t, .. } | Part::ToolResult { response: t, .. } | Part::Uri { uri: t, .. } => {
+                t.text.capacity()
+            }
             Part::File { .. } | Part::Blob { .. } => 0,
         });
         texts.sum::<usize>() + self.messages.capacity() * size_of::<Message>()

@@ -69,6 +69,10 @@ impl Writer<'_> {
                 let head = format!("{}{},\"name\":{name},\"arguments\":", kind("tool_call"), self.member("id", id));
                 (head, self.json(arguments))
             }
+            (Part::ToolResult { id, response }, _) => {
+                let head = format!("{}{},\"response\":", kind("tool_call_response"), self.member("id", id));
+                (head, self.json(response))
+            }
             (Part::Uri { modality, uri }, _) => {
                 (format!("{},\"modality\":\"{modality}\",\"uri\":", kind("uri")), self.text(uri))
             }

@@ -20,7 +20,6 @@ use std::{
     hash::{DefaultHasher, Hasher as _},
 };
 
-use super::value;
 use crate::protocol::json::{
     Step::{self, Index, Key},
     Token,
@@ -32,9 +31,6 @@ const LISTS: [&str; 4] = ["messages", "input", "contents", "chat_history"];
 
 /// Keys of what stands over all messages.
 const SYSTEM: [&str; 5] = ["system", "instructions", "systemInstruction", "system_instruction", "preamble"];
-
-/// Keys that name the answer that this request goes on from.
-const PREVIOUS: [&str; 2] = ["previous_response_id", "previous_interaction_id"];
 
 /// Keys below a message that are not history.
 const SKIPPED: [&str; 15] = [
@@ -89,10 +85,6 @@ pub struct History {
     pub frame: u64,
     /// Hash of everything in the request.
     pub body: u64,
-    /// Keyed hash of the id of the answer that this request goes on from.
-    pub previous: Option<u64>,
-    /// The provider's own name of the conversation.
-    pub conversation: Option<String>,
     /// Results of tools among the messages.
     pub results: Vec<ToolResult>,
 }
@@ -136,8 +128,6 @@ pub(crate) struct HistoryReader {
     results: VecDeque<ToolResult>,
     frame: DefaultHasher,
     body: DefaultHasher,
-    previous: Option<u64>,
-    conversation: Option<String>,
 }
 
 impl HistoryReader {
@@ -154,8 +144,6 @@ impl HistoryReader {
             results: VecDeque::new(),
             frame: seed.clone(),
             body: seed.clone(),
-            previous: None,
-            conversation: None,
             seed,
         }
     }
@@ -180,10 +168,6 @@ impl HistoryReader {
             [Key("tool_results"), Index(_), Key("call"), Key("name")] => {
                 self.result(ToolResult { name: digest, ..ToolResult::default() });
             }
-            [Key(key)] if PREVIOUS.contains(key) => self.previous = digest,
-            [Key("conversation" | "conversation_id")] | [Key("conversation"), Key("id")] => {
-                self.conversation = value::name(token).or(self.conversation.take());
-            }
             _ => {}
         }
         let Some(digest) = digest else { return };
@@ -205,8 +189,6 @@ impl HistoryReader {
             prefixes: std::mem::take(&mut self.prefixes).into(),
             frame: self.frame.finish(),
             body: self.body.finish(),
-            previous: self.previous,
-            conversation: self.conversation.take(),
             results: std::mem::take(&mut self.results).into(),
         }
     }

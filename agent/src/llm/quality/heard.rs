@@ -55,21 +55,34 @@ impl Heard {
         }
     }
 
-    /// Adds what the next document had.
-    pub fn absorb(&mut self, piece: Self) {
+    /// Adds what followed in the same document.
+    pub fn append(&mut self, piece: Self) {
         let Self { any, pieced: _, pending, watch } = piece;
         self.any |= any;
         match (&mut self.watch, watch) {
-            (Some(own), Some(later)) => own.join(*later),
-            (None, Some(later)) => self.watch = Some(later),
-            (_, None) if pending.is_empty() => {}
-            (own, None) => own.get_or_insert_default().push(&pending),
+            (_, None) => self.feed(&pending),
+            (None, Some(later)) if self.pending.is_empty() => self.watch = Some(later),
+            (_, Some(later)) => {
+                self.settle();
+                self.watch.get_or_insert_default().join(*later);
+            }
         }
+    }
+
+    /// Adds what the next document had.
+    pub fn absorb(&mut self, piece: Self) {
+        self.append(piece);
+        self.settle();
     }
 
     /// Whether any text came.
     pub fn is_any(&self) -> bool {
         self.any
+    }
+
+    /// Whether this is all that the document had.
+    pub fn is(&self, text: &str) -> bool {
+        self.pending == text
     }
 
     /// Whether the text went round in circles.
@@ -89,11 +102,18 @@ impl Heard {
             None if self.pending.len() + text.len() <= MAX_PENDING => self.pending.push_str(text),
             None => {
                 let mut watch = Box::<Watch>::default();
-                watch.push(&self.pending);
+                watch.push(&std::mem::take(&mut self.pending));
                 watch.push(text);
-                self.pending = String::new();
                 self.watch = Some(watch);
             }
+        }
+    }
+
+    /// Watches what waited.
+    fn settle(&mut self) {
+        if !self.pending.is_empty() {
+            let pending = std::mem::take(&mut self.pending);
+            self.watch.get_or_insert_default().push(&pending);
         }
     }
 }

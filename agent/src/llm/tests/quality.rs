@@ -163,3 +163,85 @@ fn a_request_that_was_not_read_whole_has_no_history() {
     let cut = Exchange { request: exchange.request[..40].to_owned(), ..Exchange::default() };
     assert_eq!(cut.run().facts.history, None);
 }
+
+/// The quality of a whole exchange of another API, which must be the same in any cut, with content and without.
+fn quality_of(path: &str, request: &Value, response: &str) -> Quality {
+    let mut exchange =
+        Exchange { path, request: request.to_string(), response: response.to_owned(), ..Exchange::default() };
+    let whole = exchange.run().facts.quality;
+    assert_eq!(exchange.run_in(&[1]).facts.quality, whole);
+    exchange.content = Some(100_000);
+    assert_eq!(exchange.run_in(&[7, 300]).facts.quality, whole, "with content on");
+    whole
+}
+
+fn events(documents: &[Value]) -> String {
+    documents.iter().map(|document| format!("data: {document}\n\n")).collect()
+}
+
+#[test]
+fn anthropic_arguments_whole_and_in_pieces() {
+    let schema = json!({"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]});
+    let request =
+        json!({"model": "m", "max_tokens": 9, "messages": [], "tools": [{"name": "f", "input_schema": schema}]});
+    let whole = |input: Value| {
+        let block = json!({"type": "tool_use", "id": "t", "name": "f", "input": input});
+        json!({"type": "message", "role": "assistant", "content": [block], "stop_reason": "tool_use"}).to_string()
+    };
+    let of = |response: String| {
+        let quality = quality_of("/v1/messages", &request, &response);
+        (quality.malformed_arguments, quality.mismatched_arguments)
+    };
+    assert_eq!(of(whole(json!({"city": "x".repeat(1_000)}))), (0, 0));
+    assert_eq!(of(whole(json!({"town": "Rome"}))), (0, 1));
+    let stream = |pieces: &[&str]| {
+        let mut documents = vec![
+            json!({"type": "message_start", "message": {"role": "assistant", "type": "message"}}),
+            json!({"type": "content_block_start", "index": 0, "content_block": {"type": "tool_use", "id": "t", "name": "f", "input": {}}}),
+        ];
+        let piece = |text: &&str| json!({"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": text}});
+        documents.extend(pieces.iter().map(piece));
+        documents.push(json!({"type": "message_delta", "delta": {"stop_reason": "tool_use"}}));
+        documents.push(json!({"type": "message_stop"}));
+        events(&documents)
+    };
+    assert_eq!(of(stream(&["", "{\"ci", "ty\":\"Rome\"}"])), (0, 0));
+    assert_eq!(of(stream(&["{\"ci", "ty\":\"Rome\""])), (1, 0));
+    assert_eq!(of(stream(&["{\"city\":", "5}"])), (0, 1));
+    let refused = json!({"type": "message", "role": "assistant", "content": [{"type": "text", "text": "x"}], "stop_reason": "refusal"});
+    assert!(quality_of("/v1/messages", &request, &refused.to_string()).refusal);
+}
+
+#[test]
+fn responses_terminal_event_is_not_judged_twice() {
+    let request = json!({"model": "m", "input": "hi"});
+    let call = json!({"type": "function_call", "call_id": "c", "name": "f", "arguments": "{\"a\":1}"});
+    let documents = [
+        json!({"type": "response.output_item.added", "output_index": 0, "item": {"type": "function_call", "call_id": "c", "name": "f", "arguments": ""}}),
+        json!({"type": "response.function_call_arguments.delta", "output_index": 0, "delta": "{\"a\""}),
+        json!({"type": "response.function_call_arguments.delta", "output_index": 0, "delta": ":1}"}),
+        json!({"type": "response.output_item.done", "output_index": 0, "item": call}),
+        json!({"type": "response.completed", "response": {"object": "response", "status": "completed", "output": [call]}}),
+    ];
+    assert_eq!(quality_of("/v1/responses", &request, &events(&documents)), Quality::default());
+    let refusal = json!({"type": "message", "content": [{"type": "refusal", "refusal": "I cannot"}]});
+    let plain = json!({"object": "response", "status": "completed", "output": [refusal]});
+    assert_eq!(
+        quality_of("/v1/responses", &request, &plain.to_string()),
+        Quality { refusal: true, ..Quality::default() }
+    );
+}
+
+#[test]
+fn gemini_arguments_are_an_object() {
+    let declared = json!({"name": "f", "parameters": {"type": "OBJECT", "properties": {"city": {"type": "STRING"}}, "required": ["city"]}});
+    let request = json!({"contents": [{"parts": [{"text": "hi"}]}], "tools": [{"functionDeclarations": [declared]}]});
+    let of = |args: Value| {
+        let part = json!({"functionCall": {"name": "f", "args": args}});
+        let response = json!({"candidates": [{"content": {"parts": [part], "role": "model"}, "finishReason": "STOP", "avgLogprobs": -0.5}]});
+        quality_of("/v1beta/models/gemini-2:generateContent", &request, &response.to_string())
+    };
+    let good = Quality { logprob_mean: Some(-0.5), ..Quality::default() };
+    assert_eq!(of(json!({"city": "Rome"})), good);
+    assert_eq!(of(json!({"city": 5})), Quality { mismatched_arguments: 1, ..good });
+}

@@ -15,6 +15,7 @@ mod scanner;
 mod tests;
 mod text;
 
+pub(crate) use path::MAX_PATH;
 pub use scanner::{BOUNDS, Scanner};
 
 /// One step of the way from the document's root to a value.

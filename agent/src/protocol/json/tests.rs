@@ -169,12 +169,13 @@ fn depth_is_bounded_and_deep_values_are_passed_over() {
     let nested = |n: usize| "[".repeat(n) + &"]".repeat(n);
     assert_eq!(scan(&[nested(64).as_bytes()], 8).1, Status::Complete);
     assert_eq!(scan(&[nested(65).as_bytes()], 8).1, Status::Broken("nested too deeply"));
-    // Nine arrays: the ninth has a path of eight steps and is the last one told of.
-    assert_eq!(scan(&[(nested(20)).as_bytes()], 8).0.len(), 18);
-    let deep = r#"{"a":{"b":{"c":{"d":{"e":{"f":{"g":{"h":{"i":["\n",1]},"h2":7}}}}}}}}"#;
+    // One array more than a path has steps: the innermost is the last one told of.
+    assert_eq!(scan(&[(nested(30)).as_bytes()], 8).0.len(), 2 * (MAX_PATH + 1));
+    let above = r#"{"a":"#.repeat(MAX_PATH - 2);
+    let deep = format!(r#"{above}{{"g":{{"h":{{"i":["\n",1]}},"h2":7}}}}{}"#, "}".repeat(MAX_PATH - 2));
     let (tokens, status) = scan(&[deep.as_bytes()], 8);
     assert_eq!(status, Status::Complete);
-    assert!(tokens.contains(&r#"/"a"/"b"/"c"/"d"/"e"/"f"/"g"/"h2" 7"#.to_string()), "{tokens:?}");
+    assert!(tokens.contains(&format!(r#"{}/"g"/"h2" 7"#, r#"/"a""#.repeat(MAX_PATH - 2))), "{tokens:?}");
     assert!(!tokens.iter().any(|line| line.contains("\"i\"")), "{tokens:?}");
 }
 
