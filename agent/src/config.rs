@@ -21,7 +21,10 @@ use serde::{
     de::{self, MapAccess, Visitor},
 };
 
-use crate::targets::{Selectors, Targets};
+use crate::{
+    cost::CostConfig,
+    targets::{Selectors, Targets},
+};
 
 /// Where `inferscope run` looks when it is not told.
 pub const DEFAULT_PATH: &str = "/etc/inferscope/config.toml";
@@ -45,6 +48,8 @@ pub struct Config {
     pub export: ExportConfig,
     /// What marks an answer as bad.
     pub quality: QualityConfig,
+    /// What calls cost.
+    pub cost: CostConfig,
 }
 
 /// `[quality]`
@@ -336,7 +341,7 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), (String, &'static str)> {
-        let Self { capture, targets, export, quality } = self;
+        let Self { capture, targets, export, quality, cost } = self;
         let positive = |setting: &str, value: Option<u64>| match value {
             Some(0) => Err((setting.to_owned(), "must be more than zero")),
             _ => Ok(()),
@@ -347,6 +352,7 @@ impl Config {
         if quality.low_confidence_logprob.is_some_and(|limit| !(-1000.0..=0.0).contains(&limit)) {
             return Err(("quality.low_confidence_logprob".to_owned(), "must be between -1000 and 0"));
         }
+        cost.check()?;
         let Targets { include, exclude } = targets.clone().into();
         include.check().map_err(|(key, reason)| (format!("targets.{key}"), reason))?;
         exclude.check().map_err(|(key, reason)| (format!("targets.exclude.{key}"), reason))?;

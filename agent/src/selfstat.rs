@@ -128,6 +128,8 @@ pub struct Ledger {
     pub pipeline: PipelineStats,
     /// Finished calls that an output did not take, by output and reason.
     pub undelivered: Vec<(String, u64)>,
+    /// Calls to a provider whose model has no price.
+    pub unpriced: u64,
     /// Discovery's counters; none in a replay.
     pub discovery: Vec<(&'static str, u64)>,
     /// What each process moved; none in a replay.
@@ -264,6 +266,7 @@ impl Ledger {
         for (name, value) in &self.discovery {
             entries.push((format!("discover.{name}"), *value));
         }
+        entries.push(("output.calls_unpriced".into(), self.unpriced));
         for (name, value) in &self.undelivered {
             entries.push((format!("output.{name}"), *value));
         }

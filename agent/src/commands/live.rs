@@ -76,7 +76,6 @@ impl Plan {
             ..Default::default()
         };
         connection.session.content = self.content.cap();
-        connection.session.secret = session.epoch;
         connection.session.low_confidence = self.low_confidence;
         PipelineOptions {
             connection,
@@ -143,6 +142,7 @@ pub async fn capture(
     match tokio::time::timeout(WRITE_OUT, report).await {
         Ok(Ok(report)) => {
             ledger.undelivered.extend(report.entries());
+            ledger.unpriced = report.unpriced;
             if let Some(error) = report.error {
                 super::say(&format!("{LEDGER} {}", ledger.to_json()));
                 return Err(anyhow::Error::new(error).context("standard output cannot be written"));

@@ -9,6 +9,7 @@ use crate::{
     capture::Session,
     cli::RunArgs,
     config::Config,
+    cost::Pricing,
     export::{
         jsonl::JsonLines,
         otlp::{DropReason, Envelope, OtlpCounts, OtlpExporter, OtlpSettings},
@@ -52,6 +53,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
             _ => None,
         };
         let outputs = Outputs::new(session.anchor, Display::Quiet)
+            .with_pricing(Pricing::new(&config.cost))
             .with_file(file)
             .with_otlp(exporter.as_ref().map(|exporter| exporter.handle().clone()));
         let result = live::capture(plan(&config), &session, outputs, None).await;

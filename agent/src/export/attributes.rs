@@ -192,6 +192,13 @@ names! {
     /// Present, and true, only when captured content was cut.
     INFERSCOPE_CONTENT_TRUNCATED = "inferscope.content.truncated";
 
+    /// What the call cost, US dollars.
+    INFERSCOPE_COST_USD = "inferscope.cost.usd";
+    /// Where its price comes from: `reported`, `config` or `table`.
+    INFERSCOPE_COST_SOURCE = "inferscope.cost.source";
+    /// Day of the latest price in the table, when the price is from there.
+    INFERSCOPE_COST_PRICE_DATE = "inferscope.cost.price_date";
+
     /// Calls of the conversation up to this one, as far as they were seen.
     INFERSCOPE_CONVERSATION_TURN = "inferscope.conversation.turn";
     /// Earlier tries of the same request.

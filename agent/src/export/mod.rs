@@ -15,4 +15,4 @@ pub mod otlp;
 pub mod pretty;
 pub mod span;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

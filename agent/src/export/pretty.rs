@@ -170,6 +170,9 @@ fn remarks(span: &Span) -> Vec<(Style, String)> {
     if let Some(error) = text(names::ERROR_TYPE) {
         remarks.push((Style::Bad, format!("error {}", printable(error))));
     }
+    if let Some(usd) = span.get(names::INFERSCOPE_COST_USD).and_then(Value::as_double) {
+        remarks.push((Style::Dim, format!("cost ${usd:.6}")));
+    }
     if let Some(inferred) = inferred(span) {
         remarks.push((Style::Doubtful, inferred));
     }

@@ -4,6 +4,8 @@
 //! what the kernel saw. No clock, no thread, no file: the same records give the same calls, live or replayed.
 //! Every table has a cap and a counter.
 
+#[cfg(test)]
+mod conversation_tests;
 mod halves;
 #[cfg(test)]
 mod halves_tests;
@@ -110,7 +112,9 @@ pub struct Pipeline {
 
 impl Pipeline {
     /// An empty one.
-    pub fn new(options: PipelineOptions) -> Self {
+    pub fn new(mut options: PipelineOptions) -> Self {
+        // What a call's history is hashed with is what its conversation is told by.
+        options.connection.session.secret = options.epoch;
         let inference = options.infer.then(Inference::default);
         Self {
             conversations: Conversations::new(options.epoch),

@@ -38,9 +38,15 @@ fn assistant(text: &str) -> Value {
 fn a_longer_history_has_the_shorter_one_as_prefix_in_every_api() {
     let chat = |messages: &[Value]| json!({"model": "m", "messages": messages});
     let (first, answer, second) = (user("hello there, you"), assistant("hello"), user("and now?"));
-    assert!(extends(&chat(&[first.clone()]), &chat(&[first.clone(), answer.clone(), second.clone()])));
-    assert!(!extends(&chat(&[first.clone()]), &chat(&[user("another one"), answer.clone(), second.clone()])));
-    assert!(!extends(&chat(&[first.clone()]), &chat(&[assistant("hello there, you"), answer.clone()])), "another role");
+    assert!(extends(&chat(std::slice::from_ref(&first)), &chat(&[first.clone(), answer.clone(), second.clone()])));
+    assert!(!extends(
+        &chat(std::slice::from_ref(&first)),
+        &chat(&[user("another one"), answer.clone(), second.clone()])
+    ));
+    assert!(
+        !extends(&chat(std::slice::from_ref(&first)), &chat(&[assistant("hello there, you"), answer.clone()])),
+        "another role"
+    );
 
     let responses = |input: Value| json!({"model": "m", "input": input});
     assert!(extends(&responses(json!("hi there")), &responses(json!([user("hi there"), answer, second]))));

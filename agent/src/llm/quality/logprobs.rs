@@ -106,7 +106,7 @@ mod tests {
             json!({"completion_probabilities": list}),
             json!({"details": {"tokens": list}}),
         ] {
-            assert_eq!(of(&[document.clone()]), (Some(-2.0), Some(-3.0)), "{document}");
+            assert_eq!(of(std::slice::from_ref(&document)), (Some(-2.0), Some(-3.0)), "{document}");
         }
         assert_eq!(of(&[json!({"candidates": [{"avgLogprobs": -0.5}]})]), (Some(-0.5), None));
         assert_eq!(of(&[json!({"choices": [{"logprobs": null}]})]), (None, None));
