@@ -52,6 +52,8 @@ struct Expected {
     tool_calls: usize,
     error: Option<Value>,
     sse_events: Option<usize>,
+    /// Messages of an AWS event stream.
+    frames: Option<usize>,
     done_sentinel: Option<bool>,
 }
 
@@ -180,6 +182,7 @@ const READINGS: &[Reading] = &[
     Reading { row: "anthropic.messages", api: "anthropic.messages", operation: "chat", n: 86 },
     Reading { row: "gemini.generate", api: "gemini.generate", operation: "generate_content", n: 153 },
     Reading { row: "bedrock.converse", api: "bedrock.converse", operation: "chat", n: 62 },
+    Reading { row: "bedrock.converse_stream", api: "bedrock.converse", operation: "chat", n: 13 },
     Reading { row: "cohere.chat", api: "cohere.chat", operation: "chat", n: 58 },
     Reading { row: "gemini.embed_or_predict", api: "embeddings", operation: "embeddings", n: 12 },
     Reading { row: "gemini.count", api: "gemini.count_tokens", operation: "count_tokens", n: 4 },
@@ -248,8 +251,9 @@ fn check(row: &Row, reading: &Reading) {
     let name = row.name();
     let outcome = row.read(usize::MAX, &Options::default()).unwrap_or_else(|| panic!("{name}: no candidate"));
     let Outcome { facts, events, proof, finished, malformed } = &outcome;
-    let Expected { usage: _, response_model, id, finish_reasons, tool_calls, error, sse_events, done_sentinel } =
+    let Expected { usage: _, response_model, id, finish_reasons, tool_calls, error, sse_events, frames, done_sentinel } =
         &row.expected;
+    let n_events = sse_events.or(*frames);
     let is_chat = reading.api == "openai.chat";
 
     let operation = if row.urlpath.ends_with("/speech") { "speech" } else { reading.operation };
@@ -282,9 +286,9 @@ fn check(row: &Row, reading: &Reading) {
     if matches!(facts.operation, "chat" | "generate_content") {
         assert!(facts.request.message_count.is_some_and(|n| n > 0), "{name}");
     }
-    assert_eq!(events.len(), sse_events.unwrap_or(0), "{name}");
+    assert_eq!(events.len(), n_events.unwrap_or(0), "{name}");
     assert_eq!(events.contains(&ResponseEvent::Done), done_sentinel.unwrap_or(false), "{name}");
-    if sse_events.is_some() {
+    if n_events.is_some() {
         assert!(events.contains(&ResponseEvent::Event { content: true }), "{name}");
     }
 

@@ -346,9 +346,7 @@ impl Pairing {
         if !targeted {
             exchange.set_untargeted();
         }
-        if head.headers.content_encoding.is_some() {
-            exchange.set_undecoded(at, Part::Request);
-        }
+        exchange.set_encoding(at, Part::Request, head.headers.content_encoding.as_deref());
         self.exchanges.push_back(exchange);
         self.uploading = Some(number);
         if wanted {
@@ -431,9 +429,7 @@ impl Pairing {
         }
         let Some(exchange) = self.exchanges.front_mut() else { return };
         exchange.response_head(at, started, head.status, &head.headers);
-        if head.headers.content_encoding.is_some() {
-            exchange.set_undecoded(at, Part::Response);
-        }
+        exchange.set_encoding(at, Part::Response, head.headers.content_encoding.as_deref());
     }
 
     /// Begins an exchange whose request was not seen, if `session` can tell what it is; false if there is none.

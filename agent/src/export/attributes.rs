@@ -86,14 +86,31 @@ names! {
     GEN_AI_USAGE_AUDIO_OUTPUT_TOKENS = "gen_ai.usage.audio.output_tokens";
     /// Part of the tokens read from the cache that is audio.
     GEN_AI_USAGE_AUDIO_CACHE_READ_INPUT_TOKENS = "gen_ai.usage.audio.cache_read.input_tokens";
-    /// Tool that ran.
-    GEN_AI_TOOL_NAME = "gen_ai.tool.name";
     /// Id by which the model asked for it.
     GEN_AI_TOOL_CALL_ID = "gen_ai.tool.call.id";
     /// Messages of the request, JSON; only with content capture on.
     GEN_AI_INPUT_MESSAGES = "gen_ai.input.messages";
     /// Messages of the response, JSON; only with content capture on.
     GEN_AI_OUTPUT_MESSAGES = "gen_ai.output.messages";
+
+    /// Collection, index, namespace or class that was searched.
+    GEN_AI_DATA_SOURCE_ID = "gen_ai.data_source.id";
+    /// Tool that is called.
+    GEN_AI_TOOL_NAME = "gen_ai.tool.name";
+    /// Prompt that is asked for.
+    GEN_AI_PROMPT_NAME = "gen_ai.prompt.name";
+    /// Method of the Model Context Protocol.
+    MCP_METHOD_NAME = "mcp.method.name";
+    /// Version of the Model Context Protocol.
+    MCP_PROTOCOL_VERSION = "mcp.protocol.version";
+    /// Resource that is read.
+    MCP_RESOURCE_URI = "mcp.resource.uri";
+    /// Id of a JSON-RPC request, as it is written.
+    JSONRPC_REQUEST_ID = "jsonrpc.request.id";
+    /// Method of a remote procedure call; MCP's has its own name.
+    RPC_METHOD = "rpc.method";
+    /// Code of the error that a remote procedure call was answered with.
+    RPC_RESPONSE_STATUS_CODE = "rpc.response.status_code";
 
     /// Backend configuration that served the response.
     OPENAI_RESPONSE_SYSTEM_FINGERPRINT = "openai.response.system_fingerprint";
@@ -254,6 +271,35 @@ names! {
     INFERSCOPE_INFERRED_GAP_MAX = "inferscope.inferred.gap.max";
     /// Present, and true, only when the client offered HTTP/2: several calls at one time would look like one.
     INFERSCOPE_INFERRED_MAYBE_SEVERAL = "inferscope.inferred.maybe_several";
+
+    /// What the vector store calls the operation.
+    INFERSCOPE_RETRIEVAL_OPERATION = "inferscope.retrieval.operation";
+    /// Most results that were asked for, of each query.
+    INFERSCOPE_RETRIEVAL_TOP_K = "inferscope.retrieval.top_k";
+    /// Results that came, of all queries together.
+    INFERSCOPE_RETRIEVAL_RESULT_COUNT = "inferscope.retrieval.result_count";
+    /// Version of the Agent2Agent protocol.
+    INFERSCOPE_A2A_PROTOCOL_VERSION = "inferscope.a2a.protocol.version";
+    /// State of the agent's task, the last that was told.
+    INFERSCOPE_A2A_TASK_STATE = "inferscope.a2a.task.state";
+
+    /// Seconds that the server says the request waited to be scheduled. What the server reports has this prefix: it is its
+    /// clock's word, beside what was measured from outside.
+    INFERSCOPE_SERVER_TIMING_QUEUE = "inferscope.server.timing.queue";
+    /// Seconds that the server says it read the prompt.
+    INFERSCOPE_SERVER_TIMING_PROMPT = "inferscope.server.timing.prompt";
+    /// Seconds that the server says passed to the first token; vLLM counts without the queue.
+    INFERSCOPE_SERVER_TIMING_TIME_TO_FIRST_TOKEN = "inferscope.server.timing.time_to_first_token";
+    /// Seconds that the server says it generated.
+    INFERSCOPE_SERVER_TIMING_GENERATION = "inferscope.server.timing.generation";
+    /// Mean seconds that the server says lay between two output tokens.
+    INFERSCOPE_SERVER_TIMING_INTER_TOKEN = "inferscope.server.timing.inter_token";
+    /// Seconds that the server says it loaded the model.
+    INFERSCOPE_SERVER_TIMING_LOAD = "inferscope.server.timing.load";
+    /// Seconds that the server says the whole request took.
+    INFERSCOPE_SERVER_TIMING_TOTAL = "inferscope.server.timing.total";
+    /// Seconds that a gateway says the server behind it took.
+    INFERSCOPE_SERVER_TIMING_UPSTREAM = "inferscope.server.timing.upstream";
 
     /// Span event attribute: `request` or `response`.
     INFERSCOPE_PART = "inferscope.part";

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{
     attributes::{self as names, EVENT_GAP, EVENT_MALFORMED, EVENT_UNDECODED},
-    inferred,
+    inferred, remote,
     span::{Span, SpanEvent, SpanKind, SpanStatus, Value, hex},
 };
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
         Binding, Capture, Completion, FinishedCall, HttpFacts, Note, NoteKind, Place, Retry, Side, Timing, ToolRun,
     },
     host::ProcessIdentity,
-    llm::{Content, Facts, Quality, RequestFacts, ResponseFacts, Usage},
+    llm::{Content, Facts, Quality, RequestFacts, ResponseFacts, Timings, Usage},
     record::Address,
     time::{Mono, WallAnchor},
 };
@@ -31,6 +31,7 @@ impl Span {
     pub fn from_call(call: &FinishedCall, anchor: WallAnchor) -> Self {
         let mut out = Attributes::default();
         match (&call.facts, &call.inferred, &call.tool) {
+            (Some(facts @ Facts { rpc: Some(rpc), .. }), ..) => remote::rpc(&mut out, facts, rpc),
             (Some(facts), ..) => model_call(&mut out, facts),
             (None, Some(facts), _) => inferred::attributes(&mut out, call, facts),
             (None, None, Some(tool)) => tool_run(&mut out, tool),
@@ -40,7 +41,9 @@ impl Span {
             }
         }
         place(&mut out, &call.place);
-        if call.streamed {
+        // A remote procedure call has progress in its stream, and no token.
+        let is_rpc = call.facts.as_ref().is_some_and(|facts| facts.rpc.is_some());
+        if call.streamed && (call.chunk_count > 0 || !is_rpc) {
             stream_times(&mut out, call);
         }
         out.int(names::HTTP_RESPONSE_STATUS_CODE, call.http.status.map(u64::from));
@@ -117,6 +120,8 @@ impl Attributes {
 
 fn span_name(call: &FinishedCall) -> String {
     match &call.facts {
+        Some(Facts { rpc: Some(rpc), .. }) => remote::rpc_name(rpc),
+        Some(Facts { retrieval: Some(retrieval), .. }) => remote::retrieval_name(retrieval),
         Some(Facts { operation, request: RequestFacts { model: Some(model), .. }, .. }) => {
             format!("{operation} {model}")
         }
@@ -132,7 +137,7 @@ fn span_name(call: &FinishedCall) -> String {
 }
 
 fn model_call(out: &mut Attributes, facts: &Facts) {
-    let Facts { api, operation, provider, request, response, usage, error: _, content: _, quality, .. } = facts;
+    let Facts { api, operation, provider, request, response, usage, timings, retrieval, quality, .. } = facts;
     out.text(names::GEN_AI_OPERATION_NAME, Some(*operation));
     out.text(names::GEN_AI_PROVIDER_NAME, Some(*provider));
 
@@ -199,6 +204,11 @@ fn model_call(out: &mut Attributes, facts: &Facts) {
     out.int(names::INFERSCOPE_COUNTED_TOKENS, *counted_tokens);
     tokens(out, usage);
 
+    server_timings(out, timings);
+    if let Some(retrieval) = retrieval {
+        remote::retrieval(out, retrieval);
+    }
+
     out.text(names::INFERSCOPE_API, Some(*api));
     out.list(names::INFERSCOPE_TOOL_CALLS, tool_calls);
     out.int(names::INFERSCOPE_REQUEST_MESSAGE_COUNT, *message_count);
@@ -254,6 +264,19 @@ fn signs(out: &mut Attributes, quality: &Quality) {
 /// A count of findings, of which none is nothing to tell.
 fn some(count: u64) -> Option<u64> {
     (count > 0).then_some(count)
+}
+
+/// What the server's own clock says, never in the place of what was measured.
+fn server_timings(out: &mut Attributes, timings: &Timings) {
+    let Timings { queue, prompt, first_token, generation, inter_token, load, total, upstream } = *timings;
+    out.double(names::INFERSCOPE_SERVER_TIMING_QUEUE, queue);
+    out.double(names::INFERSCOPE_SERVER_TIMING_PROMPT, prompt);
+    out.double(names::INFERSCOPE_SERVER_TIMING_TIME_TO_FIRST_TOKEN, first_token);
+    out.double(names::INFERSCOPE_SERVER_TIMING_GENERATION, generation);
+    out.double(names::INFERSCOPE_SERVER_TIMING_INTER_TOKEN, inter_token);
+    out.double(names::INFERSCOPE_SERVER_TIMING_LOAD, load);
+    out.double(names::INFERSCOPE_SERVER_TIMING_TOTAL, total);
+    out.double(names::INFERSCOPE_SERVER_TIMING_UPSTREAM, upstream);
 }
 
 fn tokens(out: &mut Attributes, usage: &Usage) {

@@ -6,7 +6,7 @@ use crate::{
         span::{Span, SpanKind, SpanStatus, Value},
         testing::{ANCHOR, chat},
     },
-    llm::{Content, Quality},
+    llm::{Content, Quality, Timings},
     record::Address,
     time::Mono,
 };
@@ -100,6 +100,19 @@ fn no_gap_and_no_usage_leave_no_zero() {
     for (name, _) in &span.attributes {
         assert!(!name.contains("usage") && !name.starts_with("inferscope.chunk"), "{name}");
     }
+}
+
+#[test]
+fn the_server_s_times_stand_beside_ours() {
+    let span = span(|call| {
+        if let Some(facts) = &mut call.facts {
+            facts.timings = Timings { first_token: Some(0.2), queue: Some(0.0), ..Timings::default() };
+        }
+    });
+    assert_eq!(seconds(&span, names::INFERSCOPE_SERVER_TIMING_TIME_TO_FIRST_TOKEN), Some(0.2));
+    assert_eq!(seconds(&span, names::INFERSCOPE_SERVER_TIMING_QUEUE), Some(0.0), "a reported zero is a value");
+    assert_eq!(seconds(&span, names::INFERSCOPE_SERVER_TIMING_TOTAL), None);
+    assert_eq!(seconds(&span, names::INFERSCOPE_TIME_TO_FIRST_TOKEN), Some(0.25));
 }
 
 #[test]

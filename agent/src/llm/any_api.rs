@@ -1,12 +1,11 @@
 //! What is read of a call whatever API it speaks.
 //!
 //! Owns the readers that need no wire API, because the names that they look for mean the same in all of them: the history
-//! of the messages, the schemas of the tools, the log-probabilities of the tokens. They stand beside the API and see the
-//! same values.
+//! of the messages and the schemas of the tools. They stand beside the API and see the same values of the request.
 
 use super::{
     history::{History, HistoryReader},
-    quality::{Logprobs, Schemas},
+    quality::Schemas,
     session::{Options, RequestLine},
 };
 use crate::protocol::json::{Step, Token};
@@ -17,7 +16,6 @@ pub(crate) struct AnyApi {
     /// Known when the request is over.
     request: Option<History>,
     schemas: Schemas,
-    logprobs: Logprobs,
     retry_count: Option<u32>,
     low_confidence: Option<f64>,
 }
@@ -30,8 +28,6 @@ pub(crate) struct Read {
     pub retry_count: Option<u32>,
     /// The request's tools.
     pub schemas: Schemas,
-    /// The answer's tokens.
-    pub logprobs: Logprobs,
     /// As [`Options::low_confidence`].
     pub low_confidence: Option<f64>,
 }
@@ -43,7 +39,6 @@ impl AnyApi {
             history: line.is_some().then(|| HistoryReader::new(&options.secret)),
             request: None,
             schemas: Schemas::default(),
-            logprobs: Logprobs::default(),
             retry_count: line.and_then(|line| line.headers).and_then(|headers| headers.retry_count),
             low_confidence: options.low_confidence,
         }
@@ -62,14 +57,9 @@ impl AnyApi {
         self.request = self.history.take().filter(|_| whole).map(|mut history| history.end());
     }
 
-    /// Takes one value of the response.
-    pub fn response_value(&mut self, path: &[Step<'_>], token: Token<'_>) {
-        self.logprobs.take(path, token);
-    }
-
     /// What was read.
     pub fn end(self) -> Read {
-        let Self { history: _, request, schemas, logprobs, retry_count, low_confidence } = self;
-        Read { history: request, retry_count, schemas, logprobs, low_confidence }
+        let Self { history: _, request, schemas, retry_count, low_confidence } = self;
+        Read { history: request, retry_count, schemas, low_confidence }
     }
 }

@@ -9,7 +9,9 @@ use super::{
     api::{Draft, WireApi},
     content::render,
     facts::{AskedTool, Content, Facts, RequestFacts, ResponseFacts},
+    mcp::RpcFacts,
     quality::judge,
+    retrieval::RetrievalFacts,
 };
 use crate::privacy::Redactor;
 
@@ -25,18 +27,36 @@ pub(crate) fn facts(
     status: Option<u16>,
     read: Read,
 ) -> Facts {
-    let Draft { mut request, mut response, usage, failure, mut choices, input, .. } = draft;
+    let Draft {
+        mut request,
+        mut response,
+        usage,
+        timings,
+        mut retrieval,
+        mut rpc,
+        failure,
+        mut choices,
+        logprobs,
+        input,
+        ..
+    } = draft;
     let redactor = Redactor::shared();
     response.finish_reasons = choices.finish_reasons();
     response.tool_calls = choices.tool_names();
     let mut asked = choices.asked();
     redact_names(&mut request, &mut response, &mut asked, redactor);
+    if let Some(RetrievalFacts { data_source, operation: _, top_k: _, result_count: _ }) = &mut retrieval {
+        redact([data_source].into_iter().flatten(), redactor);
+    }
+    if let Some(rpc) = &mut rpc {
+        redact_call(rpc, redactor);
+    }
     let error = failure.and_then(|failure| {
         let kind = failure.kind.filter(|kind| matches!(redactor.redact(kind), Cow::Borrowed(_)));
         // An error status is the better name for an error that the body leaves without one.
         kind.or_else(|| status.is_none_or(|status| status < 400).then(|| OTHER.to_owned()))
     });
-    let Read { history, retry_count, schemas, logprobs, low_confidence } = read;
+    let Read { history, retry_count, schemas, low_confidence } = read;
     let quality = judge(&mut choices, &schemas, &logprobs, error.as_deref(), low_confidence);
     let content = cap.map(|cap| {
         let (input, input_cut) = input.into_messages();
@@ -57,6 +77,9 @@ pub(crate) fn facts(
         request,
         response,
         usage,
+        timings,
+        retrieval,
+        rpc,
         error,
         content,
         history: history.map(Box::new),
@@ -101,7 +124,27 @@ fn redact_names(
         .flatten();
     let tools = tools.iter_mut().flat_map(|AskedTool { id, name }| [id, name]).flatten();
     let lists = finish_reasons.iter_mut().chain(tool_calls).chain(stop_sequences).chain(encoding_formats);
-    for name in single.chain(lists).chain(tools) {
+    redact(single.chain(lists).chain(tools), redactor);
+}
+
+fn redact_call(call: &mut RpcFacts, redactor: &Redactor) {
+    let RpcFacts {
+        method,
+        request_id,
+        tool,
+        prompt,
+        resource,
+        protocol_version,
+        error_code: _,
+        traceparent,
+        task_state,
+    } = call;
+    let optional = [request_id, tool, prompt, resource, protocol_version, traceparent, task_state];
+    redact(optional.into_iter().flatten().chain([method]), redactor);
+}
+
+fn redact<'n>(names: impl Iterator<Item = &'n mut String>, redactor: &Redactor) {
+    for name in names {
         if let Cow::Owned(redacted) = redactor.redact(name) {
             *name = redacted;
         }

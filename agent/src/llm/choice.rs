@@ -120,6 +120,12 @@ impl Choices {
         }
     }
 
+    /// The text so far of the choice at `index`, as far as it is kept.
+    pub fn text(&self, index: u32) -> &str {
+        let found = self.list.binary_search_by_key(&index, |(index, _)| *index).ok().and_then(|at| self.list.get(at));
+        found.map_or("", |(_, choice)| &choice.text.text)
+    }
+
     /// Takes out of a piece that repeats what was streamed what came before. Only for a piece whose tool calls have an
     /// index or an id.
     pub fn take_out_known(&self, index: u32, piece: &mut Choice) {
@@ -272,7 +278,9 @@ fn merge_tool(tools: &mut Vec<ToolCall>, piece: ToolCall, n_tools: &mut u32, bud
 /// The conventions' spelling of a finish reason, which the message schema wants; others stay as they are.
 pub(super) fn schema_finish_reason(reason: &str) -> &str {
     match reason {
-        "stop" | "end_turn" | "stop_sequence" | "COMPLETE" | "STOP" | "eos" | "completed" => "stop",
+        "stop" | "end_turn" | "stop_sequence" | "COMPLETE" | "STOP" | "eos" | "eos_token" | "word" | "completed" => {
+            "stop"
+        }
         "length" | "max_tokens" | "MAX_TOKENS" | "max_output_tokens" | "limit" => "length",
         "tool_calls" | "function_call" | "tool_use" | "TOOL_CALL" => "tool_call",
         "content_filter"

@@ -3,7 +3,7 @@
 //! Owns the normalised record that every wire API fills in and every exporter reads. Absent means "not seen on
 //! the wire": nothing here has a default that could be mistaken for a value (invariant 4).
 
-use super::{history::History, quality::Quality};
+use super::{history::History, mcp::RpcFacts, quality::Quality, retrieval::RetrievalFacts, timings::Timings};
 
 /// Longest model name, id or finish reason that is kept, in bytes. Such values come from the payload: a
 /// hostile one must not grow labels or logs without bound.
@@ -24,6 +24,12 @@ pub struct Facts {
     pub response: ResponseFacts,
     /// Token counts as the server reported them.
     pub usage: Usage,
+    /// Times as the server reported them.
+    pub timings: Timings,
+    /// What a search in a vector store was; only of such.
+    pub retrieval: Option<RetrievalFacts>,
+    /// What a remote procedure call was; only of MCP's and A2A's.
+    pub rpc: Option<RpcFacts>,
     /// `error.type` that the body named: a provider's code or type, low in cardinality, never the message.
     pub error: Option<String>,
     /// Messages, only when the operator turned content on.

@@ -98,6 +98,10 @@ impl WireApi for Gemini {
         self.output.end(draft)
     }
 
+    fn streams_array(&self) -> bool {
+        self.task == Task::Stream
+    }
+
     fn is_finished(&self, body_ended: bool, draft: &Draft) -> bool {
         body_ended && (self.task == Task::Count || draft.choices.all_finished(1))
     }

@@ -7,6 +7,7 @@ use super::{
     api::{Draft, Part},
     choice::Choice,
     content::Budget,
+    engine,
     facts::RequestFacts,
     openai_error::ErrorReader,
     openai_usage::UsageReader,
@@ -135,6 +136,8 @@ pub(crate) struct ResponseReader {
 impl ResponseReader {
     /// Takes one value; `proves` says which `object` is this API's.
     pub fn value(&mut self, path: &[Step<'_>], token: Token<'_>, proves: fn(&str) -> bool, draft: &mut Draft) {
+        draft.timings.openai_value(path, token);
+        draft.engine = draft.engine.or_else(|| engine::of_member(path, token));
         let response = &mut draft.response;
         let path = match path {
             // Google's copy puts an error into a list.
@@ -154,6 +157,8 @@ impl ResponseReader {
             }
             ([Key("service_tier")], _) => response.service_tier = value::name(token).or(response.service_tier.take()),
             ([Key("usage"), rest @ ..] | [Key("x_groq"), Key("usage"), rest @ ..], _) => self.usage.value(rest, token),
+            // llama.cpp counts here even where no usage was asked for.
+            ([Key("timings"), rest @ ..], _) => self.usage.timings(rest, token),
             // Who answered behind OpenRouter.
             ([Key("provider")], _) => {
                 response.upstream_provider = value::name(token).or(response.upstream_provider.take());
@@ -189,6 +194,8 @@ impl ResponseReader {
             ([Key("text")], _) => {
                 piece.own.say(token, budget);
             }
+            // vLLM's token numbers, which may be all there is.
+            ([Key("token_ids"), Index(0)], Token::Number(_)) => piece.own.carries = true,
             ([Key(key @ ("delta" | "message")), rest @ ..], _) => {
                 let slot = if *key == "delta" { &mut piece.delta } else { &mut piece.message };
                 if matches!((rest, token), ([], Token::ObjectStart)) {

@@ -57,6 +57,15 @@ pub(crate) struct UsageReader {
     cost: Option<f64>,
     seconds: Option<f64>,
     service_tier: Option<String>,
+    timings: Timed,
+}
+
+/// Counts of llama.cpp's `timings`. What was read of the prompt does not include what came from the cache.
+#[derive(Debug, Default)]
+struct Timed {
+    read: Option<u64>,
+    cached: Option<u64>,
+    generated: Option<u64>,
 }
 
 impl UsageReader {
@@ -88,14 +97,29 @@ impl UsageReader {
         }
     }
 
+    /// Takes a value below llama.cpp's `timings`.
+    pub fn timings(&mut self, rest: &[Step<'_>], token: Token<'_>) {
+        match rest {
+            [Key("prompt_n")] => self.timings.read = value::count(token),
+            [Key("cache_n")] => self.timings.cached = value::count(token),
+            [Key("predicted_n")] => self.timings.generated = value::count(token),
+            _ => {}
+        }
+    }
+
     /// Puts what was read over what earlier reports said. Reports are cumulative, so the last one holds; what it
     /// does not name stays.
     pub fn end(self, draft: &mut Draft) {
-        let Self { counts, cost, seconds, service_tier } = self;
+        let Self { counts, cost, seconds, service_tier, timings } = self;
+        let usage = &mut draft.usage;
+        usage.input =
+            timings.read.zip(timings.cached).map(|(read, cached)| read.saturating_add(cached)).or(usage.input);
+        usage.output = timings.generated.or(usage.output);
+        usage.cache_read = timings.cached.or(usage.cache_read);
         // Backwards, so that the first name of a count has the last word.
         for ((_, _, count), n) in NAMES.iter().zip(counts).rev() {
             if n.is_some() {
-                *count(&mut draft.usage) = n;
+                *count(usage) = n;
             }
         }
         let response = &mut draft.response;

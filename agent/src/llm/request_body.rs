@@ -1,8 +1,7 @@
 //! A request's body: one JSON document, or a form where files are sent along.
 
-use super::body::Reader;
 use crate::protocol::{
-    json::{Step, Token},
+    json::{Scanner, Status, Step, Token},
     multipart::{Field, Parser},
 };
 
@@ -11,7 +10,7 @@ pub(crate) enum RequestBody {
     /// Nothing has come but white space; the cap on text.
     Undecided(usize),
     /// One document.
-    Document(Reader),
+    Document(Box<Reader>),
     /// A form.
     Form {
         /// Reads it.
@@ -34,7 +33,7 @@ impl RequestBody {
             *self = match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
                 None => return,
                 Some(b'-') => Self::Form { parser: Box::new(Parser::new(max_text)), lost: false },
-                Some(_) => Self::Document(Reader::new(max_text)),
+                Some(_) => Self::Document(Box::new(Reader::new(max_text))),
             };
         }
         match self {
@@ -50,7 +49,7 @@ impl RequestBody {
             Self::Undecided(max_text) => {
                 let mut reader = Reader::new(*max_text);
                 reader.gap();
-                *self = Self::Document(reader);
+                *self = Self::Document(Box::new(reader));
             }
             Self::Document(reader) => reader.gap(),
             Self::Form { lost, .. } => *lost = true,
@@ -63,7 +62,7 @@ impl RequestBody {
             Self::Undecided(max_text) => {
                 let mut reader = Reader::new(*max_text);
                 reader.end(sink);
-                *self = Self::Document(reader);
+                *self = Self::Document(Box::new(reader));
             }
             Self::Document(reader) => reader.end(sink),
             Self::Form { parser, lost } => {
@@ -89,6 +88,57 @@ impl RequestBody {
             Self::Undecided(_) => None,
             Self::Document(reader) => reader.malformed(),
             Self::Form { parser, .. } => parser.malformed(),
+        }
+    }
+}
+
+/// A body that is one document.
+pub(crate) struct Reader {
+    scanner: Scanner,
+    lost: bool,
+    malformed: Option<&'static str>,
+}
+
+impl Reader {
+    /// A reader that takes at most `max_text` bytes of a string.
+    fn new(max_text: usize) -> Self {
+        Self { scanner: Scanner::new(max_text).with_pieces(), lost: false, malformed: None }
+    }
+
+    /// Takes the next bytes.
+    fn push(&mut self, bytes: &[u8], sink: &mut dyn FnMut(&[Step<'_>], Token<'_>)) {
+        if !self.lost {
+            self.scanner.push(bytes, sink);
+            self.note();
+        }
+    }
+
+    /// Bytes are missing: where in the document the next ones belong cannot be told.
+    fn gap(&mut self) {
+        self.lost = true;
+    }
+
+    /// The body is over.
+    fn end(&mut self, sink: &mut dyn FnMut(&[Step<'_>], Token<'_>)) {
+        if !self.lost {
+            self.scanner.finish(sink);
+            self.note();
+        }
+    }
+
+    /// Whether every value of the document has been seen.
+    fn is_whole(&self) -> bool {
+        !self.lost && self.scanner.status() == Status::Complete
+    }
+
+    /// Why the document is not JSON, or not all of it.
+    fn malformed(&self) -> Option<&'static str> {
+        self.malformed
+    }
+
+    fn note(&mut self) {
+        if let Status::Broken(reason) = self.scanner.status() {
+            self.malformed.get_or_insert(reason);
         }
     }
 }

@@ -75,6 +75,8 @@ pub struct Headers {
     pub retry_count: Option<u32>,
     /// `User-Agent`.
     pub user_agent: Option<String>,
+    /// Whether `Accept` names JSON and event streams, as MCP demands of every request and no other API does.
+    pub accepts_both: bool,
     /// Those of [`SIGNALS`] that are there, each name once, in the order of the head.
     pub signals: Vec<(&'static str, String)>,
 }
@@ -102,6 +104,7 @@ pub const SIGNALS: &[&str] = &[
     "x-envoy-upstream-service-time",
     "x-generated-tokens",
     "x-inference-time",
+    "x-kong-upstream-latency",
     "x-metrics-e2e-ms",
     "x-metrics-mean-itl-ms",
     "x-metrics-ttft-ms",
@@ -121,6 +124,10 @@ impl Headers {
         let is = |expect: &str| name.eq_ignore_ascii_case(expect);
         // By length first: most header lines are none of these.
         match name.len() {
+            6 if is("accept") => {
+                let types = lower(text(bytes));
+                self.accepts_both |= types.contains("application/json") && types.contains("text/event-stream");
+            }
             10 if is("user-agent") => first(&mut self.user_agent, value(bytes)),
             10 if is("request-id") => first(&mut self.request_id, value(bytes)),
             11 if is("traceparent") => first(&mut self.traceparent, value(bytes)),
@@ -221,6 +228,17 @@ mod tests {
             assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'), "{name}");
             assert!(["auth", "key", "cookie", "secret"].iter().all(|word| !name.contains(word)), "{name}");
         }
+    }
+
+    #[test]
+    fn of_accept_only_a_pair_is_told() {
+        let of = |value: &[u8]| {
+            let mut headers = Headers::default();
+            headers.take("Accept", value);
+            headers.accepts_both
+        };
+        assert!(of(b"application/json, text/event-stream") && of(b"text/event-stream;q=0.5,Application/JSON"));
+        assert!(!of(b"application/json") && !of(b"*/*"));
     }
 
     #[test]

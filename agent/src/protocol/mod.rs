@@ -9,6 +9,8 @@
 //! `gap(len)` that says what a hole does to it, and the split-invariance property test that the
 //! others have.
 
+pub mod encoding;
+pub mod event_stream;
 pub mod head;
 pub mod http1;
 pub mod json;

@@ -162,6 +162,9 @@ impl Conversations {
     /// results it brings come out.
     pub fn take(&mut self, call: &mut FinishedCall, other_end: bool, out: &mut dyn FnMut(FinishedCall)) {
         let Some(facts) = call.facts.take() else { return };
+        if let Some(rpc) = &facts.rpc {
+            self.place_tool_call(call, rpc.tool.as_deref(), rpc.traceparent.as_deref());
+        }
         call.place.conversation.clone_from(&facts.request.conversation_id);
         if let Some(history) = &facts.history {
             let process = (call.process.pid, call.process.start_boottime_ns);
@@ -176,7 +179,7 @@ impl Conversations {
     /// Puts a call to a tool into the trace of what caused it. `traceparent` is the context that the message itself carries
     /// (W3C Trace Context section 3.2), and the best witness; else the tool `name` that a model asked the process for. The
     /// server's end of a call whose client was seen keeps its parent.
-    pub fn place_tool_call(&mut self, call: &mut FinishedCall, name: Option<&str>, traceparent: Option<&str>) {
+    fn place_tool_call(&mut self, call: &mut FinishedCall, name: Option<&str>, traceparent: Option<&str>) {
         let running = name.and_then(|name| self.tools.running(call, name)).map(|ids| (ids.trace, ids.span));
         let Some((trace, span)) = traceparent.and_then(context).or(running) else { return };
         match call.side {

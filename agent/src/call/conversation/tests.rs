@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     call::{Capture, HttpFacts, Timing, gaps::GapSketch},
     host::ProcessIdentity,
-    llm::{Options, RequestLine, Session},
+    llm::{Options, RequestLine, RpcFacts, Session},
     record::Source,
 };
 
@@ -397,4 +397,19 @@ fn tables_are_bounded_and_say_what_they_forgot() {
     let Counts { turns_evicted, tools, tools_evicted } = bench.conversations.counts();
     assert_eq!((turns_evicted, tools), (20_001 - MAX_TURNS as u64, 0));
     assert!(tools_evicted > 15_000);
+}
+
+#[test]
+fn a_call_of_mcp_s_is_placed_by_its_facts() {
+    let mut bench = Bench::new();
+    let asked = bench.call(&chat(&[user("hi")]), &asking(&[("c1", "read")]));
+    let rpc = RpcFacts { method: "tools/call".to_owned(), tool: Some("read".to_owned()), ..RpcFacts::default() };
+    let mut call = blank(1, Side::Client, 13 * SECOND, 50);
+    call.facts = Some(Facts { api: "mcp", operation: "execute_tool", rpc: Some(rpc), ..Facts::default() });
+    bench.conversations.take(&mut call, false, &mut |_| ());
+    let answers = chat(&[user("hi"), json!({"role": "assistant", "tool_calls": [{"id": "c1"}]}), result("c1")]);
+    bench.call(&answers, &answer());
+    assert_eq!(call.ids.trace, asked.ids.trace);
+    assert_eq!(bench.tools.iter().map(|tool| Some(tool.ids.span)).collect::<Vec<_>>(), [call.ids.parent]);
+    assert_eq!(call.place, Place::default());
 }

@@ -288,6 +288,15 @@ impl Transcript {
         }
     }
 
+    /// Adds a string value as a whole message.
+    pub fn add_message(&mut self, role: &str, token: Token<'_>) {
+        if !matches!(token, Token::String { .. }) {
+            return;
+        }
+        self.begin_as(role);
+        self.add_text(token, Part::Text);
+    }
+
     /// Adds what a media URL stands for: a reference, or data whose bytes are left out.
     pub fn add_media(&mut self, token: Token<'_>, modality: &'static str) {
         let Token::String { text, truncated } = token else { return };

@@ -1,10 +1,14 @@
 //! The session's tests. The bodies have the form of recorded ones, cut to what matters.
 
 mod content;
+mod engines;
 mod flavours;
+mod framings;
 mod proof;
 mod quality;
 mod robust;
+mod rpc;
+mod stores;
 
 use serde_json::{Value, json};
 
@@ -152,4 +156,33 @@ fn output(outcome: &Outcome) -> Value {
 fn input(outcome: &Outcome) -> Value {
     let content = outcome.facts.content.as_ref().expect("content is on");
     content.input_messages.as_deref().map_or(Value::Null, |text| serde_json::from_str(text).expect("valid JSON"))
+}
+
+/// A call whose answer is one document.
+fn plain(path: &'static str, request: Value, response: Value) -> Outcome {
+    let (request, response) = (request.to_string(), response.to_string());
+    checked(&Exchange { path, request, response, content: Some(10_000), ..Exchange::default() })
+}
+
+/// What an exchange says; the same in any cut, and wherever it ends.
+fn checked(exchange: &Exchange<'_>) -> Outcome {
+    let outcome = exchange.run();
+    assert_eq!(exchange.run_in(&[1]), outcome, "byte by byte");
+    for end in 0..exchange.response.len() {
+        let mut session = exchange.open();
+        let request = exchange.request.as_bytes();
+        session.request_body(&request[..end.min(request.len())]);
+        session.request_end();
+        session.response_head(exchange.status, &typed(exchange.content_type));
+        session.response_body(&exchange.response.as_bytes()[..end], &mut |_| {});
+        session.response_end(&mut |_| {});
+        session.into_facts();
+    }
+    outcome
+}
+
+/// A call whose answer is an event stream without sentinel.
+fn events(path: &'static str, request: Value, documents: &[Value], content: Option<usize>) -> Outcome {
+    let response = documents.iter().map(|document| format!("data: {document}\n\n")).collect();
+    checked(&Exchange { path, request: request.to_string(), response, content, ..Exchange::default() })
 }

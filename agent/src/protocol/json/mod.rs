@@ -9,12 +9,14 @@
 //! To hand out one more kind of thing: add the variant to [`Token`], emit it where the state machine in
 //! `scanner.rs` recognises it, and teach `flatten` in `tests.rs` to expect it from `serde_json`.
 
+mod documents;
 mod path;
 mod scanner;
 #[cfg(test)]
 mod tests;
 mod text;
 
+pub use documents::{Documents, Form, Item};
 pub(crate) use path::MAX_PATH;
 pub use scanner::{BOUNDS, Scanner};
 

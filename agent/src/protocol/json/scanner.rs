@@ -96,10 +96,18 @@ impl Scanner {
 
     /// Takes the next bytes of the document.
     pub fn push(&mut self, bytes: &[u8], sink: &mut dyn FnMut(&[Step<'_>], Token<'_>)) {
+        let behind = self.push_to_end(bytes, sink);
+        if matches!(self.state, State::Complete) && behind.iter().any(|byte| !is_blank(*byte)) {
+            self.state = State::Broken("trailing data");
+        }
+    }
+
+    /// Takes the next bytes up to the document's end or the first fault, and gives back those behind it.
+    pub fn push_to_end<'a>(&mut self, bytes: &'a [u8], sink: &mut dyn FnMut(&[Step<'_>], Token<'_>)) -> &'a [u8] {
         let mut rest = bytes;
         while let Some((&byte, tail)) = rest.split_first() {
             rest = match (self.state, byte) {
-                (State::Broken(_), _) => return,
+                (State::Complete | State::Broken(_), _) => return rest,
                 (State::String { key, escape: Escape::None }, _) => self.string(rest, key, sink),
                 (State::String { key, escape }, _) => {
                     self.escape(byte, key, escape);
@@ -110,7 +118,7 @@ impl Scanner {
                     self.literal(byte, word, seen, token, sink);
                     tail
                 }
-                (_, b' ' | b'\n' | b'\r' | b'\t') => tail,
+                (_, blank) if is_blank(blank) => tail,
                 (State::Value | State::ValueOrArrayEnd, b'"') => self.string_start(tail, false, sink),
                 (State::Key | State::KeyOrObjectEnd, b'"') => self.string_start(tail, true, sink),
                 (State::Colon, b':') => {
@@ -128,6 +136,7 @@ impl Scanner {
                 }
             }
         }
+        rest
     }
 
     /// Ends the document: a number at the top level is complete now, anything else that is open is broken.
@@ -156,7 +165,6 @@ impl Scanner {
                 self.state = State::Value;
             }
             (State::AfterValue, b',') => self.state = State::Key,
-            (State::Complete, _) => self.state = State::Broken("trailing data"),
             (State::Value | State::ValueOrArrayEnd, _) => self.state = State::Broken("expected a value"),
             (State::Key | State::KeyOrObjectEnd, _) => self.state = State::Broken("expected a key"),
             (State::Colon, _) => self.state = State::Broken("expected a colon"),
@@ -355,4 +363,9 @@ impl Scanner {
     fn emit(&self, token: Token<'_>, sink: Sink<'_>) {
         self.path.with_steps(|steps| sink(steps, token));
     }
+}
+
+/// Whitespace of RFC 8259 section 2.
+pub(super) fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\n' | b'\r' | b'\t')
 }
