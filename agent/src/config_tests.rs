@@ -13,6 +13,7 @@ fn an_empty_file_gives_the_defaults() {
     assert_eq!(config, Config::default());
     assert!(!config.privacy.content && !config.capture.all_http && !config.capture.infer);
     assert_eq!(config.capture.idle_timeout_seconds, 300);
+    assert!(config.cost.enabled && config.cost.table && config.cost.prices.is_empty());
     assert!(config.export.otlp.is_none() && config.export.jsonl.is_none());
 }
 
@@ -54,6 +55,20 @@ fn every_setting_is_read() {
         [targets.exclude]
         comms = ["curl"]
         ports = [9]
+        [cost]
+        enabled = true
+        table = false
+        [cost.prices."vllm/llama-3*"]
+        input_per_mtok = 0.2
+        output_per_mtok = 0.4
+        cache_read_per_mtok = 0.1
+        cache_write_per_mtok = 0.25
+        cache_write_1h_per_mtok = 0.3
+        input_audio_per_mtok = 1
+        output_audio_per_mtok = 2
+        per_call = 0.001
+        [quality]
+        low_confidence_logprob = -2.5
         [export.otlp]
         endpoint = "https://collector:4317"
         headers = { authorization = "Bearer x" }
@@ -78,6 +93,9 @@ fn every_setting_is_read() {
     assert_eq!((iban, ip, fields), (Operator::Replace, Operator::Mask, vec!["date_of_birth".to_owned()]));
     let operators: Vec<_> = patterns.iter().map(|pattern| (pattern.name.as_str(), pattern.operator)).collect();
     assert_eq!(operators, [("customer", Operator::Hash), ("project", Operator::Replace)]);
+    assert!(config.cost.enabled && !config.cost.table);
+    assert_eq!(config.cost.prices["vllm/llama-3*"].output_per_mtok, 0.4);
+    assert_eq!(config.quality.low_confidence_logprob, Some(-2.5));
     let otlp = config.export.otlp.unwrap();
     assert_eq!(otlp.compression, Some(Compression::Gzip));
     assert_eq!(otlp.headers.unwrap().0["authorization"], "Bearer x");
@@ -112,6 +130,8 @@ fn values_out_of_range_are_refused() {
         ("[targets.exclude]\npids = [0]", "targets.exclude.pids"),
         ("[export.otlp]\nqueue_max_spans = 0", "export.otlp.queue_max_spans"),
         ("[export.otlp]\ntimeout_seconds = nan", "export.otlp.timeout_seconds"),
+        ("[cost.prices.\"a/b\"]\ninput_per_mtok = -1", "cost.prices.\"a/b\".input_per_mtok"),
+        ("[quality]\nlow_confidence_logprob = 0.5", "quality.low_confidence_logprob"),
         ("[export.otlp]\ntimeout_seconds = 0", "export.otlp.timeout_seconds"),
     ] {
         let error = parse(text).unwrap_err();

@@ -14,6 +14,7 @@ use std::{
 
 use inferscope::{
     llm::{Facts, Options, Proof, RequestLine, ResponseEvent, Session, Usage},
+    privacy::Redactor,
     protocol::head::Headers,
 };
 use serde::Deserialize;
@@ -339,7 +340,8 @@ fn check_content(row: &Row, name: &str) {
             if let Ok(body) = serde_json::from_slice(&base64(row.resp_body_b64.as_deref()))
                 && let Some(text) = answer(&row.api, &body)
             {
-                assert_eq!(kept.unwrap_or_default(), text, "{name}");
+                // As it is kept: without its mail addresses, for example.
+                assert_eq!(kept.unwrap_or_default(), Redactor::shared().redact(&text), "{name}");
             }
         }
     }

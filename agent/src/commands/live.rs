@@ -9,8 +9,8 @@ use crate::{
     call::connection::ConnectionOptions,
     capture::{self, Capture, Finish, Session, Stop},
     cli::TargetArgs,
+    config,
     kernel::Settings,
-    llm::Options,
     output::Outputs,
     pipeline::PipelineOptions,
     privacy::{ContentPolicy, Redactor},
@@ -38,6 +38,8 @@ pub struct Plan {
     pub content: ContentPolicy,
     /// What is redacted in them.
     pub redactor: &'static Redactor,
+    /// Mean log-probability of an answer's tokens below which it is marked.
+    pub low_confidence: Option<f64>,
     /// Give a call up after this long without a byte.
     pub idle: Duration,
     /// Stop by itself after this long.
@@ -57,6 +59,7 @@ impl Plan {
             },
             content: if content { ContentPolicy::On { cap: CONTENT_BYTES } } else { ContentPolicy::Off },
             redactor: Redactor::shared(),
+            low_confidence: Some(config::LOW_CONFIDENCE),
             idle: Duration::from_secs(300),
             duration,
         }
@@ -75,7 +78,9 @@ impl Plan {
             targets: Arc::new(self.settings.targets.clone()),
             ..Default::default()
         };
-        connection.session = Options { content: self.content.cap(), redactor: self.redactor };
+        connection.session.content = self.content.cap();
+        connection.session.redactor = self.redactor;
+        connection.session.low_confidence = self.low_confidence;
         PipelineOptions {
             connection,
             idle_ns: u64::try_from(self.idle.as_nanos()).unwrap_or(u64::MAX),
@@ -141,6 +146,7 @@ pub async fn capture(
     match tokio::time::timeout(WRITE_OUT, report).await {
         Ok(Ok(report)) => {
             ledger.undelivered.extend(report.entries());
+            ledger.unpriced = report.unpriced;
             if let Some(error) = report.error {
                 super::say(&format!("{LEDGER} {}", ledger.to_json()));
                 return Err(anyhow::Error::new(error).context("standard output cannot be written"));

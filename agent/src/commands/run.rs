@@ -9,6 +9,7 @@ use crate::{
     capture::Session,
     cli::RunArgs,
     config::Config,
+    cost::Pricing,
     export::{
         jsonl::JsonLines,
         otlp::{DropReason, Envelope, OtlpCounts, OtlpExporter, OtlpSettings},
@@ -53,6 +54,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
             _ => None,
         };
         let outputs = Outputs::new(session.anchor, Display::Quiet)
+            .with_pricing(Pricing::new(&config.cost))
             .with_file(file)
             .with_otlp(exporter.as_ref().map(|exporter| exporter.handle().clone()));
         let result = live::capture(plan(&config, redactor), &session, outputs, None).await;
@@ -83,6 +85,7 @@ fn plan(config: &Config, redactor: &'static Redactor) -> Plan {
         },
         content: config.privacy.content(),
         redactor,
+        low_confidence: config.quality.low_confidence_logprob,
         idle: Duration::from_secs(capture.idle_timeout_seconds),
         duration: None,
     }

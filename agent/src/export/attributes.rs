@@ -86,6 +86,8 @@ names! {
     GEN_AI_USAGE_AUDIO_OUTPUT_TOKENS = "gen_ai.usage.audio.output_tokens";
     /// Part of the tokens read from the cache that is audio.
     GEN_AI_USAGE_AUDIO_CACHE_READ_INPUT_TOKENS = "gen_ai.usage.audio.cache_read.input_tokens";
+    /// Id by which the model asked for it.
+    GEN_AI_TOOL_CALL_ID = "gen_ai.tool.call.id";
     /// Messages of the request, JSON; only with content capture on.
     GEN_AI_INPUT_MESSAGES = "gen_ai.input.messages";
     /// Messages of the response, JSON; only with content capture on.
@@ -210,6 +212,43 @@ names! {
     INFERSCOPE_REQUEST_TOOL_COUNT = "inferscope.request.tool_count";
     /// Present, and true, only when captured content was cut.
     INFERSCOPE_CONTENT_TRUNCATED = "inferscope.content.truncated";
+
+    /// What the call cost, US dollars.
+    INFERSCOPE_COST_USD = "inferscope.cost.usd";
+    /// Where its price comes from: `reported`, `config` or `table`.
+    INFERSCOPE_COST_SOURCE = "inferscope.cost.source";
+    /// Day of the latest price in the table, when the price is from there.
+    INFERSCOPE_COST_PRICE_DATE = "inferscope.cost.price_date";
+
+    /// Calls of the conversation up to this one, as far as they were seen.
+    INFERSCOPE_CONVERSATION_TURN = "inferscope.conversation.turn";
+    /// Earlier tries of the same request.
+    INFERSCOPE_RETRY_COUNT = "inferscope.retry.count";
+    /// Span id of the first try.
+    INFERSCOPE_RETRY_OF = "inferscope.retry.of";
+    /// Present, and true, only when the same history was answered before.
+    INFERSCOPE_REGENERATION = "inferscope.regeneration";
+
+    /// Present, and true, only when the model refused to answer.
+    INFERSCOPE_QUALITY_REFUSAL = "inferscope.quality.refusal";
+    /// Present, and true, only when a filter of the provider's stopped the prompt or the answer.
+    INFERSCOPE_QUALITY_CONTENT_FILTER = "inferscope.quality.content_filter";
+    /// Present, and true, only when an answer ended at a token limit.
+    INFERSCOPE_QUALITY_LENGTH = "inferscope.quality.length";
+    /// Present, and true, only when an answer ended normally with neither content nor a tool call.
+    INFERSCOPE_QUALITY_EMPTY = "inferscope.quality.empty";
+    /// Present, and true, only when an answer goes round in circles.
+    INFERSCOPE_QUALITY_REPETITION = "inferscope.quality.repetition";
+    /// Tool calls whose arguments are no JSON.
+    INFERSCOPE_QUALITY_MALFORMED_TOOL_ARGUMENTS = "inferscope.quality.malformed_tool_arguments";
+    /// Tool calls whose arguments are not what the tool declared.
+    INFERSCOPE_QUALITY_MISMATCHED_TOOL_ARGUMENTS = "inferscope.quality.mismatched_tool_arguments";
+    /// Mean natural logarithm of the answer's token probabilities, when the server returned them.
+    INFERSCOPE_QUALITY_LOGPROB_MEAN = "inferscope.quality.logprob.mean";
+    /// Smallest natural logarithm of a token probability in the answer.
+    INFERSCOPE_QUALITY_LOGPROB_MIN = "inferscope.quality.logprob.min";
+    /// Present, and true, only when the mean is below the configured threshold.
+    INFERSCOPE_QUALITY_LOW_CONFIDENCE = "inferscope.quality.low_confidence";
 
     /// Present, and true, only when the call was inferred from TLS records' sizes and times; what is inferred has this
     /// prefix.

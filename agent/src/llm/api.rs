@@ -5,6 +5,7 @@ use super::{
     content::{ToolDefinitions, Transcript},
     facts::{RequestFacts, ResponseFacts, Usage},
     mcp::RpcFacts,
+    quality::Logprobs,
     retrieval::RetrievalFacts,
     timings::Timings,
     value,
@@ -58,7 +59,7 @@ pub(crate) trait WireApi: Send {
 
     /// Bytes of the response are missing. What was kept of its messages ends here.
     fn response_cut(&mut self, draft: &mut Draft) {
-        draft.choices.budget.seal();
+        draft.choices.cut();
     }
 
     /// The call is over: the last word on what it was.
@@ -130,6 +131,8 @@ pub(crate) struct Draft {
     pub failure: Option<Failure>,
     /// The response's choices.
     pub choices: Choices,
+    /// Log-probabilities of the response's tokens.
+    pub logprobs: Logprobs,
     /// The request's messages.
     pub input: Transcript,
     /// Instructions that the request gives apart from its messages.
@@ -145,6 +148,12 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
+    /// One value of the response, for the API and for what reads every API's.
+    pub fn response_value(&mut self, api: &mut dyn WireApi, path: &[Step<'_>], token: Token<'_>) {
+        self.logprobs.take(path, token);
+        api.response_value(path, token, self);
+    }
+
     /// Nothing known yet; `content` is the cap on kept content.
     pub fn new(content: Option<usize>) -> Self {
         Self {
@@ -157,6 +166,7 @@ impl Draft {
             engine: None,
             failure: None,
             choices: Choices::new(content),
+            logprobs: Logprobs::default(),
             input: Transcript::new(content),
             instructions: Transcript::of_parts(content),
             tools: ToolDefinitions::new(content),

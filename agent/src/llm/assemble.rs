@@ -5,10 +5,12 @@
 use std::borrow::Cow;
 
 use super::{
+    any_api::Read,
     api::{Draft, WireApi},
     content::{render, render_parts, render_recent, render_tools},
-    facts::{Content, Facts, RequestFacts, ResponseFacts},
+    facts::{AskedTool, Content, Facts, RequestFacts, ResponseFacts},
     mcp::RpcFacts,
+    quality::judge,
     retrieval::RetrievalFacts,
 };
 use crate::privacy::Redactor;
@@ -25,12 +27,14 @@ pub(crate) fn facts(
     cap: Option<usize>,
     redactor: &Redactor,
     status: Option<u16>,
+    read: Read,
 ) -> Facts {
-    let Draft { mut request, mut response, usage, timings, mut retrieval, mut rpc, failure, choices, .. } = draft;
-    let (input, instructions, tools) = (draft.input, draft.instructions, draft.tools);
+    let Draft { mut request, mut response, usage, timings, mut retrieval, mut rpc, .. } = draft;
+    let Draft { failure, mut choices, logprobs, input, instructions, tools, .. } = draft;
     response.finish_reasons = choices.finish_reasons();
     response.tool_calls = choices.tool_names();
-    redact_names(&mut request, &mut response, redactor);
+    let mut asked = choices.asked();
+    redact_names(&mut request, &mut response, &mut asked, redactor);
     if let Some(RetrievalFacts { data_source, operation: _, top_k: _, result_count: _ }) = &mut retrieval {
         redact([data_source].into_iter().flatten(), redactor);
     }
@@ -42,6 +46,8 @@ pub(crate) fn facts(
         // An error status is the better name for an error that the body leaves without one.
         kind.or_else(|| status.is_none_or(|status| status < 400).then(|| OTHER.to_owned()))
     });
+    let Read { history, retry_count, schemas, low_confidence } = read;
+    let quality = judge(&mut choices, &schemas, &logprobs, error.as_deref(), low_confidence);
     let content = cap.map(|cap| {
         let mut truncated = false;
         let mut written = |(text, cut): (String, bool), cut_before: bool| {
@@ -73,11 +79,20 @@ pub(crate) fn facts(
         rpc,
         error,
         content,
+        history: history.map(Box::new),
+        retry_count,
+        asked,
+        quality,
     }
 }
 
 /// Names come from the payload like everything else, and a key pasted into the wrong field is a name.
-fn redact_names(request: &mut RequestFacts, response: &mut ResponseFacts, redactor: &Redactor) {
+fn redact_names(
+    request: &mut RequestFacts,
+    response: &mut ResponseFacts,
+    tools: &mut [AskedTool],
+    redactor: &Redactor,
+) {
     let RequestFacts {
         model: asked,
         stop_sequences,
@@ -104,8 +119,9 @@ fn redact_names(request: &mut RequestFacts, response: &mut ResponseFacts, redact
         .into_iter()
         .chain([service_tier, upstream_provider, native_finish_reason])
         .flatten();
-    let names = single.chain(finish_reasons).chain(tool_calls).chain(stop_sequences).chain(encoding_formats);
-    redact(names, redactor);
+    let tools = tools.iter_mut().flat_map(|AskedTool { id, name }| [id, name]).flatten();
+    let lists = finish_reasons.iter_mut().chain(tool_calls).chain(stop_sequences).chain(encoding_formats);
+    redact(single.chain(lists).chain(tools), redactor);
 }
 
 fn redact_call(call: &mut RpcFacts, redactor: &Redactor) {

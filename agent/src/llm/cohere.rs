@@ -169,19 +169,9 @@ fn message(
     budget: &mut Budget,
 ) {
     match (rest, token) {
-        (
-            [Key("content"), Key("text")] | [Key("content"), Index(_), Key("text")],
-            Token::String { text, truncated },
-        ) => {
-            choice.carries |= !text.is_empty();
-            choice.text.push(text, truncated, budget);
-        }
-        (
-            [Key("content"), Key("thinking")] | [Key("content"), Index(_), Key("thinking")] | [Key("tool_plan")],
-            Token::String { text, truncated },
-        ) => {
-            choice.carries |= !text.is_empty();
-            choice.reasoning.push(text, truncated, budget);
+        ([Key("content"), Key("text")] | [Key("content"), Index(_), Key("text")], _) => choice.say(token, budget),
+        ([Key("content"), Key("thinking")] | [Key("content"), Index(_), Key("thinking")] | [Key("tool_plan")], _) => {
+            choice.think(token, budget)
         }
         ([Key("tool_calls")], Token::ObjectStart) if is_event => *tool = Some(Tool::default()),
         ([Key("tool_calls"), Index(_)], Token::ObjectStart) => *tool = Some(Tool::default()),

@@ -209,9 +209,9 @@ impl StepReader {
             ([Key("id")], _) => self.id = value::name(token),
             ([Key("name")], _) => self.name = value::name(token),
             // A piece is text, a whole call has an object.
-            ([Key("arguments")], Token::String { text, truncated }) => {
+            ([Key("arguments")], Token::String { .. } | Token::Piece(_)) => {
                 self.carries = true;
-                self.arguments.push(text, truncated, budget);
+                self.arguments.push_token(token, budget);
             }
             ([Key("arguments"), ..], _) => {
                 self.writer.push(above + 1, path, token, &mut self.arguments, budget);
@@ -220,10 +220,10 @@ impl StepReader {
                 [Key("text")]
                 | [Key("content" | "summary"), Key("text")]
                 | [Key("content" | "summary"), Index(_), Key("text")],
-                Token::String { text, truncated },
+                _,
             ) => {
-                self.carries |= !text.is_empty();
-                self.text.push(text, truncated, budget);
+                self.text.push_token(token, budget);
+                self.carries |= self.text.heard.is_any();
             }
             _ => {}
         }

@@ -5,6 +5,7 @@
 //! event and the facts, however long the bodies are.
 
 use super::{
+    any_api::AnyApi,
     api::{Draft, Part, WireApi},
     assemble::facts,
     body::{Framing, Kind, sniff},
@@ -15,6 +16,7 @@ use super::{
     events::Events,
     facts::{Facts, MAX_NAME},
     frames::Frames,
+    history::Secret,
     provider::provider,
     registry,
     request_body::RequestBody,
@@ -39,12 +41,16 @@ pub struct RequestLine<'a> {
 }
 
 /// What the operator chose.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Options {
     /// Keep content, at most so many bytes of each attribute. Absent: keep none.
     pub content: Option<usize>,
     /// What is redacted in it, and in names.
     pub redactor: &'static Redactor,
+    /// What hashes of messages are keyed with.
+    pub secret: Secret,
+    /// Mean log-probability of an answer's tokens below which it is marked. Absent: none is.
+    pub low_confidence: Option<f64>,
 }
 
 /// Whether a candidate turned out to be a model call. No proof, no span.
@@ -76,6 +82,7 @@ pub enum ResponseEvent {
 pub struct Session {
     api: Box<dyn WireApi>,
     draft: Draft,
+    any: AnyApi,
     /// As the host tells; absent where it says nothing.
     provider: Option<&'static str>,
     /// As the response's head tells.
@@ -122,7 +129,7 @@ impl Session {
         let headers = line.headers.map_or(&[][..], |headers| &headers.signals);
         headers.iter().for_each(|(name, value)| api.header(Part::Request, name, value, &mut draft));
         let provider = provider(line.host, line.path);
-        Some(Self { provider, draft, ..Self::new(api, options) })
+        Some(Self { provider, draft, any: AnyApi::new(Some(line), options), ..Self::new(api, options) })
     }
 
     /// Begins a call whose request was not seen, in the middle of its event stream.
@@ -146,6 +153,7 @@ impl Session {
             timings: Timings::default(),
             api,
             draft: draft(options),
+            any: AnyApi::new(None, options),
             cap: options.content,
             redactor: options.redactor,
             request: RequestBody::new(max_text(options.content)),
@@ -158,8 +166,11 @@ impl Session {
 
     /// Takes the next bytes of the request's body.
     pub fn request_body(&mut self, bytes: &[u8]) {
-        let Self { api, draft, request, .. } = self;
-        request.push(bytes, &mut |path, token| api.request_value(path, token, draft));
+        let Self { api, draft, any, request, .. } = self;
+        request.push(bytes, &mut |path, token| {
+            any.request_value(path, token);
+            api.request_value(path, token, draft);
+        });
     }
 
     /// Bytes of the request's body are missing. What follows them is not read: it may belong anywhere.
@@ -170,8 +181,12 @@ impl Session {
 
     /// The request's body is over.
     pub fn request_end(&mut self) {
-        let Self { api, draft, request, .. } = self;
-        request.end(&mut |path, token| api.request_value(path, token, draft));
+        let Self { api, draft, any, request, .. } = self;
+        request.end(&mut |path, token| {
+            any.request_value(path, token);
+            api.request_value(path, token, draft);
+        });
+        any.request_end(request.is_whole());
     }
 
     /// Takes the response's head.
@@ -297,10 +312,10 @@ impl Session {
     pub fn into_facts(mut self) -> Facts {
         // What is left of a document that was cut off.
         self.response_end(&mut |_| {});
-        let Self { api, mut draft, provider, engine, timings, cap, redactor, status, .. } = self;
+        let Self { api, mut draft, any, provider, engine, timings, cap, redactor, status, .. } = self;
         draft.timings = draft.timings.or(timings);
         let provider = provider.or(draft.engine).or(engine).unwrap_or_else(|| api.default_provider());
-        facts(api.as_ref(), draft, provider, cap, redactor, status)
+        facts(api.as_ref(), draft, provider, cap, redactor, status, any.end())
     }
 
     fn set_kind(&mut self, kind: Kind) {

@@ -48,6 +48,7 @@ pub fn encode(span: &Span) -> proto::Span {
         kind: match kind {
             SpanKind::Client => Kind::Client,
             SpanKind::Server => Kind::Server,
+            SpanKind::Internal => Kind::Internal,
         }
         .into(),
         start_time_unix_nano: *start_time_unix_nano,

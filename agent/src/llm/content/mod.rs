@@ -17,7 +17,11 @@ mod render;
 mod tools;
 mod transcript;
 
-use crate::{llm::value, privacy::Redactor, protocol::json::Token};
+use crate::{
+    llm::{quality::Heard, value},
+    privacy::Redactor,
+    protocol::json::Token,
+};
 
 pub(crate) use render::{render, render_parts, render_recent, render_tools};
 pub(crate) use tools::ToolDefinitions;
@@ -33,6 +37,8 @@ const MAX_TOOL_CALLS: u32 = 256;
 #[derive(Clone, Debug)]
 pub(crate) struct Budget {
     on: bool,
+    /// Texts are judged, kept or not.
+    watched: bool,
     left: usize,
     tools: u32,
     /// Something was left out.
@@ -43,7 +49,18 @@ impl Budget {
     /// A budget for `cap` bytes, or one that keeps nothing. The margin is what redaction needs to see of a text
     /// that will be cut at the cap.
     pub fn new(cap: Option<usize>) -> Self {
-        Self { on: cap.is_some(), left: cap.map_or(0, text_cap), tools: MAX_TOOL_CALLS, cut: false }
+        Self { on: cap.is_some(), watched: false, left: cap.map_or(0, text_cap), tools: MAX_TOOL_CALLS, cut: false }
+    }
+
+    /// The same budget, for texts that are judged too.
+    pub fn watched(mut self) -> Self {
+        self.watched = true;
+        self
+    }
+
+    /// Whether texts are kept or judged.
+    pub fn takes(&self) -> bool {
+        self.on || self.watched
     }
 
     /// Whether anything is to be kept.
@@ -99,11 +116,35 @@ pub(crate) struct Clipped {
     pub text: String,
     /// Whether there was more.
     pub cut: bool,
+    /// What is noticed of all of it, kept or not.
+    pub heard: Heard,
 }
 
 impl Clipped {
     /// Appends as much of `text` as the budget allows. `truncated` says that `text` itself is only a beginning.
     pub fn push(&mut self, text: &str, truncated: bool, budget: &mut Budget) {
+        if budget.watched {
+            self.heard.string(text, truncated);
+        }
+        self.keep(text, truncated, budget);
+    }
+
+    /// Appends the next document's piece of the same text.
+    pub fn absorb(&mut self, piece: Self, budget: &mut Budget) {
+        let Self { text, cut, heard } = piece;
+        self.heard.absorb(heard);
+        self.keep(&text, cut, budget);
+    }
+
+    /// Appends a piece of a JSON text that is whole whatever was cut inside its strings.
+    pub fn push_json(&mut self, text: &str, cut: bool, budget: &mut Budget) {
+        if budget.watched {
+            self.heard.string(text, false);
+        }
+        self.keep(text, cut, budget);
+    }
+
+    fn keep(&mut self, text: &str, truncated: bool, budget: &mut Budget) {
         if !budget.on || self.cut {
             return;
         }
@@ -116,17 +157,20 @@ impl Clipped {
 
     /// Appends another text, which its own budget has paid for.
     pub fn append(&mut self, other: Self) {
-        let Self { text, cut } = other;
+        let Self { text, cut, heard } = other;
+        self.heard.append(heard);
         if !self.cut {
             self.text.push_str(&text);
             self.cut = cut;
         }
     }
 
-    /// Appends a string value.
+    /// Appends a string value, or notices a piece of one.
     pub fn push_token(&mut self, token: Token<'_>, budget: &mut Budget) {
-        if let Token::String { text, truncated } = token {
-            self.push(text, truncated, budget);
+        match token {
+            Token::Piece(text) if budget.watched => self.heard.piece(text),
+            Token::String { text, truncated } => self.push(text, truncated, budget),
+            _ => {}
         }
     }
 }

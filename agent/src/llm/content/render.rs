@@ -199,7 +199,10 @@ impl Writer<'_> {
             Body::Uri(uri) => {
                 let end = uri.text.find(['?', '#']);
                 let text = uri.text.get(..end.unwrap_or(uri.text.len())).unwrap_or_default();
-                self.string(&Clipped { text: text.to_owned(), cut: uri.cut && end.is_none() }, room)
+                self.string(
+                    &Clipped { text: text.to_owned(), cut: uri.cut && end.is_none(), ..Clipped::default() },
+                    room,
+                )
             }
             Body::Json(json) => self.json(json, room, quotes),
         };
@@ -218,7 +221,7 @@ impl Writer<'_> {
 
     /// Writes a JSON string of at most `room` bytes between its quotes, with room left to say that it was cut if it
     /// was. Says whether all of it is there; nothing, if it cannot even be said that it is not.
-    fn string(&mut self, Clipped { text, cut }: &Clipped, room: usize) -> Option<bool> {
+    fn string(&mut self, Clipped { text, cut, .. }: &Clipped, room: usize) -> Option<bool> {
         let short = room.checked_sub(TRUNCATED.len());
         let mut place = Place::begin(&mut self.out, if *cut { short? } else { room }, short);
         let end = if *cut { End::Cut } else { End::Whole };

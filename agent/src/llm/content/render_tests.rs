@@ -5,7 +5,7 @@ use super::*;
 use crate::privacy::canaries::canaries;
 
 fn clipped(text: &str) -> Clipped {
-    Clipped { text: text.to_owned(), cut: false }
+    Clipped { text: text.to_owned(), ..Clipped::default() }
 }
 
 fn role(role: &str, parts: Vec<Part>) -> Message {
@@ -214,8 +214,9 @@ fn a_text_cut_inside_a_secret_gives_no_part_of_it() {
     for canary in canaries() {
         let whole = format!("{} {}", "x".repeat(900), canary.text);
         for cut in (901..whole.len()).step_by(1 + canary.text.len() / 40) {
-            let text = Clipped { text: whole[..cut].to_owned(), cut: true };
-            let json = Clipped { text: format!("{{\"a\":1,\"k\":\"{}", &whole[..cut]), cut: true };
+            let text = Clipped { text: whole[..cut].to_owned(), cut: true, ..Clipped::default() };
+            let json =
+                Clipped { text: format!("{{\"a\":1,\"k\":\"{}", &whole[..cut]), cut: true, ..Clipped::default() };
             let part = Part::ToolCall { id: None, name: None, arguments: json };
             let messages = [role("assistant", vec![Part::Text(text), part])];
             let (out, truncated) = render(&messages, 100_000, Redactor::shared());
@@ -241,7 +242,7 @@ proptest! {
 
     #[test]
     fn any_arguments_give_valid_json(arguments in "[{}\\[\\]\",:\\\\u0-9a-e. \n-]{0,60}", cap in 2usize..200, cut: bool) {
-        let part = Part::ToolCall { id: None, name: None, arguments: Clipped { text: arguments, cut } };
+        let part = Part::ToolCall { id: None, name: None, arguments: Clipped { text: arguments, cut, ..Clipped::default() } };
         let (text, _) = render(&[role("assistant", vec![part])], cap, Redactor::shared());
         prop_assert!(serde_json::from_str::<Value>(&text).is_ok(), "{}", text);
         prop_assert!(text.len() <= cap);

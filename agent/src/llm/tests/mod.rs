@@ -11,6 +11,7 @@ mod gemini;
 mod modalities;
 mod privacy;
 mod proof;
+mod quality;
 mod responses;
 mod robust;
 mod rpc;
@@ -41,7 +42,7 @@ impl Default for Exchange<'_> {
         Self {
             path: CHAT,
             host: None,
-            headers: &[],
+            headers: &[("content-type", "application/json")],
             request: r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]}"#.to_owned(),
             status: 200,
             content_type: None,

@@ -72,7 +72,7 @@ fn canaries_go_from_every_position_of_a_call() {
         let Canary { text: secret, .. } = &canary;
         let (request, response) = (request(secret).to_string(), response(secret));
         for cap in [None, Some(2), Some(300), Some(2_000), Some(100_000)] {
-            let options = Options { content: cap, redactor };
+            let options = Options { content: cap, redactor, ..Options::default() };
             let whole = facts(&request, &response, usize::MAX, &options);
             let told = format!("{whole:?}").replace("\\\\", "\\").replace("\\\"", "\"");
             assert_eq!(canary.leak(&told), None, "{secret} with {cap:?}: {told}");
@@ -85,7 +85,7 @@ fn canaries_go_from_every_position_of_a_call() {
 
 #[test]
 fn a_call_cut_at_any_byte_gives_no_part_of_a_secret() {
-    let options = Options { content: Some(100_000), redactor: with_details() };
+    let options = Options { content: Some(100_000), redactor: with_details(), ..Options::default() };
     let canary = canaries().into_iter().find(|canary| canary.kind == "anthropic").unwrap();
     let (request, response) = (request(&canary.text).to_string(), response(&canary.text));
     let cut = |text: &str, at: usize| text.get(..at).unwrap_or_default().to_owned();
@@ -102,7 +102,7 @@ fn what_names_a_user_or_is_a_tools_own_secret_is_never_kept() {
         "metadata": {"user_id": "canary-meta"}, "client_secret": "canary-secret",
         "tools": [{"type": "mcp", "authorization": "canary-auth", "headers": {"x": "canary-header"}, "server_url": "https://h/?k=canary-query"}],
         "messages": [{"role": "user", "content": "hi"}]});
-    let options = Options { content: Some(100_000), redactor: with_details() };
+    let options = Options { content: Some(100_000), redactor: with_details(), ..Options::default() };
     let response = json!({"error": {"message": "Incorrect API key provided: canary-half", "code": "invalid_api_key"}});
     let facts = facts(&request.to_string(), &response.to_string(), usize::MAX, &options);
     let content = facts.content.clone().unwrap();
@@ -117,7 +117,7 @@ fn tools_are_named_and_described_only_if_asked() {
             {"type": "object", "properties": {"a": {"type": "array", "items": {"type": "string", "enum": ["x", "y"]}}}}}},
         {"type": "custom", "custom": {"name": "g"}}]});
     let of = |redactor| {
-        let options = Options { content: Some(10_000), redactor };
+        let options = Options { content: Some(10_000), redactor, ..Options::default() };
         let content = facts(&request.to_string(), "", 1, &options).content.unwrap();
         assert!(!content.truncated && content.system_instructions.is_none());
         serde_json::from_str::<Value>(&content.tool_definitions.unwrap()).unwrap()

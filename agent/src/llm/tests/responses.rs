@@ -204,7 +204,7 @@ fn input_items_of_every_kind() {
     let expect = json!([
         {"role": "user", "parts": [{"type": "text", "content": "look"}, {"type": "uri", "modality": "image", "uri": "https://h/a.png"},
             {"type": "file", "modality": "document", "file_id": "file-1"},
-            {"type": "blob", "modality": "document", "content": "", "mime_type": "application/pdf"}]},
+            {"type": "blob", "modality": "document", "content": "", "mime_type": "application/pdf", "size": 3}]},
         {"role": "assistant", "parts": [{"type": "reasoning", "content": "hm"}]},
         {"role": "assistant", "parts": [{"type": "tool_call", "id": "c1", "name": "f", "arguments": {"k": 1}}]},
         {"role": "tool", "parts": [{"type": "tool_call_response", "id": "c1", "response": "42"}]},
