@@ -1,7 +1,12 @@
 //! Which files get probes: containers, deleted and upgraded libraries, libraries that come late, file systems that do not
 //! answer, and what happens when the last user is gone.
 
-use std::{fs, process::Command, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use inferscope_tests::{
@@ -14,7 +19,7 @@ use inferscope_tests::{
 };
 
 use crate::{
-    churn::{Held, nothing_lost},
+    churn::nothing_lost,
     expect::{is_of, pair},
     libssl::{Libssl, library, talkative, wait_probed},
     scenario::{Need, Room, SOON, Scenarios, say},
@@ -286,18 +291,23 @@ fn detached() -> Result<()> {
     let room = Room::new()?;
     let agent = Agent::trace(&["-v"])?;
     let pid = agent.program().pid();
-    let held = Held::by(pid)?;
     let copy = room.file("libssl-of-its-own.so");
     fs::copy(library()?, &copy)?;
+    let links = || Ok::<_, anyhow::Error>(Loaded::held_by(pid)?.links);
+    let before = links()?;
     let client = Libssl::with(&copy)?;
     agent.program().wait_for_line(Stream::Stderr, "probed", SOON, |line| line.contains("libssl-of-its-own"))?;
-    ensure!(Held::by(pid)? != held, "no probes were set");
+    // Other programs of the machine may have files probed at any time: only these links must go.
+    let its: BTreeSet<u32> = links()?.difference(&before).copied().collect();
+    ensure!(!its.is_empty(), "no probes were set");
     drop(client);
     let told = "its probes are detached";
     agent.program().wait_for_line(Stream::Stderr, told, UNUSED, |line| line.contains(told))?;
     // The detaching is told when it begins.
-    while Held::by(pid)? != held {
+    let deadline = Instant::now() + SOON;
+    while !links()?.is_disjoint(&its) {
         ensure!(agent.program().wait_exit(Duration::from_millis(50)).is_err(), "the agent has ended");
+        ensure!(Instant::now() < deadline, "links {its:?} are still held");
     }
     end(agent).map(drop)
 }

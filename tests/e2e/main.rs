@@ -11,6 +11,7 @@ mod binding;
 mod capture;
 mod churn;
 mod clients;
+mod corpus;
 mod discovery;
 mod doctor;
 mod expect;
@@ -28,6 +29,7 @@ mod raw;
 mod replay;
 mod rustls;
 mod scenario;
+mod sdks;
 mod servers;
 mod sockets;
 mod stripped;
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
     args.test_threads = Some(1);
     let mut all = scenario::Scenarios::default();
     clients::add(&mut all);
+    corpus::add(&mut all);
     servers::add(&mut all);
     http2::add(&mut all);
     sockets::add(&mut all);
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
     targets::add(&mut all);
     infer::add(&mut all);
     go::add(&mut all);
+    sdks::add(&mut all);
     stripped::add(&mut all);
     let trials = all.into_trials(!args.list);
     libtest_mimic::run(&args, trials).exit_code()

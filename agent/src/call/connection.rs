@@ -75,9 +75,17 @@ pub struct Connection {
     opener: Opener,
     speaks: Speaks,
     undecided: u32,
+    /// A frame's header that came alone, before anything was decided.
+    header: Option<Alone>,
     /// Whether anybody was seen to close, and who first.
     closed_by: Option<ClosedBy>,
     last_seen: Mono,
+}
+
+struct Alone {
+    at: Mono,
+    direction: Direction,
+    bytes: Vec<u8>,
 }
 
 /// What is spoken. HTTP/1.1 until something else shows.
@@ -96,6 +104,7 @@ impl Connection {
             opener: Opener::new(options),
             speaks: Speaks::Http1(Box::new(Http1::new())),
             undecided: 0,
+            header: None,
             closed_by: None,
             last_seen: Mono(0),
         }
@@ -147,16 +156,25 @@ impl Connection {
     /// Takes a piece of one direction.
     pub fn push(&mut self, at: Mono, direction: Direction, piece: &Piece<'_>, steps: &mut dyn FnMut(Step)) {
         self.last_seen = self.last_seen.max(at);
-        if self.side.is_none() && !piece.bytes.is_empty() {
-            self.begin(direction, piece.bytes, steps);
+        if piece.bytes.is_empty() && self.side.is_none() {
+            return;
+        }
+        let header = self.header.take_if(|header| header.direction == direction);
+        if self.side.is_none() {
+            let whole = header.as_ref().map(|header| [&header.bytes, piece.bytes].concat());
+            self.begin(at, direction, whole.as_deref().unwrap_or(piece.bytes), steps);
         }
         let Some(side) = self.side else {
-            if !piece.bytes.is_empty() {
-                steps(Step::Unparsed(piece.bytes.len() as u64));
+            let passed = header.map_or(0, |header| header.bytes.len()) + piece.bytes.len();
+            if self.header.as_ref().is_none_or(|header| header.direction != direction) {
+                steps(Step::Unparsed(passed as u64));
             }
             return;
         };
         let part = part_of(side, direction);
+        if let Some(Alone { at, bytes, .. }) = header {
+            self.feed(at, side, part, Input::Bytes(&bytes), steps);
+        }
         let missing = piece.skipped + piece.lost;
         if missing > 0 {
             self.feed(at, side, part, Input::Gap(missing), steps);
@@ -212,7 +230,7 @@ impl Connection {
     }
 
     /// Decides by the first bytes that can be told which direction carries requests, and what is spoken.
-    fn begin(&mut self, direction: Direction, bytes: &[u8], steps: &mut dyn FnMut(Step)) {
+    fn begin(&mut self, at: Mono, direction: Direction, bytes: &[u8], steps: &mut dyn FnMut(Step)) {
         use {http1::Beginning as First, http2::Beginning as Second};
         let part = match (http1::beginning(bytes), http2::beginning(bytes)) {
             (First::Request, _) => Part::Request,
@@ -222,7 +240,10 @@ impl Connection {
                 steps(Step::Answer(DROP));
                 return;
             }
-            (First::Other, Second::Frames) => {
+            (First::Other, begins @ (Second::Frames | Second::Header)) => {
+                if begins == Second::Header {
+                    self.header = Some(Alone { at, direction, bytes: bytes.to_vec() });
+                }
                 self.undecided += 1;
                 if self.undecided >= MAX_UNDECIDED {
                     steps(Step::Answer(DROP));

@@ -1,12 +1,15 @@
 //! One request and its response, while they happen.
 //!
-//! Owns the times, chunk gaps and notes of one exchange. What the bodies mean is the model session's business;
-//! when the exchange is over is the connection's.
+//! Owns the times, chunk gaps and notes of one exchange, and has its bodies decoded. What they mean is the model
+//! session's business; when the exchange is over is the connection's.
 
 use super::{Capture, Completion, HttpFacts, Note, NoteKind, Side, Timing, gaps::GapSketch};
 use crate::{
     llm::{Facts, Proof, ResponseEvent, Session},
-    protocol::head::Headers,
+    protocol::{
+        encoding::{self, Decoder},
+        head::Headers,
+    },
     time::Mono,
 };
 
@@ -82,6 +85,7 @@ pub struct Exchange {
     gaps: GapSketch,
     capture: Capture,
     notes: Vec<Note>,
+    decoders: [Decoder; 2],
     undecoded: [bool; 2],
 }
 
@@ -127,6 +131,7 @@ impl Exchange {
             gaps: GapSketch::default(),
             capture: Capture::Complete,
             notes: Vec::new(),
+            decoders: Default::default(),
             undecoded: [false; 2],
         }
     }
@@ -138,6 +143,18 @@ impl Exchange {
         exchange
     }
 
+    /// The request of an exchange that was joined has come after all: its end was seen first.
+    pub fn learn(&mut self, late: Self) {
+        self.http = HttpFacts { status: self.http.status, ..late.http };
+        self.untargeted = late.untargeted;
+        self.capture = late.capture;
+    }
+
+    /// Whether its host is of interest.
+    pub fn is_targeted(&self) -> bool {
+        !self.untargeted
+    }
+
     /// Nothing is known of its path: `session` finds out by the bodies what it is.
     pub fn join(&mut self, session: Option<Session>) {
         if !self.untargeted {
@@ -146,14 +163,52 @@ impl Exchange {
         }
     }
 
-    /// Whether a body's encoding is not decoded; its bytes are then not shown to the session.
-    pub fn set_undecoded(&mut self, at: Mono, part: Part) {
-        self.undecoded[part as usize] = true;
-        self.note(at, NoteKind::Undecoded { part: part.as_str() });
-        if let Some(session) = &mut self.session {
-            match part {
-                Part::Request => session.request_gap(),
-                Part::Response => session.response_gap(),
+    /// What the head says of a body's encoding. A body that cannot be decoded is not shown to the session.
+    pub fn set_encoding(&mut self, at: Mono, part: Part, content_encoding: Option<&str>) {
+        match content_encoding.map(Decoder::new) {
+            None => {}
+            Some(Ok(decoder)) => self.decoders[part as usize] = decoder,
+            Some(Err(encoding::Unsupported)) => {
+                self.undecoded[part as usize] = true;
+                self.note(at, NoteKind::Undecoded { part: part.as_str() });
+                if let Some(session) = &mut self.session {
+                    gap(session, part);
+                }
+            }
+        }
+    }
+
+    /// Gives a body's decoder what `feed` says, and the session what comes out.
+    fn decode(&mut self, at: Mono, part: Part, feed: impl FnOnce(&mut Decoder, &mut dyn FnMut(encoding::Event<'_>))) {
+        if self.undecoded[part as usize] {
+            return;
+        }
+        let Some(mut session) = self.session.take() else { return };
+        let mut decoder = std::mem::take(&mut self.decoders[part as usize]);
+        feed(&mut decoder, &mut |event| self.decoded(at, part, event, &mut session));
+        self.decoders[part as usize] = decoder;
+        self.session = Some(session);
+    }
+
+    fn decoded(&mut self, at: Mono, part: Part, event: encoding::Event<'_>, session: &mut Session) {
+        use encoding::{Event, reason};
+        match (event, part) {
+            (Event::Data(bytes), Part::Request) => session.request_body(bytes),
+            (Event::Data(bytes), Part::Response) => session.response_body(bytes, &mut |event| self.event(at, event)),
+            (Event::Odd(reason), _) => self.malformed(at, part, reason),
+            (Event::Stopped(reason), _) => {
+                self.malformed(at, part, reason);
+                match reason {
+                    // As with a body that is not encoded, the session sees where it ends.
+                    reason::TRUNCATED => return,
+                    reason::GAP => {}
+                    reason::BOMB | reason::TOO_LARGE => {
+                        self.capture = self.capture.max(Capture::Truncated);
+                        self.undecoded[part as usize] = true;
+                    }
+                    _ => self.undecoded[part as usize] = true,
+                }
+                gap(session, part);
             }
         }
     }
@@ -161,11 +216,7 @@ impl Exchange {
     /// Bytes of the request's body.
     pub fn request_body(&mut self, at: Mono, bytes: &[u8]) {
         self.end = self.end.max(at);
-        if let Some(session) = &mut self.session
-            && !self.undecoded[Part::Request as usize]
-        {
-            session.request_body(bytes);
-        }
+        self.decode(at, Part::Request, |decoder, sink| decoder.push(bytes, sink));
     }
 
     /// The request is complete, or given up.
@@ -173,6 +224,7 @@ impl Exchange {
         self.end = self.end.max(at);
         if self.request_end.is_none() {
             self.request_end = Some(at);
+            self.decode(at, Part::Request, |decoder, sink| decoder.end(sink));
             if let Some(session) = &mut self.session {
                 session.request_end();
             }
@@ -192,13 +244,7 @@ impl Exchange {
     /// Bytes of the response's body.
     pub fn response_body(&mut self, at: Mono, bytes: &[u8]) {
         self.end = self.end.max(at);
-        if self.undecoded[Part::Response as usize] {
-            return;
-        }
-        if let Some(mut session) = self.session.take() {
-            session.response_body(bytes, &mut |event| self.event(at, event));
-            self.session = Some(session);
-        }
+        self.decode(at, Part::Response, |decoder, sink| decoder.push(bytes, sink));
     }
 
     fn event(&mut self, at: Mono, event: ResponseEvent) {
@@ -217,11 +263,9 @@ impl Exchange {
     pub fn gap(&mut self, at: Mono, part: Part, bytes: u64) {
         self.capture = self.capture.max(Capture::Gap);
         self.note(at, NoteKind::Gap { part: part.as_str(), bytes });
+        self.decode(at, part, |decoder, sink| decoder.gap(sink));
         if let Some(session) = &mut self.session {
-            match part {
-                Part::Request => session.request_gap(),
-                Part::Response => session.response_gap(),
-            }
+            gap(session, part);
         }
     }
 
@@ -277,6 +321,9 @@ impl Exchange {
             return None;
         }
         let end = self.end;
+        if matches!(ended, Ended::Whole | Ended::Delimited(_)) {
+            self.decode(end, Part::Response, |decoder, sink| decoder.end(sink));
+        }
         let mut session = self.session.take();
         let mut finished = false;
         if let Some(session) = &mut session {
@@ -333,6 +380,14 @@ impl Exchange {
     }
 }
 
+/// Tells the session that bytes are missing.
+fn gap(session: &mut Session, part: Part) {
+    match part {
+        Part::Request => session.request_gap(),
+        Part::Response => session.response_gap(),
+    }
+}
+
 /// What the response's body was.
 struct Body {
     /// An event stream.
@@ -382,55 +437,9 @@ fn completion(
 
 /// Finish reasons that mean "ran into the token limit", as providers spell them.
 fn is_length(reason: &str) -> bool {
-    matches!(reason, "length" | "max_tokens" | "MAX_TOKENS" | "max_output_tokens" | "limit" | "model_length")
+    matches!(reason, "length" | "max_tokens" | "MAX_TOKENS" | "max_output_tokens" | "limit" | "model_length" | "LENGTH")
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn completion_of(ended: Ended, side: Side, status: u16, streamed: bool, finished: bool) -> Option<Completion> {
-        let body = Body { streamed, finished, broken: false, readable: true };
-        completion(ended, side, Some(status), None, &body, Capture::Complete)
-    }
-
-    #[test]
-    fn a_close_is_attributed_to_the_role_that_closed() {
-        let ended = |by, side| completion_of(Ended::Closed(by), side, 200, true, false);
-        assert_eq!(ended(ClosedBy::Local, Side::Client), Some(Completion::ClientClosed));
-        assert_eq!(ended(ClosedBy::Peer, Side::Client), Some(Completion::ServerClosed));
-        assert_eq!(ended(ClosedBy::Local, Side::Server), Some(Completion::ServerClosed));
-        assert_eq!(ended(ClosedBy::Peer, Side::Server), Some(Completion::ClientClosed));
-        assert_eq!(ended(ClosedBy::Unknown, Side::Server), None);
-    }
-
-    #[test]
-    fn an_answer_that_said_it_was_over_is_done_however_the_connection_ended() {
-        let ended = Ended::Closed(ClosedBy::Local);
-        assert_eq!(completion_of(ended, Side::Client, 200, true, true), Some(Completion::Done));
-    }
-
-    #[test]
-    fn an_error_status_is_an_error_even_when_the_body_came_whole() {
-        assert_eq!(completion_of(Ended::Whole, Side::Client, 404, false, true), Some(Completion::Error));
-    }
-
-    #[test]
-    fn an_answer_that_ends_with_its_connection_is_whole_if_the_server_ended_it() {
-        let ended = |by, streamed| completion_of(Ended::Delimited(by), Side::Client, 200, streamed, false);
-        assert_eq!(ended(ClosedBy::Peer, false), Some(Completion::Done));
-        assert_eq!(ended(ClosedBy::Local, false), Some(Completion::ClientClosed));
-        assert_eq!(ended(ClosedBy::Peer, true), Some(Completion::ServerClosed));
-    }
-
-    #[test]
-    fn a_whole_stream_that_could_not_be_read_is_done_and_one_with_a_gap_is_not_judged() {
-        let whole = |readable, capture| {
-            let body = Body { streamed: true, finished: false, broken: false, readable };
-            completion(Ended::Whole, Side::Client, Some(200), None, &body, capture)
-        };
-        assert_eq!(whole(false, Capture::Complete), Some(Completion::Done));
-        assert_eq!(whole(true, Capture::Gap), None);
-        assert_eq!(whole(true, Capture::Complete), Some(Completion::ServerClosed));
-    }
-}
+#[path = "exchange_tests.rs"]
+mod tests;

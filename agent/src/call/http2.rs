@@ -60,7 +60,8 @@ impl Http2 {
     /// that it began on, which is none.
     pub fn upgraded(first: Box<Exchange>) -> Self {
         let mut http2 = Self::new();
-        http2.streams.add(1, Some(first));
+        http2.streams.add(1, Some(first), false);
+        http2.streams.last = 1;
         http2
     }
 
@@ -74,6 +75,7 @@ impl Http2 {
             open: BTreeMap::new(),
             pending: [None; 2],
             may_have_missed: is_joined,
+            last: 0,
             has_wanted: false,
             unwanted: 0,
         };
@@ -153,6 +155,8 @@ struct Streams {
     pending: [Option<Mono>; 2],
     /// There may be streams whose request was not seen.
     may_have_missed: bool,
+    /// Highest stream of a request.
+    last: u32,
     has_wanted: bool,
     /// Requests that were none of a model's.
     unwanted: u32,
@@ -164,6 +168,8 @@ struct Stream {
     exchange: Option<Box<Exchange>>,
     /// It is not known yet whether it is a model's: nothing but the bodies can tell.
     is_doubtful: bool,
+    /// Its request may still come.
+    is_early: bool,
 }
 
 impl Streams {
@@ -236,9 +242,10 @@ impl Streams {
     }
 
     fn on_request(&mut self, number: u32, head: RequestHead, context: &mut Context<'_>) {
-        if number.is_multiple_of(2) || self.open.contains_key(&number) {
+        if number.is_multiple_of(2) {
             return;
         }
+        self.last = self.last.max(number);
         let Context { at, opener, .. } = context;
         let start = self.pending[Part::Request as usize].unwrap_or(*at);
         let is_providers = head.host.as_deref().is_some_and(llm::is_provider);
@@ -246,6 +253,12 @@ impl Streams {
         let content_type = head.headers.content_type.clone().unwrap_or_else(|| "application/json".to_owned());
         let is_path_known = !head.path.is_empty() || head.method == "CONNECT";
         let mut exchange = opener.open(*at, start, head);
+        if let Some(stream) = self.open.get_mut(&number) {
+            if let Some(known) = stream.exchange.as_mut().filter(|_| is_path_known && stream.is_early) {
+                known.learn(exchange);
+            }
+            return;
+        }
         exchange.stream = number;
         if !is_path_known {
             exchange.join(Session::join_at_head(Some(&content_type), &opener.options.session));
@@ -253,8 +266,8 @@ impl Streams {
         let is_doubtful = !is_path_known && !opener.options.all_http;
         if !opener.wants(&exchange) {
             self.make_room(context);
-            self.add(number, None);
-            self.count_unwanted(is_providers, context);
+            self.add(number, None, false);
+            self.count_unwanted(is_providers && exchange.is_targeted(), context);
             return;
         }
         if !is_doubtful {
@@ -262,8 +275,7 @@ impl Streams {
             (context.steps)(Step::Began(Begun::of(&exchange)));
         }
         self.make_room(context);
-        self.add(number, Some(Box::new(exchange)));
-        self.doubt(number, is_doubtful);
+        self.add(number, Some(Box::new(exchange)), is_doubtful);
     }
 
     fn on_response(&mut self, number: u32, head: &ResponseHead, context: &mut Context<'_>) {
@@ -313,16 +325,17 @@ impl Streams {
         }
     }
 
-    /// Begins an exchange whose request was not seen, if there can be one on a stream that is not known.
+    /// Begins an exchange whose request was not seen, if there can be one on a stream that is not known. It may still come:
+    /// where one thread writes and another reads, a quick answer can be read before the write has returned.
     fn join(&mut self, number: u32, session: Option<Session>, context: &mut Context<'_>) {
-        if !self.may_have_missed || number.is_multiple_of(2) {
+        let is_early = number > self.last;
+        if !(self.may_have_missed || is_early) || number.is_multiple_of(2) {
             return;
         }
         let Some(mut exchange) = context.opener.join(context.at, session) else { return };
         exchange.stream = number;
         self.make_room(context);
-        self.add(number, Some(Box::new(exchange)));
-        self.doubt(number, true);
+        self.open.insert(number, Stream { exchange: Some(Box::new(exchange)), is_doubtful: true, is_early });
     }
 
     /// Says what a doubtful exchange is, as soon as that is known.
@@ -382,14 +395,8 @@ impl Streams {
         }
     }
 
-    fn add(&mut self, number: u32, exchange: Option<Box<Exchange>>) {
-        self.open.insert(number, Stream { exchange, is_doubtful: false });
-    }
-
-    fn doubt(&mut self, number: u32, is_doubtful: bool) {
-        if let Some(stream) = self.open.get_mut(&number) {
-            stream.is_doubtful = is_doubtful;
-        }
+    fn add(&mut self, number: u32, exchange: Option<Box<Exchange>>, is_doubtful: bool) {
+        self.open.insert(number, Stream { exchange, is_doubtful, is_early: false });
     }
 
     fn exchange_mut(&mut self, number: u32) -> Option<&mut Exchange> {

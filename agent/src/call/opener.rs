@@ -63,9 +63,7 @@ impl Opener {
         if !is_targeted {
             exchange.set_untargeted();
         }
-        if head.headers.content_encoding.is_some() {
-            exchange.set_undecoded(at, Part::Request);
-        }
+        exchange.set_encoding(at, Part::Request, head.headers.content_encoding.as_deref());
         exchange
     }
 
@@ -86,7 +84,5 @@ impl Opener {
 /// A response's head has come, its first byte at `started`.
 pub(super) fn answer(exchange: &mut Exchange, at: Mono, started: Mono, head: &ResponseHead) {
     exchange.response_head(at, started, head.status, &head.headers);
-    if head.headers.content_encoding.is_some() {
-        exchange.set_undecoded(at, Part::Response);
-    }
+    exchange.set_encoding(at, Part::Response, head.headers.content_encoding.as_deref());
 }

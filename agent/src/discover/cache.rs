@@ -1,12 +1,11 @@
 //! What was found in files without symbols, kept so that a large program is searched once.
 //!
-//! Kept on disk by build id, for the service; who only looks for a moment reads that and adds nothing. Nothing in it is
-//! believed: a build id is whatever a file's author wrote. Where probes go, the file must have the same instructions as the
-//! one that was searched; and that a file has nothing is believed only of the very same file. What is not as it was written
-//! is as if it was not there.
+//! Kept on disk by build id, for the service; who only looks for a moment reads that and adds nothing. A file without a
+//! build id is known by being the very same file. Nothing in it is believed: a build id is whatever a file's author wrote.
+//! Where probes go, the file must have the same instructions as the one that was searched; and that a file has nothing is
+//! believed only of the very same file. What is not as it was written is as if it was not there.
 
 use std::{
-    collections::HashMap,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _},
@@ -33,7 +32,7 @@ const FILE: &str = "tls-functions.json";
 const NEW_FILE: &str = "tls-functions.json.new";
 
 /// Changes with what is kept and with what the finders look for.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// Files that are remembered. A host has some tens of programs without symbols that are worth searching.
 const MAX_ENTRIES: usize = 256;
@@ -67,7 +66,8 @@ struct Stored {
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
 struct Entry {
-    build_id: String,
+    /// Absent for a file that has none.
+    build_id: Option<String>,
     file: FileKey,
     libraries: Vec<KeptLibrary>,
     refusals: Vec<Refusal>,
@@ -95,8 +95,6 @@ pub struct Cache {
     /// Where it may be written.
     directory: Option<PathBuf>,
     entries: Vec<Entry>,
-    /// Of files without a build id.
-    unnamed: HashMap<FileKey, Findings>,
 }
 
 impl Cache {
@@ -119,34 +117,20 @@ impl Cache {
             }
         };
         let directory = (writes && usable).then(|| directory.to_owned());
-        Self { directory, entries, unnamed: HashMap::new() }
+        Self { directory, entries }
     }
 
     /// What an earlier search found in a file.
     pub fn get(&self, file: &File, image: &Image<'_, '_>) -> Option<Findings> {
-        let key = key(file)?;
-        match image.build_id() {
-            None => self.unnamed.get(&key).cloned(),
-            Some(id) => {
-                let id = hex(id);
-                self.entries.iter().rev().find(|entry| entry.build_id == id)?.findings(file, key)
-            }
-        }
+        let (id, key) = (image.build_id().map(hex), key(file)?);
+        self.entries.iter().rev().find(|entry| entry.is_of(&id, &key))?.findings(file, key)
     }
 
     /// Remembers what a search has found.
     pub fn put(&mut self, file: &File, image: &Image<'_, '_>, findings: &Findings) {
         let Some(key) = key(file) else { return };
-        let Some(id) = image.build_id() else {
-            if self.unnamed.len() >= MAX_ENTRIES {
-                self.unnamed.clear();
-            }
-            self.unnamed.insert(key, findings.clone());
-            return;
-        };
-        let id = hex(id);
-        let Some(entry) = Entry::new(id, file, key, findings) else { return };
-        self.entries.retain(|known| known.build_id != entry.build_id);
+        let Some(entry) = Entry::new(image.build_id().map(hex), file, key, findings) else { return };
+        self.entries.retain(|known| !known.is_of(&entry.build_id, &entry.file));
         if self.entries.len() >= MAX_ENTRIES {
             self.entries.remove(0);
         }
@@ -160,7 +144,7 @@ impl Cache {
 }
 
 impl Entry {
-    fn new(build_id: String, file: &File, key: FileKey, findings: &Findings) -> Option<Self> {
+    fn new(build_id: Option<String>, file: &File, key: FileKey, findings: &Findings) -> Option<Self> {
         let probe = |probe: &Probe| {
             Some(KeptProbe {
                 function: probe.function.to_owned(),
@@ -177,6 +161,11 @@ impl Entry {
         };
         let libraries = findings.libraries.iter().map(library).collect::<Option<_>>()?;
         Some(Self { build_id, file: key, libraries, refusals: findings.refusals.clone() })
+    }
+
+    /// Whether it is about such a file.
+    fn is_of(&self, build_id: &Option<String>, key: &FileKey) -> bool {
+        self.build_id == *build_id && (build_id.is_some() || self.file == *key)
     }
 
     /// What it says of a file; `None` if that cannot be believed.
@@ -289,8 +278,14 @@ mod tests {
     const ID: [u8; 20] = [7; 20];
 
     fn program(filler: &[u8]) -> File {
+        built(filler, Some(ID))
+    }
+
+    fn built(filler: &[u8], id: Option<[u8; 20]>) -> File {
         let mut program = Fixture::new();
-        program.build_id(ID);
+        if let Some(id) = id {
+            program.build_id(id);
+        }
         program.raw(filler);
         program.raw(&[0x90; 64]);
         fixture::file(&program.bytes())
@@ -344,6 +339,19 @@ mod tests {
     }
 
     #[test]
+    fn a_file_without_a_build_id_is_known_by_being_the_same_file() {
+        let (directory, file, copy) = (TempDir::new().unwrap(), built(&[0x55], None), built(&[0x55], None));
+        let mut cache = open(&directory, true);
+        with(&file, |image| cache.put(&file, image, &findings()));
+        with(&copy, |image| cache.put(&copy, image, &Findings::default()));
+        let cache = open(&directory, false);
+        assert_eq!(with(&file, |image| cache.get(&file, image)), Some(findings()));
+        assert_eq!(with(&copy, |image| cache.get(&copy, image)), Some(Findings::default()));
+        let other = built(&[0x55], None);
+        assert_eq!(with(&other, |image| cache.get(&other, image)), None);
+    }
+
+    #[test]
     fn what_is_not_as_it_was_written_is_ignored_and_written_anew() {
         let file = program(&[0x55]);
         for content in ["", "{", "[]", r#"{"format":0,"version":"","entries":[]}"#, "\u{0}"] {
@@ -389,9 +397,9 @@ mod tests {
         let mut cache = open(&directory, true);
         let key = key(&file).unwrap();
         cache.directory = None;
-        let entry = |n: usize| Entry::new(n.to_string(), &file, key, &Findings::default()).unwrap();
+        let entry = |n: usize| Entry::new(Some(n.to_string()), &file, key, &Findings::default()).unwrap();
         cache.entries = (0..MAX_ENTRIES).map(entry).collect();
         with(&file, |image| cache.put(&file, image, &findings()));
-        assert_eq!((cache.entries.len(), cache.entries[0].build_id.as_str()), (MAX_ENTRIES, "1"));
+        assert_eq!((cache.entries.len(), cache.entries[0].build_id.as_deref()), (MAX_ENTRIES, Some("1")));
     }
 }

@@ -38,6 +38,18 @@ names! {
     GEN_AI_REQUEST_SEED = "gen_ai.request.seed";
     /// Number of choices asked for; absent when it is one.
     GEN_AI_REQUEST_CHOICE_COUNT = "gen_ai.request.choice.count";
+    /// Top-k sampling.
+    GEN_AI_REQUEST_TOP_K = "gen_ai.request.top_k";
+    /// Texts that end the answer.
+    GEN_AI_REQUEST_STOP_SEQUENCES = "gen_ai.request.stop_sequences";
+    /// Encodings asked for, of embeddings.
+    GEN_AI_REQUEST_ENCODING_FORMATS = "gen_ai.request.encoding_formats";
+    /// Dimensions asked for, of embeddings.
+    GEN_AI_EMBEDDINGS_DIMENSION_COUNT = "gen_ai.embeddings.dimension.count";
+    /// What kind of output was asked for: `text`, `json`, `image`, `speech`.
+    GEN_AI_OUTPUT_TYPE = "gen_ai.output.type";
+    /// The provider's own id of the conversation.
+    GEN_AI_CONVERSATION_ID = "gen_ai.conversation.id";
     /// Model that answered.
     GEN_AI_RESPONSE_MODEL = "gen_ai.response.model";
     /// The provider's id of the response.
@@ -56,13 +68,58 @@ names! {
     GEN_AI_USAGE_CACHE_WRITE_INPUT_TOKENS = "gen_ai.usage.cache_write.input_tokens";
     /// Output tokens spent on reasoning.
     GEN_AI_USAGE_REASONING_OUTPUT_TOKENS = "gen_ai.usage.reasoning.output_tokens";
+    /// Part of the input tokens that is text.
+    GEN_AI_USAGE_TEXT_INPUT_TOKENS = "gen_ai.usage.text.input_tokens";
+    /// Part of the output tokens that is text.
+    GEN_AI_USAGE_TEXT_OUTPUT_TOKENS = "gen_ai.usage.text.output_tokens";
+    /// Part of the tokens read from the cache that is text.
+    GEN_AI_USAGE_TEXT_CACHE_READ_INPUT_TOKENS = "gen_ai.usage.text.cache_read.input_tokens";
+    /// Part of the input tokens that is pictures.
+    GEN_AI_USAGE_IMAGE_INPUT_TOKENS = "gen_ai.usage.image.input_tokens";
+    /// Part of the output tokens that is pictures.
+    GEN_AI_USAGE_IMAGE_OUTPUT_TOKENS = "gen_ai.usage.image.output_tokens";
+    /// Part of the tokens read from the cache that is pictures.
+    GEN_AI_USAGE_IMAGE_CACHE_READ_INPUT_TOKENS = "gen_ai.usage.image.cache_read.input_tokens";
+    /// Part of the input tokens that is audio.
+    GEN_AI_USAGE_AUDIO_INPUT_TOKENS = "gen_ai.usage.audio.input_tokens";
+    /// Part of the output tokens that is audio.
+    GEN_AI_USAGE_AUDIO_OUTPUT_TOKENS = "gen_ai.usage.audio.output_tokens";
+    /// Part of the tokens read from the cache that is audio.
+    GEN_AI_USAGE_AUDIO_CACHE_READ_INPUT_TOKENS = "gen_ai.usage.audio.cache_read.input_tokens";
+    /// Id by which the model asked for it.
+    GEN_AI_TOOL_CALL_ID = "gen_ai.tool.call.id";
     /// Messages of the request, JSON; only with content capture on.
     GEN_AI_INPUT_MESSAGES = "gen_ai.input.messages";
     /// Messages of the response, JSON; only with content capture on.
     GEN_AI_OUTPUT_MESSAGES = "gen_ai.output.messages";
+    /// Instructions given apart from the messages, JSON; only with content capture on.
+    GEN_AI_SYSTEM_INSTRUCTIONS = "gen_ai.system_instructions";
+    /// Tools that the request offered, JSON; only with content capture on.
+    GEN_AI_TOOL_DEFINITIONS = "gen_ai.tool.definitions";
+
+    /// Collection, index, namespace or class that was searched.
+    GEN_AI_DATA_SOURCE_ID = "gen_ai.data_source.id";
+    /// Tool that is called.
+    GEN_AI_TOOL_NAME = "gen_ai.tool.name";
+    /// Prompt that is asked for.
+    GEN_AI_PROMPT_NAME = "gen_ai.prompt.name";
+    /// Method of the Model Context Protocol.
+    MCP_METHOD_NAME = "mcp.method.name";
+    /// Version of the Model Context Protocol.
+    MCP_PROTOCOL_VERSION = "mcp.protocol.version";
+    /// Resource that is read.
+    MCP_RESOURCE_URI = "mcp.resource.uri";
+    /// Id of a JSON-RPC request, as it is written.
+    JSONRPC_REQUEST_ID = "jsonrpc.request.id";
+    /// Method of a remote procedure call; MCP's has its own name.
+    RPC_METHOD = "rpc.method";
+    /// Code of the error that a remote procedure call was answered with.
+    RPC_RESPONSE_STATUS_CODE = "rpc.response.status_code";
 
     /// Backend configuration that served the response.
     OPENAI_RESPONSE_SYSTEM_FINGERPRINT = "openai.response.system_fingerprint";
+    /// Service tier that was asked for.
+    OPENAI_REQUEST_SERVICE_TIER = "openai.request.service_tier";
     /// Service tier that served the response.
     OPENAI_RESPONSE_SERVICE_TIER = "openai.response.service_tier";
 
@@ -121,6 +178,32 @@ names! {
     INFERSCOPE_CAPTURE_BINDING = "inferscope.capture.binding";
     /// Whether token counts were reported or estimated.
     INFERSCOPE_USAGE_SOURCE = "inferscope.usage.source";
+    /// Reported tokens that are in the total and in no other count.
+    INFERSCOPE_USAGE_UNATTRIBUTED_TOKENS = "inferscope.usage.unattributed_tokens";
+    /// Part of the tokens written to the cache that is kept for five minutes.
+    INFERSCOPE_USAGE_CACHE_WRITE_5M = "inferscope.usage.cache_write_5m.input_tokens";
+    /// Part of the tokens written to the cache that is kept for an hour.
+    INFERSCOPE_USAGE_CACHE_WRITE_1H = "inferscope.usage.cache_write_1h.input_tokens";
+    /// Input tokens that the model read, where `gen_ai.usage.input_tokens` is what is billed.
+    INFERSCOPE_USAGE_PROCESSED_INPUT_TOKENS = "inferscope.usage.processed.input_tokens";
+    /// Output tokens that the model wrote, where `gen_ai.usage.output_tokens` is what is billed.
+    INFERSCOPE_USAGE_PROCESSED_OUTPUT_TOKENS = "inferscope.usage.processed.output_tokens";
+    /// Web searches that the provider made for the call.
+    INFERSCOPE_USAGE_WEB_SEARCHES = "inferscope.usage.web_searches";
+    /// Units that a search model is billed by.
+    INFERSCOPE_USAGE_SEARCH_UNITS = "inferscope.usage.search_units";
+    /// Seconds of audio that are billed.
+    INFERSCOPE_USAGE_AUDIO_SECONDS = "inferscope.usage.audio_seconds";
+    /// The answer to a call that only counts a prompt's tokens.
+    INFERSCOPE_COUNTED_TOKENS = "inferscope.counted_tokens";
+    /// What the provider says that the call cost, in US dollars.
+    INFERSCOPE_COST_REPORTED_USD = "inferscope.cost.reported_usd";
+    /// Who answered behind a gateway, as the gateway names them.
+    INFERSCOPE_UPSTREAM_PROVIDER = "inferscope.upstream.provider";
+    /// The finish reason of the model behind a gateway, where the gateway translates it.
+    INFERSCOPE_NATIVE_FINISH_REASON = "inferscope.response.native_finish_reason";
+    /// The response that this one was to continue.
+    INFERSCOPE_PREVIOUS_RESPONSE_ID = "inferscope.request.previous_response_id";
     /// Names of the tools that the model called.
     INFERSCOPE_TOOL_CALLS = "inferscope.tool_calls";
     /// Messages in the request.
@@ -129,6 +212,43 @@ names! {
     INFERSCOPE_REQUEST_TOOL_COUNT = "inferscope.request.tool_count";
     /// Present, and true, only when captured content was cut.
     INFERSCOPE_CONTENT_TRUNCATED = "inferscope.content.truncated";
+
+    /// What the call cost, US dollars.
+    INFERSCOPE_COST_USD = "inferscope.cost.usd";
+    /// Where its price comes from: `reported`, `config` or `table`.
+    INFERSCOPE_COST_SOURCE = "inferscope.cost.source";
+    /// Day of the latest price in the table, when the price is from there.
+    INFERSCOPE_COST_PRICE_DATE = "inferscope.cost.price_date";
+
+    /// Calls of the conversation up to this one, as far as they were seen.
+    INFERSCOPE_CONVERSATION_TURN = "inferscope.conversation.turn";
+    /// Earlier tries of the same request.
+    INFERSCOPE_RETRY_COUNT = "inferscope.retry.count";
+    /// Span id of the first try.
+    INFERSCOPE_RETRY_OF = "inferscope.retry.of";
+    /// Present, and true, only when the same history was answered before.
+    INFERSCOPE_REGENERATION = "inferscope.regeneration";
+
+    /// Present, and true, only when the model refused to answer.
+    INFERSCOPE_QUALITY_REFUSAL = "inferscope.quality.refusal";
+    /// Present, and true, only when a filter of the provider's stopped the prompt or the answer.
+    INFERSCOPE_QUALITY_CONTENT_FILTER = "inferscope.quality.content_filter";
+    /// Present, and true, only when an answer ended at a token limit.
+    INFERSCOPE_QUALITY_LENGTH = "inferscope.quality.length";
+    /// Present, and true, only when an answer ended normally with neither content nor a tool call.
+    INFERSCOPE_QUALITY_EMPTY = "inferscope.quality.empty";
+    /// Present, and true, only when an answer goes round in circles.
+    INFERSCOPE_QUALITY_REPETITION = "inferscope.quality.repetition";
+    /// Tool calls whose arguments are no JSON.
+    INFERSCOPE_QUALITY_MALFORMED_TOOL_ARGUMENTS = "inferscope.quality.malformed_tool_arguments";
+    /// Tool calls whose arguments are not what the tool declared.
+    INFERSCOPE_QUALITY_MISMATCHED_TOOL_ARGUMENTS = "inferscope.quality.mismatched_tool_arguments";
+    /// Mean natural logarithm of the answer's token probabilities, when the server returned them.
+    INFERSCOPE_QUALITY_LOGPROB_MEAN = "inferscope.quality.logprob.mean";
+    /// Smallest natural logarithm of a token probability in the answer.
+    INFERSCOPE_QUALITY_LOGPROB_MIN = "inferscope.quality.logprob.min";
+    /// Present, and true, only when the mean is below the configured threshold.
+    INFERSCOPE_QUALITY_LOW_CONFIDENCE = "inferscope.quality.low_confidence";
 
     /// Present, and true, only when the call was inferred from TLS records' sizes and times; what is inferred has this
     /// prefix.
@@ -156,6 +276,35 @@ names! {
     /// Present, and true, only when the client offered HTTP/2: several calls at one time would look like one.
     INFERSCOPE_INFERRED_MAYBE_SEVERAL = "inferscope.inferred.maybe_several";
 
+    /// What the vector store calls the operation.
+    INFERSCOPE_RETRIEVAL_OPERATION = "inferscope.retrieval.operation";
+    /// Most results that were asked for, of each query.
+    INFERSCOPE_RETRIEVAL_TOP_K = "inferscope.retrieval.top_k";
+    /// Results that came, of all queries together.
+    INFERSCOPE_RETRIEVAL_RESULT_COUNT = "inferscope.retrieval.result_count";
+    /// Version of the Agent2Agent protocol.
+    INFERSCOPE_A2A_PROTOCOL_VERSION = "inferscope.a2a.protocol.version";
+    /// State of the agent's task, the last that was told.
+    INFERSCOPE_A2A_TASK_STATE = "inferscope.a2a.task.state";
+
+    /// Seconds that the server says the request waited to be scheduled. What the server reports has this prefix: it is its
+    /// clock's word, beside what was measured from outside.
+    INFERSCOPE_SERVER_TIMING_QUEUE = "inferscope.server.timing.queue";
+    /// Seconds that the server says it read the prompt.
+    INFERSCOPE_SERVER_TIMING_PROMPT = "inferscope.server.timing.prompt";
+    /// Seconds that the server says passed to the first token; vLLM counts without the queue.
+    INFERSCOPE_SERVER_TIMING_TIME_TO_FIRST_TOKEN = "inferscope.server.timing.time_to_first_token";
+    /// Seconds that the server says it generated.
+    INFERSCOPE_SERVER_TIMING_GENERATION = "inferscope.server.timing.generation";
+    /// Mean seconds that the server says lay between two output tokens.
+    INFERSCOPE_SERVER_TIMING_INTER_TOKEN = "inferscope.server.timing.inter_token";
+    /// Seconds that the server says it loaded the model.
+    INFERSCOPE_SERVER_TIMING_LOAD = "inferscope.server.timing.load";
+    /// Seconds that the server says the whole request took.
+    INFERSCOPE_SERVER_TIMING_TOTAL = "inferscope.server.timing.total";
+    /// Seconds that a gateway says the server behind it took.
+    INFERSCOPE_SERVER_TIMING_UPSTREAM = "inferscope.server.timing.upstream";
+
     /// Span event attribute: `request` or `response`.
     INFERSCOPE_PART = "inferscope.part";
     /// Span event attribute: how many bytes are missing.
@@ -179,6 +328,10 @@ pub const INFERRED: &[&str] = &[
     INFERSCOPE_INFERRED_GAP_MAX,
     INFERSCOPE_INFERRED_MAYBE_SEVERAL,
 ];
+
+/// Names of what holds content: there only with content capture on, and the first to go from a span that is too large.
+pub const CONTENT: &[&str] =
+    &[GEN_AI_INPUT_MESSAGES, GEN_AI_OUTPUT_MESSAGES, GEN_AI_SYSTEM_INSTRUCTIONS, GEN_AI_TOOL_DEFINITIONS];
 
 /// Span event: bytes are missing from the stream.
 pub const EVENT_GAP: &str = "inferscope.gap";

@@ -13,6 +13,7 @@ mod inferred;
 pub mod jsonl;
 pub mod otlp;
 pub mod pretty;
+mod remote;
 pub mod span;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

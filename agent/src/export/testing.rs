@@ -57,6 +57,8 @@ pub(crate) fn chat() -> FinishedCall {
             status: Some(200),
         },
         inferred: None,
+        place: Default::default(),
+        tool: None,
         facts: Some(Facts {
             api: "openai.chat",
             operation: "chat",
@@ -75,8 +77,7 @@ pub(crate) fn chat() -> FinishedCall {
                 ..ResponseFacts::default()
             },
             usage: Usage { input: Some(120), output: Some(11), ..Usage::default() },
-            error: None,
-            content: None,
+            ..Facts::default()
         }),
         completion: Some(Completion::Done),
         capture: Capture::Complete,

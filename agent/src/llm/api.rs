@@ -2,8 +2,13 @@
 
 use super::{
     choice::Choices,
-    content::Transcript,
+    content::{ToolDefinitions, Transcript},
     facts::{RequestFacts, ResponseFacts, Usage},
+    mcp::RpcFacts,
+    quality::Logprobs,
+    retrieval::RetrievalFacts,
+    timings::Timings,
+    value,
 };
 use crate::protocol::json::{Step, Token};
 
@@ -41,6 +46,8 @@ pub(crate) trait WireApi: Send {
     /// the wrong text.
     fn request_cut(&mut self, draft: &mut Draft) {
         draft.input.budget.seal();
+        draft.instructions.budget.seal();
+        draft.tools.seal();
     }
 
     /// One value of the current response document.
@@ -52,11 +59,29 @@ pub(crate) trait WireApi: Send {
 
     /// Bytes of the response are missing. What was kept of its messages ends here.
     fn response_cut(&mut self, draft: &mut Draft) {
-        draft.choices.budget.seal();
+        draft.choices.cut();
     }
 
     /// The call is over: the last word on what it was.
     fn concluded(&mut self, _draft: &mut Draft) {}
+
+    /// Whether a response may be neither JSON nor events, audio for example.
+    fn takes_other_bodies(&self) -> bool {
+        false
+    }
+
+    /// The name of the event that the next response document is, where the framing has names. Comes before the
+    /// document's values.
+    fn event_name(&mut self, name: EventName<'_>, draft: &mut Draft) {
+        if let EventName::Exception(name) = name {
+            draft.failure.get_or_insert(Failure { kind: value::clean(name), shaped: true });
+        }
+    }
+
+    /// Whether a response that is an array is a stream whose events are its elements.
+    fn streams_array(&self) -> bool {
+        false
+    }
 
     /// Whether what was seen speaks for no API at all. Only for a call whose request was not seen.
     fn is_refuted(&self) -> bool {
@@ -65,6 +90,15 @@ pub(crate) trait WireApi: Send {
 
     /// Whether the response ended as this API ends a response, apart from a sentinel.
     fn is_finished(&self, body_ended: bool, draft: &Draft) -> bool;
+}
+
+/// What the framing calls an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EventName<'a> {
+    /// `event` of an event stream, `:event-type` of an AWS event stream.
+    Event(&'a str),
+    /// `:exception-type` or `:error-code` of an AWS event stream.
+    Exception(&'a str),
 }
 
 /// An error that a body named.
@@ -85,12 +119,26 @@ pub(crate) struct Draft {
     pub response: ResponseFacts,
     /// Token counts, the last report of each.
     pub usage: Usage,
+    /// Times that the response's documents report, the last report of each.
+    pub timings: Timings,
+    /// What a search in a vector store was.
+    pub retrieval: Option<RetrievalFacts>,
+    /// What a remote procedure call was.
+    pub rpc: Option<RpcFacts>,
+    /// The engine that the response's documents bear a mark of.
+    pub engine: Option<&'static str>,
     /// The first error that a response document named.
     pub failure: Option<Failure>,
     /// The response's choices.
     pub choices: Choices,
+    /// Log-probabilities of the response's tokens.
+    pub logprobs: Logprobs,
     /// The request's messages.
     pub input: Transcript,
+    /// Instructions that the request gives apart from its messages.
+    pub instructions: Transcript,
+    /// The tools that the request offers.
+    pub tools: ToolDefinitions,
     /// The request showed what only this API's requests show.
     pub request_proof: bool,
     /// The request showed part of that.
@@ -100,15 +148,28 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
+    /// One value of the response, for the API and for what reads every API's.
+    pub fn response_value(&mut self, api: &mut dyn WireApi, path: &[Step<'_>], token: Token<'_>) {
+        self.logprobs.take(path, token);
+        api.response_value(path, token, self);
+    }
+
     /// Nothing known yet; `content` is the cap on kept content.
     pub fn new(content: Option<usize>) -> Self {
         Self {
             request: RequestFacts::default(),
             response: ResponseFacts::default(),
             usage: Usage::default(),
+            timings: Timings::default(),
+            retrieval: None,
+            rpc: None,
+            engine: None,
             failure: None,
             choices: Choices::new(content),
+            logprobs: Logprobs::default(),
             input: Transcript::new(content),
+            instructions: Transcript::of_parts(content),
+            tools: ToolDefinitions::new(content),
             request_proof: false,
             request_hint: false,
             response_proof: false,

@@ -1,80 +1,77 @@
-//! How a body is cut into documents.
+//! How a response's body is cut into documents.
+//!
+//! Owns what every framing of a response has to do, and how a response's framing is found. The framings: one document, lines or an array (`documents.rs`), an event stream
+//! (`events.rs`), an AWS event stream (`frames.rs`).
+//!
+//! To add a framing: a type that implements [`Framing`], its variant of [`Kind`], its content type in
+//! [`Kind::declared`] or its beginning in [`sniff`], and its branch in `Session::set_kind`.
 
-use super::events::Events;
-use crate::protocol::json::{Scanner, Status, Step, Token};
+use super::{
+    api::{Draft, WireApi},
+    session::ResponseEvent,
+};
 
-/// A body that is one JSON document.
-pub(crate) struct Reader {
-    scanner: Scanner,
-    lost: bool,
-    malformed: Option<&'static str>,
-}
+/// Largest event that is read, where one is held until it is whole. The largest seen in recordings is 100 KB; pictures
+/// inside a stream are larger and carry nothing that is counted.
+pub(crate) const MAX_EVENT: usize = 1 << 20;
 
-impl Reader {
-    /// A reader that takes at most `max_text` bytes of a string.
-    pub fn new(max_text: usize) -> Self {
-        Self { scanner: Scanner::new(max_text), lost: false, malformed: None }
-    }
+/// Why an event beyond that is not read.
+pub(crate) const OVERSIZE: &str = "an event is larger than is read";
 
-    /// Takes the next bytes.
-    pub fn push(&mut self, bytes: &[u8], sink: &mut dyn FnMut(&[Step<'_>], Token<'_>)) {
-        if !self.lost {
-            self.scanner.push(bytes, sink);
-            self.note();
-        }
-    }
+/// How a response's body is cut into documents.
+pub(crate) trait Framing: Send {
+    /// Takes the next bytes. The sink hears of a stream's events.
+    fn push(&mut self, bytes: &[u8], api: &mut dyn WireApi, draft: &mut Draft, sink: &mut dyn FnMut(ResponseEvent));
 
-    /// Bytes are missing: where in the document the next ones belong cannot be told.
-    pub fn gap(&mut self) {
-        self.lost = true;
-    }
+    /// Bytes are missing: the document that they are in is lost.
+    fn gap(&mut self, api: &mut dyn WireApi, draft: &mut Draft);
 
     /// The body is over.
-    pub fn end(&mut self, sink: &mut dyn FnMut(&[Step<'_>], Token<'_>)) {
-        if !self.lost {
-            self.scanner.finish(sink);
-            self.note();
-        }
+    fn end(&mut self, api: &mut dyn WireApi, draft: &mut Draft, sink: &mut dyn FnMut(ResponseEvent));
+
+    /// Whether the body is a stream of events.
+    fn is_stream(&self) -> bool;
+
+    /// Whether the stream's own sentinel came.
+    fn is_done(&self) -> bool {
+        false
     }
 
-    /// Whether every value of the document has been seen.
-    pub fn is_whole(&self) -> bool {
-        !self.lost && self.scanner.status() == Status::Complete
-    }
-
-    /// Why the document is not JSON, or not all of it.
-    pub fn malformed(&self) -> Option<&'static str> {
-        self.malformed
-    }
-
-    fn note(&mut self) {
-        if let Status::Broken(reason) = self.scanner.status() {
-            self.malformed.get_or_insert(reason);
-        }
-    }
+    /// Why something of the body could not be read.
+    fn malformed(&self) -> Option<&'static str>;
 }
 
 /// What kind of body a response has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// One JSON document.
+    /// One JSON document, as far as is known.
     Document,
+    /// JSON documents one after the other.
+    Lines,
+    /// A JSON array whose elements are documents.
+    Array,
     /// An event stream.
     Events,
+    /// An AWS event stream.
+    Frames,
     /// Something else.
     Neither,
 }
 
-/// How the response's body is read.
-pub(crate) enum Framing {
-    /// Not known yet; the first bytes, less than the longest field name of an event stream.
-    Undecided(Vec<u8>),
-    /// As one document.
-    Document(Box<Reader>),
-    /// As an event stream.
-    Events(Box<Events>),
-    /// Not at all.
-    Opaque,
+impl Kind {
+    /// The stream that a content type without parameters stands for.
+    pub fn declared(content_type: &str) -> Option<Self> {
+        const TYPES: [(&str, Kind); 7] = [
+            ("text/event-stream", Kind::Events),
+            ("application/x-ndjson", Kind::Lines),
+            ("application/ndjson", Kind::Lines),
+            ("application/jsonl", Kind::Lines),
+            ("application/x-jsonlines", Kind::Lines),
+            ("application/stream+json", Kind::Lines),
+            ("application/vnd.amazon.eventstream", Kind::Frames),
+        ];
+        TYPES.iter().find(|(name, _)| content_type.eq_ignore_ascii_case(name)).map(|(_, kind)| *kind)
+    }
 }
 
 /// What an event stream can begin with: a comment or a field.
@@ -83,22 +80,29 @@ const FIELDS: [&[u8]; 5] = [b":", b"data:", b"event:", b"id:", b"retry:"];
 /// Decides from a body's first bytes what it is and gives back the bytes not looked at. `held` keeps what was
 /// looked at, leading whitespace and byte order mark left out.
 ///
-/// A content type is believed (`declared`), but not against a brace: some servers label their JSON errors with
-/// the content type of the stream that was asked for.
-pub(crate) fn sniff<'a>(held: &mut Vec<u8>, bytes: &'a [u8], declared: bool) -> (Option<Kind>, &'a [u8]) {
+/// A content type is believed (`declared`), but not against a brace where none can stand: some servers label their
+/// JSON errors with the content type of the stream that was asked for.
+pub(crate) fn sniff<'a>(
+    held: &mut Vec<u8>,
+    bytes: &'a [u8],
+    declared: Option<Kind>,
+    streams_array: bool,
+) -> (Option<Kind>, &'a [u8]) {
     for (at, &byte) in bytes.iter().enumerate() {
         if held.is_empty() && (byte.is_ascii_whitespace() || b"\xef\xbb\xbf".contains(&byte)) {
             continue;
         }
         held.push(byte);
-        let kind = match held.as_slice() {
-            [b'{' | b'[', ..] => Kind::Document,
-            _ if declared => Kind::Events,
-            start if FIELDS.contains(&start) => Kind::Events,
-            start if FIELDS.iter().any(|field| field.starts_with(start)) => continue,
-            _ => Kind::Neither,
+        let kind = match (held.as_slice(), declared) {
+            ([b'['], _) if streams_array => Kind::Array,
+            ([b'{' | b'['], Some(Kind::Lines)) => Kind::Lines,
+            ([b'{' | b'['], _) => Kind::Document,
+            (_, Some(kind)) => kind,
+            (start, None) if FIELDS.contains(&start) => Kind::Events,
+            (start, None) if FIELDS.iter().any(|field| field.starts_with(start)) => continue,
+            (_, None) => Kind::Neither,
         };
-        return (Some(kind), &bytes[at + 1..]);
+        return (Some(kind), bytes.get(at + 1..).unwrap_or_default());
     }
     (None, &[])
 }
@@ -107,25 +111,43 @@ pub(crate) fn sniff<'a>(held: &mut Vec<u8>, bytes: &'a [u8], declared: bool) -> 
 mod tests {
     use super::*;
 
-    fn check(text: &str, declared: bool, expect: Option<Kind>) {
+    fn check(text: &str, declared: Option<Kind>, streams_array: bool, expect: Option<Kind>) {
         let mut held = Vec::new();
-        assert_eq!(sniff(&mut held, text.as_bytes(), declared).0, expect, "{text}");
+        assert_eq!(sniff(&mut held, text.as_bytes(), declared, streams_array).0, expect, "{text}");
         let mut held = Vec::new();
-        let bytewise = text.as_bytes().chunks(1).find_map(|byte| sniff(&mut held, byte, declared).0);
+        let bytewise = text.as_bytes().chunks(1).find_map(|byte| sniff(&mut held, byte, declared, streams_array).0);
         assert_eq!(bytewise, expect, "{text} byte by byte");
     }
 
     #[test]
     fn first_bytes_tell_the_kind() {
-        check("\n {\"a\":1}", false, Some(Kind::Document));
-        check("{\"error\":1}", true, Some(Kind::Document));
-        check("\u{feff}data: x", false, Some(Kind::Events));
-        check(": OPENROUTER PROCESSING", false, Some(Kind::Events));
-        check("event: x", false, Some(Kind::Events));
-        check("<html>", false, Some(Kind::Neither));
-        check("date: x", false, Some(Kind::Neither));
-        check("x", true, Some(Kind::Events));
-        check("dat", false, None);
-        check("  ", true, None);
+        let check = |text, declared, expect| check(text, declared, false, expect);
+        check("\n {\"a\":1}", None, Some(Kind::Document));
+        check("{\"error\":1}", Some(Kind::Events), Some(Kind::Document));
+        check("{\"error\":1}", Some(Kind::Frames), Some(Kind::Document));
+        check("{\"error\":1}", Some(Kind::Lines), Some(Kind::Lines));
+        check("\u{feff}data: x", None, Some(Kind::Events));
+        check(": OPENROUTER PROCESSING", None, Some(Kind::Events));
+        check("event: x", None, Some(Kind::Events));
+        check("<html>", None, Some(Kind::Neither));
+        check("date: x", None, Some(Kind::Neither));
+        check("x", Some(Kind::Events), Some(Kind::Events));
+        check("\0\0", Some(Kind::Frames), Some(Kind::Frames));
+        check("dat", None, None);
+        check("  ", Some(Kind::Events), None);
+    }
+
+    #[test]
+    fn an_array_is_a_stream_only_where_the_api_says_so() {
+        check("\n[{", None, false, Some(Kind::Document));
+        check("\n[{", None, true, Some(Kind::Array));
+        check("{", None, true, Some(Kind::Document));
+    }
+
+    #[test]
+    fn content_types_declare_streams() {
+        assert_eq!(Kind::declared("Application/X-NDJSON"), Some(Kind::Lines));
+        assert_eq!(Kind::declared("application/vnd.amazon.eventstream"), Some(Kind::Frames));
+        assert_eq!(Kind::declared("application/json"), None);
     }
 }

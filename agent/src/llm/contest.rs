@@ -6,7 +6,7 @@
 //! alone; between APIs that share a path, what proves one must not prove the other.
 
 use super::{
-    api::{Draft, Part, WireApi},
+    api::{Draft, EventName, Part, WireApi},
     registry,
 };
 use crate::protocol::json::{Step, Token};
@@ -52,7 +52,7 @@ impl Contest {
     fn choose(&mut self, proven: fn(&Draft) -> bool, draft: &mut Draft) {
         if let Some(at) = self.candidates.iter().position(|(_, own)| proven(own)) {
             let (api, own) = self.candidates.swap_remove(at);
-            *draft = own;
+            *draft = Draft { logprobs: draft.logprobs, ..own };
             self.chosen = Some(api);
             self.candidates = Vec::new();
         }
@@ -136,6 +136,17 @@ impl WireApi for Contest {
         }
     }
 
+    fn event_name(&mut self, name: EventName<'_>, draft: &mut Draft) {
+        match &mut self.chosen {
+            Some(api) => api.event_name(name, draft),
+            None => self.candidates.iter_mut().for_each(|(api, own)| api.event_name(name, own)),
+        }
+    }
+
+    fn streams_array(&self) -> bool {
+        self.chosen.iter().chain(self.candidates.iter().map(|(api, _)| api)).any(|api| api.streams_array())
+    }
+
     fn concluded(&mut self, draft: &mut Draft) {
         match &mut self.chosen {
             Some(api) => api.concluded(draft),
@@ -146,6 +157,10 @@ impl WireApi for Contest {
 
     fn is_finished(&self, body_ended: bool, draft: &Draft) -> bool {
         self.chosen.as_ref().is_some_and(|api| api.is_finished(body_ended, draft))
+    }
+
+    fn takes_other_bodies(&self) -> bool {
+        self.api().is_some_and(WireApi::takes_other_bodies)
     }
 
     fn is_refuted(&self) -> bool {

@@ -1,17 +1,14 @@
 //! A response as an event stream of JSON documents.
 
 use super::{
-    api::{Draft, WireApi},
+    api::{Draft, EventName, WireApi},
+    body::{Framing, MAX_EVENT, OVERSIZE},
     session::ResponseEvent,
 };
 use crate::protocol::{
     json::{Scanner, Status, Step, Token},
     sse,
 };
-
-/// Largest event that is read. The largest seen in recordings is 100 KB; pictures inside a stream are larger and
-/// carry nothing that is counted.
-const MAX_EVENT: usize = 1 << 20;
 
 /// How the APIs that have a sentinel spell it.
 const SENTINEL: &[u8] = b"[DONE]";
@@ -33,39 +30,39 @@ struct Seen {
 impl Events {
     /// A reader that takes at most `max_text` bytes of a string.
     pub fn new(max_text: usize) -> Self {
-        Self { parser: sse::Parser::new(MAX_EVENT), scanner: Scanner::new(max_text), seen: Seen::default() }
+        Self {
+            parser: sse::Parser::new(MAX_EVENT),
+            scanner: Scanner::new(max_text).with_pieces(),
+            seen: Seen::default(),
+        }
     }
+}
 
-    /// Takes the next bytes.
-    pub fn push(
-        &mut self,
-        bytes: &[u8],
-        api: &mut dyn WireApi,
-        draft: &mut Draft,
-        sink: &mut dyn FnMut(ResponseEvent),
-    ) {
+impl Framing for Events {
+    fn push(&mut self, bytes: &[u8], api: &mut dyn WireApi, draft: &mut Draft, sink: &mut dyn FnMut(ResponseEvent)) {
         let Self { parser, scanner, seen } = self;
         parser.push(bytes, &mut |item| seen.item(item, scanner, api, draft, sink));
     }
 
-    /// The body is over.
-    pub fn end(&mut self, api: &mut dyn WireApi, draft: &mut Draft, sink: &mut dyn FnMut(ResponseEvent)) {
+    fn end(&mut self, api: &mut dyn WireApi, draft: &mut Draft, sink: &mut dyn FnMut(ResponseEvent)) {
         let Self { parser, scanner, seen } = self;
         parser.finish(&mut |item| seen.item(item, scanner, api, draft, sink));
     }
 
-    /// Bytes are missing: the event that they are in is lost, the next one is not.
-    pub fn gap(&mut self) {
+    /// The next event is whole again.
+    fn gap(&mut self, _api: &mut dyn WireApi, _draft: &mut Draft) {
         self.parser.gap();
     }
 
-    /// Whether the sentinel came.
-    pub fn is_done(&self) -> bool {
+    fn is_stream(&self) -> bool {
+        true
+    }
+
+    fn is_done(&self) -> bool {
         self.seen.done
     }
 
-    /// Why an event could not be read.
-    pub fn malformed(&self) -> Option<&'static str> {
+    fn malformed(&self) -> Option<&'static str> {
         self.seen.malformed
     }
 }
@@ -86,11 +83,16 @@ impl Seen {
                     sink(ResponseEvent::Done);
                 }
                 [] => sink(ResponseEvent::Event { content: false }),
-                data => sink(ResponseEvent::Event { content: self.document(data, scanner, api, draft) }),
+                data => {
+                    if let Some(name) = event.event {
+                        api.event_name(EventName::Event(name), draft);
+                    }
+                    sink(ResponseEvent::Event { content: self.document(data, scanner, api, draft) });
+                }
             },
             sse::Item::Comment => {}
             sse::Item::Oversize(_) => {
-                self.malformed.get_or_insert("an event is larger than is read");
+                self.malformed.get_or_insert(OVERSIZE);
                 sink(ResponseEvent::Event { content: false });
             }
             sse::Item::Unfinished => {
@@ -102,7 +104,7 @@ impl Seen {
     /// Reads an event's data and says whether it carries content.
     fn document(&mut self, data: &[u8], scanner: &mut Scanner, api: &mut dyn WireApi, draft: &mut Draft) -> bool {
         scanner.reset();
-        let mut take = |path: &[Step<'_>], token: Token<'_>| api.response_value(path, token, draft);
+        let mut take = |path: &[Step<'_>], token: Token<'_>| draft.response_value(api, path, token);
         scanner.push(data, &mut take);
         scanner.finish(&mut take);
         if let Status::Broken(reason) = scanner.status() {

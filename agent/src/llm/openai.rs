@@ -3,7 +3,16 @@
 //! A response document is a chunk of a stream or a whole response. Values come in any order (the index after the
 //! delta, the object's type after the choices), so a document is collected first and added to the call at its end.
 
-use super::{api::Draft, choice::Choice, content::Budget, openai_error::ErrorReader, openai_usage::UsageReader, value};
+use super::{
+    api::{Draft, Part},
+    choice::Choice,
+    content::Budget,
+    engine,
+    facts::RequestFacts,
+    openai_error::ErrorReader,
+    openai_usage::UsageReader,
+    value,
+};
 use crate::protocol::json::{
     Step::{self, Index, Key},
     Token,
@@ -16,14 +25,29 @@ const REPEAT: &str = "chat.completion.done";
 const MAX_PIECES: usize = 128;
 
 /// Reads the members of a request that every OpenAI-shaped API has.
-pub(crate) fn request_parameter(key: &str, token: Token<'_>, draft: &mut Draft) {
+pub(crate) fn request_parameter(path: &[Step<'_>], token: Token<'_>, draft: &mut Draft) {
     let request = &mut draft.request;
+    let key = match path {
+        [Key("stop")] | [Key("stop"), Index(_)] => return stop_sequence(token, request),
+        [Key("response_format"), rest @ ..] => {
+            return request.output_type = output_type(rest, token).or(request.output_type);
+        }
+        [Key("modalities"), Index(_)] => {
+            if matches!(token, Token::String { text: "audio", .. }) {
+                request.output_type = Some("speech");
+            }
+            return;
+        }
+        [Key(key)] => *key,
+        _ => return,
+    };
     match key {
-        "model" => {
+        // watsonx has the second.
+        "model" | "model_id" => {
             draft.request_hint |= matches!(token, Token::String { .. });
             request.model = value::name(token).or(request.model.take());
         }
-        "stream" => request.stream = boolean(token).or(request.stream),
+        "stream" => request.stream = value::boolean(token).or(request.stream),
         // The newer name comes with reasoning models, where both may be given and it is the one that holds.
         "max_completion_tokens" => request.max_tokens = value::count(token).or(request.max_tokens),
         "max_tokens" => request.max_tokens = request.max_tokens.or(value::count(token)),
@@ -33,13 +57,36 @@ pub(crate) fn request_parameter(key: &str, token: Token<'_>, draft: &mut Draft) 
         "presence_penalty" => request.presence_penalty = value::float(token).or(request.presence_penalty),
         "seed" | "random_seed" => request.seed = value::integer(token).or(request.seed),
         "n" => request.choice_count = value::count(token).or(request.choice_count),
+        "top_k" => request.top_k = value::float(token).or(request.top_k),
+        "service_tier" => request.service_tier = value::name(token).or(request.service_tier.take()),
         _ => {}
     }
 }
 
-fn boolean(token: Token<'_>) -> Option<bool> {
-    match token {
-        Token::Bool(value) => Some(value),
+/// Azure names the model that answers in a header. A body that names one has the last word.
+pub(crate) fn response_header(part: Part, name: &str, value: &str, draft: &mut Draft) {
+    if part == Part::Response && name == "x-ms-served-model" {
+        draft.response.model = value::clean(value);
+    }
+}
+
+/// Most stop sequences that are kept. Four is the most that OpenAI takes; other APIs take many and nobody sends them.
+const MAX_STOPS: usize = 16;
+
+/// Keeps a stop sequence: the only one, or one of a list.
+pub(crate) fn stop_sequence(token: Token<'_>, request: &mut RequestFacts) {
+    if request.stop_sequences.len() < MAX_STOPS {
+        // A line end is a usual one.
+        request.stop_sequences.extend(value::verbatim(token));
+    }
+}
+
+/// Reads one value below `response_format`, or what is the same elsewhere.
+pub(crate) fn output_type(rest: &[Step<'_>], token: Token<'_>) -> Option<&'static str> {
+    let ([] | [Key("type")], Token::String { text, .. }) = (rest, token) else { return None };
+    match text {
+        "text" => Some("text"),
+        "json" | "json_object" | "json_schema" => Some("json"),
         _ => None,
     }
 }
@@ -89,7 +136,14 @@ pub(crate) struct ResponseReader {
 impl ResponseReader {
     /// Takes one value; `proves` says which `object` is this API's.
     pub fn value(&mut self, path: &[Step<'_>], token: Token<'_>, proves: fn(&str) -> bool, draft: &mut Draft) {
+        draft.timings.openai_value(path, token);
+        draft.engine = draft.engine.or_else(|| engine::of_member(path, token));
         let response = &mut draft.response;
+        let path = match path {
+            // Google's copy puts an error into a list.
+            [Index(0), rest @ ..] => rest,
+            path => path,
+        };
         match (path, token) {
             ([Key("object")], Token::String { text, .. }) => {
                 draft.response_proof |= proves(text);
@@ -103,6 +157,15 @@ impl ResponseReader {
             }
             ([Key("service_tier")], _) => response.service_tier = value::name(token).or(response.service_tier.take()),
             ([Key("usage"), rest @ ..] | [Key("x_groq"), Key("usage"), rest @ ..], _) => self.usage.value(rest, token),
+            // llama.cpp counts here even where no usage was asked for.
+            ([Key("timings"), rest @ ..], _) => self.usage.timings(rest, token),
+            // Who answered behind OpenRouter.
+            ([Key("provider")], _) => {
+                response.upstream_provider = value::name(token).or(response.upstream_provider.take());
+            }
+            ([Key("choices"), Index(_), Key("native_finish_reason")], _) => {
+                response.native_finish_reason = value::name(token).or(response.native_finish_reason.take());
+            }
             // Moonshot puts it into the last choice.
             ([Key("choices"), Index(_), Key("usage"), rest @ ..], _) => self.usage.value(rest, token),
             ([Key("error"), rest @ ..] | [Key("choices"), Index(_), Key("error"), rest @ ..], _) => {
@@ -126,12 +189,13 @@ impl ResponseReader {
         };
         let piece = &mut self.pieces[at];
         match (rest, token) {
-            ([Key("index")], _) => piece.index = value::count(token).and_then(|index| u32::try_from(index).ok()),
+            ([Key("index")], _) => piece.index = value::index(token),
             ([Key("finish_reason")], _) => piece.finish = value::name(token),
-            ([Key("text")], Token::String { text, truncated }) => {
-                piece.own.carries |= !text.is_empty();
-                piece.own.text.push(text, truncated, budget);
+            ([Key("text")], _) => {
+                piece.own.say(token, budget);
             }
+            // vLLM's token numbers, which may be all there is.
+            ([Key("token_ids"), Index(0)], Token::Number(_)) => piece.own.carries = true,
             ([Key(key @ ("delta" | "message")), rest @ ..], _) => {
                 let slot = if *key == "delta" { &mut piece.delta } else { &mut piece.message };
                 if matches!((rest, token), ([], Token::ObjectStart)) {
@@ -149,7 +213,7 @@ impl ResponseReader {
     /// Adds the document to the call and says whether it carried content.
     pub fn end(&mut self, streamed: bool, draft: &mut Draft) -> bool {
         let Self { pieces, usage, error, repeats, budget: _ } = std::mem::take(self);
-        usage.end(&mut draft.usage);
+        usage.end(draft);
         if let Some(failure) = error.end() {
             draft.failure.get_or_insert(failure);
         }
@@ -184,20 +248,19 @@ fn message(
             // Mistral's typed parts.
             | [Key("content"), Index(_), Key("text" | "refusal")]
             | [Key("audio"), Key("transcript")],
-            Token::String { text, truncated },
+            _,
         ) => {
-            choice.carries |= !text.is_empty();
-            choice.text.push(text, truncated, budget);
+            choice.refused |= rest.last() == Some(&Key("refusal")) && is_text(token);
+            choice.say(token, budget);
         }
-        ([Key("content"), Index(_), Key("thinking"), Index(_), Key("text")], Token::String { text, truncated }) => {
-            choice.carries |= !text.is_empty();
-            choice.reasoning.push(text, truncated, budget);
+        ([Key("content"), Index(_), Key("thinking"), Index(_), Key("text")], _) => {
+            choice.think(token, budget);
         }
-        ([Key(key @ ("reasoning" | "reasoning_content"))], Token::String { text, truncated }) if !text.is_empty() => {
+        ([Key(key @ ("reasoning" | "reasoning_content"))], _) if is_text(token) => {
             choice.carries = true;
             let key = if *key == "reasoning" { "reasoning" } else { "reasoning_content" };
             if *reasoning_key.get_or_insert(key) == key {
-                choice.reasoning.push(text, truncated, budget);
+                choice.reasoning.push_token(token, budget);
             }
         }
         ([Key("audio"), Key("data")], Token::String { text, .. }) => choice.carries |= !text.is_empty(),
@@ -211,11 +274,16 @@ fn message(
     }
 }
 
+/// Whether `token` is text, or a piece of one, and not empty.
+fn is_text(token: Token<'_>) -> bool {
+    matches!(token, Token::String { text, .. } | Token::Piece(text) if !text.is_empty())
+}
+
 fn tool_call(choice: &mut Choice, position: Option<u32>, rest: &[Step<'_>], token: Token<'_>, budget: &mut Budget) {
     choice.carries = true;
     let Some(tool) = choice.tool(position, budget) else { return };
     match rest {
-        [Key("index")] => tool.index = value::count(token).and_then(|index| u32::try_from(index).ok()),
+        [Key("index")] => tool.index = value::index(token),
         [Key("id")] => tool.id = value::name(token),
         [Key("function"), Key("name")] => tool.name = value::name(token),
         [Key("function"), Key("arguments")] => tool.arguments.push_token(token, budget),

@@ -1,9 +1,9 @@
 //! `openai.chat`: `/chat/completions` of OpenAI and of everyone who copied it.
 
 use super::{
-    api::{Draft, WireApi},
-    content::{Clipped, Part, Transcript},
-    openai::{Elements, ResponseReader, request_parameter},
+    api::{Draft, Part as Half, WireApi},
+    content::{Clipped, Part, ToolDefinitions, Transcript},
+    openai::{Elements, ResponseReader, request_parameter, response_header},
 };
 use crate::protocol::json::{
     Step::{self, Index, Key},
@@ -41,18 +41,26 @@ impl WireApi for OpenAiChat {
         "openai"
     }
 
+    fn header(&mut self, part: Half, name: &'static str, value: &str, draft: &mut Draft) {
+        response_header(part, name, value, draft);
+    }
+
     fn request_value(&mut self, path: &[Step<'_>], token: Token<'_>, draft: &mut Draft) {
         match path {
             [Key("messages"), rest @ ..] => {
                 self.has_messages |= matches!((rest, token), ([], Token::ArrayStart));
                 self.messages.take(rest, token, &mut draft.request.message_count);
                 if draft.input.budget.is_on() {
-                    message(rest, token, &mut draft.input);
+                    input_message(rest, token, &mut draft.input);
                 }
             }
-            [Key("tools"), rest @ ..] => self.tools.take(rest, token, &mut draft.request.tool_count),
-            [Key(key)] => request_parameter(key, token, draft),
-            _ => {}
+            [Key("tools"), rest @ ..] => {
+                self.tools.take(rest, token, &mut draft.request.tool_count);
+                if draft.tools.is_on() {
+                    tool(path, rest, token, &mut draft.tools);
+                }
+            }
+            _ => request_parameter(path, token, draft),
         }
         // The key alone is a hint; many chat programs of other kinds have a list of messages.
         let has_model = self.model_in_path || draft.request.model.is_some();
@@ -74,7 +82,7 @@ impl WireApi for OpenAiChat {
 }
 
 /// Reads one value of the message list for content.
-fn message(rest: &[Step<'_>], token: Token<'_>, input: &mut Transcript) {
+pub(crate) fn input_message(rest: &[Step<'_>], token: Token<'_>, input: &mut Transcript) {
     match (rest, token) {
         ([Index(_)], Token::ObjectStart) => input.begin(),
         ([Index(_), Key(key)], _) => match *key {
@@ -94,7 +102,7 @@ fn message(rest: &[Step<'_>], token: Token<'_>, input: &mut Transcript) {
                 }
             }
             "content" | "refusal" => input.add_text(token, Part::Text),
-            "reasoning" | "reasoning_content" => input.add_text(token, Part::Reasoning),
+            "reasoning" | "reasoning_content" | "tool_plan" => input.add_text(token, Part::Reasoning),
             _ => {}
         },
         ([Index(_), Key("content"), Index(_), rest @ ..], _) => part(rest, token, input),
@@ -103,9 +111,30 @@ fn message(rest: &[Step<'_>], token: Token<'_>, input: &mut Transcript) {
     }
 }
 
-/// Reads one value of a typed content part. The part's type follows from the key that holds its value.
+/// Types of content parts whose values [`part`] knows, OpenAI's, Mistral's and vLLM's.
+const TYPES: [&str; 11] = [
+    "text",
+    "refusal",
+    "thinking",
+    "image_url",
+    "video_url",
+    "document_url",
+    "file_url",
+    "file",
+    "input_audio",
+    "input_text",
+    "output_text",
+];
+
+/// Reads one value of a typed content part. The part's type follows from the key that holds its value; of one that
+/// holds nothing known the type is all that is kept.
 fn part(rest: &[Step<'_>], token: Token<'_>, input: &mut Transcript) {
     match (rest, token) {
+        ([Key("type")], Token::String { text, .. }) if !TYPES.contains(&text) => {
+            if let Some(kind) = input.budget.name(token) {
+                input.add(Part::Generic { kind });
+            }
+        }
         // A list of plain strings.
         ([], Token::String { .. }) | ([Key("text" | "refusal")], _) => input.add_text(token, Part::Text),
         ([Key("thinking"), Index(_), Key("text")], _) => input.add_text(token, Part::Reasoning),
@@ -114,11 +143,26 @@ fn part(rest: &[Step<'_>], token: Token<'_>, input: &mut Transcript) {
         ([Key("document_url")] | [Key("file_url"), Key("url")] | [Key("file"), Key("file_data")], _) => {
             input.add_media(token, "document");
         }
-        ([Key("input_audio"), Key("data")], Token::String { .. }) => input.add_blob("audio", None),
+        ([Key("input_audio"), Key("data")], _) => input.add_data(token, "audio", None),
         ([Key("file"), Key("file_id")], _) => {
             if let Some(id) = input.budget.name(token) {
                 input.add(Part::File { modality: "document", id });
             }
+        }
+        _ => {}
+    }
+}
+
+/// Reads one value of a tool that the request offers. What is for a tool of the provider's own (`authorization`,
+/// `headers`) is not looked at.
+fn tool(path: &[Step<'_>], rest: &[Step<'_>], token: Token<'_>, tools: &mut ToolDefinitions) {
+    match (rest, token) {
+        ([Index(_)], Token::ObjectStart) => tools.begin(),
+        ([Index(_), Key("type")], _) => tools.kind(token),
+        ([Index(_), Key("function" | "custom"), Key("name")], _) => tools.name(token),
+        ([Index(_), Key("function" | "custom"), Key("description")], _) => tools.description(token),
+        ([Index(_), Key("function"), Key("parameters"), inner @ ..], _) => {
+            tools.parameters(path, path.len() - inner.len(), token);
         }
         _ => {}
     }

@@ -2,7 +2,6 @@
 
 use super::{
     api::{Draft, WireApi},
-    content::Part,
     openai::{ResponseReader, request_parameter},
 };
 use crate::protocol::json::{
@@ -13,7 +12,18 @@ use crate::protocol::json::{
 /// Reads one completion call.
 #[derive(Debug, Default)]
 pub(crate) struct OpenAiCompletions {
+    /// Another API has the path, whose requests have a prompt as well.
+    is_shared: bool,
+    has_prompt: bool,
+    has_other: bool,
     response: ResponseReader,
+}
+
+impl OpenAiCompletions {
+    /// A call of which nothing has been read. `is_shared` says that the path is llama.cpp's too.
+    pub fn new(is_shared: bool) -> Self {
+        Self { is_shared, ..Self::default() }
+    }
 }
 
 impl WireApi for OpenAiCompletions {
@@ -33,13 +43,20 @@ impl WireApi for OpenAiCompletions {
         match (path, token) {
             // A string, a list of strings, or token numbers.
             ([Key("prompt")], Token::String { .. } | Token::ArrayStart) => {
-                draft.request_proof = true;
-                prompt(token, draft);
+                self.has_prompt = true;
+                draft.input.add_message("user", token);
             }
-            ([Key("prompt"), Index(_)], _) => prompt(token, draft),
-            ([Key(key)], _) => request_parameter(key, token, draft),
-            _ => {}
+            ([Key("prompt"), Index(_)], _) => draft.input.add_message("user", token),
+            _ => request_parameter(path, token, draft),
         }
+        self.has_other |= matches!(path, [Key("n_predict")]);
+        draft.request_hint |= self.has_prompt;
+        draft.request_proof |= self.has_prompt
+            && match self.is_shared {
+                false => true,
+                // Only the whole request tells that it has nothing of the other's.
+                true => path.is_empty() && draft.request.model.is_some() && !self.has_other,
+            };
     }
 
     fn response_value(&mut self, path: &[Step<'_>], token: Token<'_>, draft: &mut Draft) {
@@ -53,16 +70,4 @@ impl WireApi for OpenAiCompletions {
     fn is_finished(&self, body_ended: bool, draft: &Draft) -> bool {
         draft.choices.all_finished(draft.request.choice_count.unwrap_or(1)) && (body_ended || draft.usage.is_reported())
     }
-}
-
-/// One prompt is one message.
-fn prompt(token: Token<'_>, draft: &mut Draft) {
-    if !matches!(token, Token::String { .. }) || !draft.input.budget.is_on() {
-        return;
-    }
-    draft.input.begin();
-    if let Some((message, _)) = draft.input.current() {
-        message.role = Some("user".to_owned());
-    }
-    draft.input.add_text(token, Part::Text);
 }

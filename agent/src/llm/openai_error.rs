@@ -16,6 +16,8 @@ pub(crate) struct ErrorReader {
     code: Option<String>,
     number: Option<String>,
     kind: Option<String>,
+    /// Google's name for the number.
+    status: Option<String>,
     /// `object` is `error`: Mistral and older vLLM have the error's members in the document itself.
     is_root: bool,
     root: Option<Box<ErrorReader>>,
@@ -35,21 +37,27 @@ impl ErrorReader {
     fn member(&mut self, key: &str, token: Token<'_>) {
         match (key, token) {
             ("message", Token::String { .. }) => self.shaped = true,
-            ("code", Token::String { text, .. }) => {
+            ("code", Token::String { .. }) => {
                 self.shaped = true;
-                self.code = value::is_code(text).then(|| text.to_owned());
+                self.code = value::code(token);
             }
             ("code", Token::Number(digits)) => {
                 self.shaped = true;
                 self.number =
                     digits.parse::<i64>().is_ok().then(|| digits.to_owned()).filter(|text| value::is_code(text));
             }
-            ("type", Token::String { text, .. }) => {
+            ("type", Token::String { .. }) => {
                 self.shaped = true;
-                self.kind = value::is_code(text).then(|| text.to_owned());
+                self.kind = value::code(token);
             }
+            ("status", Token::String { .. }) => self.status = value::code(token),
             _ => {}
         }
+    }
+
+    /// Something other than `object` says that the document is an error.
+    pub fn is_document(&mut self) {
+        self.is_root = true;
     }
 
     /// A member of the document that nothing else reads.
@@ -65,8 +73,8 @@ impl ErrorReader {
 
     /// The document is over: the error that it held.
     pub fn end(self) -> Option<Failure> {
-        let Self { present, shaped, code, number, kind, is_root, root } = self;
-        let own = code.or(kind).or(number);
+        let Self { present, shaped, code, number, kind, status, is_root, root } = self;
+        let own = code.or(kind).or(status).or(number);
         match (present, root) {
             (true, None) => Some(Failure { kind: own, shaped }),
             // xAI gives the code beside the error.

@@ -4,43 +4,48 @@
 //! `/models/`, `/openai/deployments/{name}/`, or none. A match is a candidate only; the bodies prove it. Where two APIs
 //! share a path, both read the call side by side until one is proven (`contest.rs`).
 
-use std::borrow::Cow;
+use std::{borrow::Cow, cmp::Reverse};
 
-use super::{
-    api::WireApi, openai_chat::OpenAiChat, openai_completions::OpenAiCompletions, session::RequestLine, value,
-};
+use super::{api::WireApi, hosted, local, remote, session::RequestLine, stores, value};
 
-/// One row of the table.
-struct Route {
+/// One row of a table.
+pub(crate) struct Route {
     /// Last segments of the path. `*` stands for any one segment, which names the model; `*:word` for one that ends in
     /// `:word`, as Google's methods do.
-    suffix: &'static [&'static str],
+    pub suffix: &'static [&'static str],
     /// The APIs that have such a path, each reading the call for itself.
-    open: &'static [fn(&Matched) -> Box<dyn WireApi>],
+    pub open: Apis,
 }
+
+/// Opens an API's reader of one call.
+type Open = fn(&Matched) -> Box<dyn WireApi>;
+
+/// How to open each of some APIs.
+pub(crate) type Apis = &'static [Open];
 
 /// What a path said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Matched {
     /// Model that the path names.
     pub model: Option<String>,
+    /// Collection of a vector store that the path names.
+    pub collection: Option<String>,
     /// The path has the form of Azure's deployments.
     pub deployment: bool,
 }
 
-/// Longest suffix first: `/chat/completions` ends in `/completions`.
-const ROUTES: &[Route] = &[
-    Route { suffix: &["chat", "completions"], open: &[|matched| Box::new(OpenAiChat::new(matched.deployment))] },
-    // Mistral's agents take and give chat messages.
-    Route { suffix: &["agents", "completions"], open: &[|_| Box::new(OpenAiChat::new(false))] },
-    Route { suffix: &["completions"], open: &[|_| Box::new(OpenAiCompletions::default())] },
-];
+/// All rows; of those that fit the longest suffix is taken: `/chat/completions` ends in `/completions`. Says of each whether
+/// its wildcard names a collection instead of a model.
+fn routes() -> impl Iterator<Item = (&'static Route, bool)> {
+    let models = hosted::ROUTES.iter().chain(local::ROUTES).chain(remote::ROUTES).map(|route| (route, false));
+    models.chain(stores::ROUTES.iter().map(|route| (route, true)))
+}
 
 /// Every API, for a call whose path is not known: in the order in which they are asked whether they know an answer.
 pub(crate) fn all() -> Vec<Box<dyn WireApi>> {
     let matched = Matched::default();
     let mut all: Vec<Box<dyn WireApi>> = Vec::new();
-    for open in ROUTES.iter().flat_map(|route| route.open) {
+    for open in routes().flat_map(|(route, _)| route.open) {
         let api = open(&matched);
         // An API with several paths is asked once.
         if all.iter().all(|known| known.name() != api.name()) {
@@ -66,15 +71,26 @@ pub(crate) fn find(line: &RequestLine<'_>) -> Option<Candidate> {
     }
     let path = line.path.split(['?', '#']).next().unwrap_or_default();
     let segments: Vec<&str> = path.rsplit('/').filter(|segment| !segment.is_empty()).take(MAX_SEGMENTS).collect();
-    let (route, model) = ROUTES.iter().find_map(|route| Some((route, fits(route.suffix, &segments)?)))?;
+    if let Some(apis) = remote::named(line.headers) {
+        return Some(opened(apis, Matched::default()));
+    }
+    let fitting = routes().filter_map(|(route, is_store)| Some((route, is_store, fits(route.suffix, &segments)?)));
+    let Some((route, is_store, name)) = fitting.min_by_key(|(route, ..)| Reverse(route.suffix.len())) else {
+        let apis = remote::elsewhere(segments.is_empty(), line.headers)?;
+        return Some(opened(apis, Matched::default()));
+    };
     // Azure names the model in the path: /openai/deployments/{deployment}/chat/completions
     let deployment = match segments.get(route.suffix.len()..) {
         Some([name, "deployments", ..]) => Some(*name),
         _ => None,
     };
-    let model = model.or(deployment).and_then(|model| value::clean(&percent_decoded(model)));
-    let matched = Matched { model: model.clone(), deployment: deployment.is_some() };
-    Some(Candidate { apis: route.open.iter().map(|open| open(&matched)).collect(), model })
+    let name = name.or(deployment).and_then(|name| value::clean(&percent_decoded(name)));
+    let (model, collection) = if is_store { (None, name) } else { (name, None) };
+    Some(opened(route.open, Matched { model, collection, deployment: deployment.is_some() }))
+}
+
+fn opened(apis: Apis, matched: Matched) -> Candidate {
+    Candidate { apis: apis.iter().map(|open| open(&matched)).collect(), model: matched.model }
 }
 
 /// Whether the path ends in `suffix`, and the model that its wildcard stands for. `segments` are the path's last ones,
@@ -129,6 +145,7 @@ const MAX_SEGMENTS: usize = 6;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::head::Headers;
 
     fn check(method: &str, path: &str, expect: &[&str]) {
         let found = find(&RequestLine { method, path, host: None, headers: None });
@@ -157,13 +174,86 @@ mod tests {
 
     #[test]
     fn other_paths_and_methods_are_no_candidates() {
-        for path in ["/", "", "/v1/files", "/v1/models", "/v1/batches/b", "/v1/chat/completions/batch", "/xcompletions"]
-        {
+        for path in ["/v1/files", "/v1/models", "/v1/batches/b", "/v1/chat/completions/batch", "/xcompletions"] {
             check("POST", path, &[]);
         }
         check("GET", "/v1/chat/completions", &[]);
         check("OPTIONS", "/v1/chat/completions", &[]);
         check("POST", "/v1/chat/completions/chatcmpl-1", &[]);
+    }
+
+    #[test]
+    fn the_longest_suffix_holds() {
+        check("POST", "/v1/completions", &["openai.completions"]);
+        check("POST", "/completions", &["openai.completions", "llamacpp.completion"]);
+        check("POST", "/api/generate", &["ollama.generate"]);
+        check("POST", "/generate", &["sglang.generate", "tgi.generate"]);
+        check("POST", "/v2/models/m/generate", &["triton.infer"]);
+        check("POST", "/v1/messages", &["anthropic.messages"]);
+        check("POST", "/messages", &["mcp"]);
+        check("POST", "/collections/docs/points/query", &["retrieval"]);
+    }
+
+    #[test]
+    fn a_collection_is_no_model() {
+        let of = |path| {
+            let line = RequestLine { method: "POST", path, host: None, headers: None };
+            find(&line).map(|candidate| candidate.model)
+        };
+        assert_eq!(of("/collections/docs/points/query"), Some(None));
+        assert_eq!(of("/v2/models/llama/versions/1/generate"), Some(Some("llama".to_owned())));
+    }
+
+    #[test]
+    fn headers_name_what_no_path_does() {
+        let of = |path, headers: &[(&str, &str)]| {
+            let mut head = Headers::default();
+            headers.iter().for_each(|(name, value)| head.take(name, value.as_bytes()));
+            let found = find(&RequestLine { method: "POST", path, host: None, headers: Some(&head) });
+            found.map(|candidate| candidate.apis.iter().map(|api| api.name()).collect::<Vec<_>>()).unwrap_or_default()
+        };
+        let json = ("content-type", "application/json");
+        assert_eq!(of("/tools", &[("mcp-protocol-version", "2025-06-18")]), ["mcp"]);
+        assert_eq!(of("/v1/completions", &[("mcp-method", "tools/list")]), ["mcp"]);
+        assert_eq!(of("/tools", &[json, ("accept", "application/json, text/event-stream")]), ["mcp"]);
+        assert_eq!(of("/agent", &[("a2a-version", "1.0")]), ["a2a"]);
+        assert_eq!(of("/tools", &[json, ("accept", "*/*")]), [""; 0]);
+        assert_eq!(of("/", &[json]), ["a2a", "mcp", "tgi.generate"]);
+        assert_eq!(of("/", &[("content-type", "application/x-amz-json-1.0")]), [""; 0]);
+        assert!(!is_never_a_model("/") && is_never_a_model("/tools"));
+    }
+
+    #[test]
+    fn providers_have_paths_of_their_own() {
+        for (path, expect) in [
+            ("/v1/responses", "openai.responses"),
+            ("/backend-api/codex/responses", "openai.responses"),
+            ("/openai/deployments/gpt/embeddings", "embeddings"),
+            ("/anthropic/v1/messages?beta=true", "anthropic.messages"),
+            ("/v1/messages/count_tokens", "anthropic.count_tokens"),
+            ("/v1beta/models/gemini-x:generateContent", "gemini.generate"),
+            ("/v1/projects/p/locations/l/endpoints/7:streamGenerateContent", "gemini.generate"),
+            ("/v1/projects/p/locations/l/publishers/anthropic/models/c:rawPredict", "anthropic.messages"),
+            ("/v1/projects/p/locations/l/publishers/mistralai/models/m:rawPredict", "openai.chat"),
+            ("/model/us.anthropic.claude-x-v1%3A0/converse-stream", "bedrock.converse"),
+            ("/model/us.anthropic.claude-x-v1%3A0/invoke", "bedrock.invoke"),
+            ("/cohere/v2/chat", "cohere.chat"),
+            ("/api/v1/rerank", "rerank"),
+            ("/ml/v1/deployments/d/text/chat_stream", "openai.chat"),
+        ] {
+            check("POST", path, &[expect]);
+        }
+        for path in [
+            "/v1/messages/batches",
+            "/v1/messages/batches/msgbatch_1/cancel",
+            "/v1beta/models/gemini-x:batchGenerateContent",
+            "/v1beta/models/veo:predictLongRunning",
+            "/v1beta/cachedContents",
+            "/v1/responses/resp_1/cancel",
+            "/v1/audio/voices",
+        ] {
+            check("POST", path, &[]);
+        }
     }
 
     #[test]

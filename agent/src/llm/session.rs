@@ -1,21 +1,31 @@
 //! The interpreter of one call: body bytes in, facts out.
 //!
-//! Owns how a response is framed (a document or an event stream), when a call is proven to be a model call and
+//! Owns which framing a response has, when a call is proven to be a model call and
 //! what is put together at the end. The meaning of single values is the [`WireApi`]'s. Keeps one JSON token, one
 //! event and the facts, however long the bodies are.
 
 use super::{
+    any_api::AnyApi,
     api::{Draft, Part, WireApi},
     assemble::facts,
-    body::{Framing, Kind, Reader, sniff},
+    body::{Framing, Kind, sniff},
     content::text_cap,
     contest::Contest,
+    documents::Documents,
+    engine,
     events::Events,
     facts::{Facts, MAX_NAME},
+    frames::Frames,
+    history::Secret,
     provider::provider,
     registry,
+    request_body::RequestBody,
+    timings::Timings,
 };
-use crate::protocol::head::Headers;
+use crate::{
+    privacy::Redactor,
+    protocol::{head::Headers, json::Form},
+};
 
 /// The parts of the request's head that decide which API it is.
 #[derive(Clone, Copy, Debug)]
@@ -31,10 +41,16 @@ pub struct RequestLine<'a> {
 }
 
 /// What the operator chose.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Options {
-    /// Keep content, at most so many bytes of each direction. Absent: keep none.
+    /// Keep content, at most so many bytes of each attribute. Absent: keep none.
     pub content: Option<usize>,
+    /// What is redacted in it, and in names.
+    pub redactor: &'static Redactor,
+    /// What hashes of messages are keyed with.
+    pub secret: Secret,
+    /// Mean log-probability of an answer's tokens below which it is marked. Absent: none is.
+    pub low_confidence: Option<f64>,
 }
 
 /// Whether a candidate turned out to be a model call. No proof, no span.
@@ -66,15 +82,19 @@ pub enum ResponseEvent {
 pub struct Session {
     api: Box<dyn WireApi>,
     draft: Draft,
+    any: AnyApi,
     /// As the host tells; absent where it says nothing.
     provider: Option<&'static str>,
+    /// As the response's head tells.
+    engine: Option<&'static str>,
+    /// As the response's head tells.
+    timings: Timings,
     cap: Option<usize>,
-    request: Reader,
+    redactor: &'static Redactor,
+    request: RequestBody,
     status: Option<u16>,
     declared: Declared,
-    response: Framing,
-    /// The one document of the response has been added to the draft.
-    committed: bool,
+    response: Response,
     ended: bool,
 }
 
@@ -82,15 +102,24 @@ pub struct Session {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Declared {
     Nothing,
-    Events,
+    Stream(Kind),
     Other,
+}
+
+/// The response's body.
+enum Response {
+    /// What it is is not known yet; the first bytes, less than the longest field name of an event stream.
+    Undecided(Vec<u8>),
+    Framed(Box<dyn Framing>),
+    /// It is not read.
+    Opaque,
 }
 
 impl Session {
     /// Begins a call, if its path is one of a model API.
     pub fn open(line: &RequestLine<'_>, options: &Options) -> Option<Self> {
         let registry::Candidate { mut apis, model } = registry::find(line)?;
-        let mut draft = Draft::new(options.content);
+        let mut draft = draft(options);
         draft.request.model = model;
         let mut api = match apis.len() {
             0 => return None,
@@ -100,7 +129,7 @@ impl Session {
         let headers = line.headers.map_or(&[][..], |headers| &headers.signals);
         headers.iter().for_each(|(name, value)| api.header(Part::Request, name, value, &mut draft));
         let provider = provider(line.host, line.path);
-        Some(Self { provider, draft, ..Self::new(api, options) })
+        Some(Self { provider, draft, any: AnyApi::new(Some(line), options), ..Self::new(api, options) })
     }
 
     /// Begins a call whose request was not seen, in the middle of its event stream.
@@ -113,29 +142,35 @@ impl Session {
     /// Begins a call whose request was not seen, at the head of its response; nothing if this is no answer of a model.
     pub fn join_at_head(content_type: Option<&str>, options: &Options) -> Option<Self> {
         let essence = content_type?.split(';').next().unwrap_or_default().trim();
-        let known = ["text/event-stream", "application/json"].iter().any(|known| essence.eq_ignore_ascii_case(known));
+        let known = essence.eq_ignore_ascii_case("application/json") || Kind::declared(essence).is_some();
         known.then(|| Self::new(Box::new(Contest::joined(options.content)), options))
     }
 
     fn new(api: Box<dyn WireApi>, options: &Options) -> Self {
         Self {
             provider: None,
+            engine: None,
+            timings: Timings::default(),
             api,
-            draft: Draft::new(options.content),
+            draft: draft(options),
+            any: AnyApi::new(None, options),
             cap: options.content,
-            request: Reader::new(max_text(options.content)),
+            redactor: options.redactor,
+            request: RequestBody::new(max_text(options.content)),
             status: None,
             declared: Declared::Nothing,
-            response: Framing::Undecided(Vec::new()),
-            committed: false,
+            response: Response::Undecided(Vec::new()),
             ended: false,
         }
     }
 
     /// Takes the next bytes of the request's body.
     pub fn request_body(&mut self, bytes: &[u8]) {
-        let Self { api, draft, request, .. } = self;
-        request.push(bytes, &mut |path, token| api.request_value(path, token, draft));
+        let Self { api, draft, any, request, .. } = self;
+        request.push(bytes, &mut |path, token| {
+            any.request_value(path, token);
+            api.request_value(path, token, draft);
+        });
     }
 
     /// Bytes of the request's body are missing. What follows them is not read: it may belong anywhere.
@@ -146,8 +181,12 @@ impl Session {
 
     /// The request's body is over.
     pub fn request_end(&mut self) {
-        let Self { api, draft, request, .. } = self;
-        request.end(&mut |path, token| api.request_value(path, token, draft));
+        let Self { api, draft, any, request, .. } = self;
+        request.end(&mut |path, token| {
+            any.request_value(path, token);
+            api.request_value(path, token, draft);
+        });
+        any.request_end(request.is_whole());
     }
 
     /// Takes the response's head. A status of 0 is not known.
@@ -155,9 +194,16 @@ impl Session {
         self.status = (status != 0).then_some(status);
         self.declared = match headers.content_type.as_deref() {
             None => Declared::Nothing,
-            Some("text/event-stream") => Declared::Events,
-            Some(_) => Declared::Other,
+            Some(value) => Kind::declared(value).map_or(Declared::Other, Declared::Stream),
         };
+        self.engine = headers.signal_of("server").and_then(engine::of_server);
+        self.timings = Timings::of_headers(&headers.signals);
+        // Audio may begin like anything.
+        let is_media =
+            |kind: &str| ["audio/", "image/", "application/octet-stream"].iter().any(|m| kind.starts_with(m));
+        if self.api.takes_other_bodies() && headers.content_type.as_deref().is_some_and(is_media) {
+            self.set_kind(Kind::Neither);
+        }
         let Self { api, draft, .. } = self;
         headers.signals.iter().for_each(|(name, value)| api.header(Part::Response, name, value, draft));
     }
@@ -165,8 +211,8 @@ impl Session {
     /// Takes the next bytes of the response's body. The sink hears of a stream's events; a response that is one
     /// document has none.
     pub fn response_body(&mut self, bytes: &[u8], sink: &mut dyn FnMut(ResponseEvent)) {
-        if let Framing::Undecided(held) = &mut self.response {
-            let (kind, rest) = sniff(held, bytes, self.declared == Declared::Events);
+        if let Response::Undecided(held) = &mut self.response {
+            let (kind, rest) = sniff(held, bytes, self.declared.stream(), self.api.streams_array());
             let Some(kind) = kind else { return };
             let held = std::mem::take(held);
             self.set_kind(kind);
@@ -181,15 +227,16 @@ impl Session {
     /// stops here, because what follows would be joined to the wrong text.
     pub fn response_gap(&mut self) {
         self.api.response_cut(&mut self.draft);
-        if let Framing::Undecided(_) = self.response {
-            let asked = self.declared == Declared::Nothing && self.draft.request.stream == Some(true);
-            let kind = if asked || self.declared == Declared::Events { Kind::Events } else { Kind::Document };
-            self.set_kind(kind);
+        if let Response::Undecided(_) = self.response {
+            self.set_kind(match self.declared {
+                Declared::Stream(kind) => kind,
+                _ if self.api.streams_array() => Kind::Array,
+                Declared::Nothing if self.draft.request.stream == Some(true) => Kind::Events,
+                Declared::Nothing | Declared::Other => Kind::Document,
+            });
         }
-        match &mut self.response {
-            Framing::Document(reader) => reader.gap(),
-            Framing::Events(events) => events.gap(),
-            Framing::Undecided(_) | Framing::Opaque => {}
+        if let Response::Framed(framing) = &mut self.response {
+            framing.gap(self.api.as_mut(), &mut self.draft);
         }
     }
 
@@ -198,26 +245,21 @@ impl Session {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        let Self { api, draft, response, .. } = self;
-        match response {
-            Framing::Undecided(held) if held.is_empty() => {}
-            Framing::Undecided(_) => self.set_kind(Kind::Neither),
-            Framing::Document(reader) => {
-                reader.end(&mut |path, token| api.response_value(path, token, draft));
-                self.commit();
-            }
-            Framing::Events(events) => events.end(api.as_mut(), draft, sink),
-            Framing::Opaque => {}
+        match &mut self.response {
+            Response::Undecided(held) if held.is_empty() => {}
+            Response::Undecided(_) => self.set_kind(Kind::Neither),
+            Response::Framed(framing) => framing.end(self.api.as_mut(), &mut self.draft, sink),
+            Response::Opaque => {}
         }
         self.api.concluded(&mut self.draft);
     }
 
-    /// Whether the response is an event stream.
+    /// Whether the response is a stream of events.
     pub fn is_stream(&self) -> bool {
-        match self.response {
-            Framing::Undecided(_) => self.declared == Declared::Events,
-            Framing::Events(_) => true,
-            Framing::Document(_) | Framing::Opaque => false,
+        match &self.response {
+            Response::Undecided(_) => self.declared.stream().is_some(),
+            Response::Framed(framing) => framing.is_stream(),
+            Response::Opaque => false,
         }
     }
 
@@ -240,7 +282,7 @@ impl Session {
     /// Whether the response ended normally: the sentinel came, or every choice has its finish reason and usage or
     /// the end of the body came.
     pub fn finished(&self) -> bool {
-        let sentinel = matches!(&self.response, Framing::Events(events) if events.is_done());
+        let sentinel = matches!(&self.response, Response::Framed(framing) if framing.is_done());
         sentinel || (self.draft.failure.is_none() && self.api.is_finished(self.ended, &self.draft))
     }
 
@@ -257,10 +299,10 @@ impl Session {
     /// Why the response's body could not be read to its end, or what of it was passed over.
     pub fn response_malformed(&self) -> Option<&'static str> {
         let body = match &self.response {
-            Framing::Document(reader) => reader.malformed(),
-            Framing::Events(events) => events.malformed(),
-            Framing::Opaque => Some("neither JSON nor an event stream"),
-            Framing::Undecided(_) => None,
+            Response::Framed(framing) => framing.malformed(),
+            Response::Opaque if self.api.takes_other_bodies() => None,
+            Response::Opaque => Some("neither JSON nor an event stream"),
+            Response::Undecided(_) => None,
         };
         let overflow = self.draft.choices.overflow().then_some("more choices or tool calls than are kept");
         body.or(overflow)
@@ -268,50 +310,61 @@ impl Session {
 
     /// What the call said about itself.
     pub fn into_facts(mut self) -> Facts {
-        self.commit();
-        let Self { api, draft, provider, cap, status, .. } = self;
-        let provider = provider.unwrap_or_else(|| api.default_provider());
-        facts(api.as_ref(), draft, provider, cap, status)
+        // What is left of a document that was cut off.
+        self.response_end(&mut |_| {});
+        let Self { api, mut draft, any, provider, engine, timings, cap, redactor, status, .. } = self;
+        draft.timings = draft.timings.or(timings);
+        let provider = provider.or(draft.engine).or(engine).unwrap_or_else(|| api.default_provider());
+        facts(api.as_ref(), draft, provider, cap, redactor, status, any.end())
     }
 
     fn set_kind(&mut self, kind: Kind) {
         let max_text = max_text(self.cap);
-        self.response = match kind {
-            Kind::Document => Framing::Document(Box::new(Reader::new(max_text))),
-            Kind::Events => Framing::Events(Box::new(Events::new(max_text))),
-            Kind::Neither => Framing::Opaque,
-        };
+        self.response = Response::Framed(match kind {
+            Kind::Document => Box::new(Documents::one(max_text)),
+            Kind::Lines => Box::new(Documents::stream(Form::Lines, max_text)),
+            Kind::Array => Box::new(Documents::stream(Form::Array, max_text)),
+            Kind::Events => Box::new(Events::new(max_text)),
+            Kind::Frames => Box::new(Frames::new(max_text)),
+            Kind::Neither => {
+                self.response = Response::Opaque;
+                return;
+            }
+        });
     }
 
     fn feed(&mut self, bytes: &[u8], sink: &mut dyn FnMut(ResponseEvent)) {
-        let Self { api, draft, response, .. } = self;
-        match response {
-            Framing::Document(reader) => {
-                reader.push(bytes, &mut |path, token| api.response_value(path, token, draft));
-                if reader.is_whole() {
-                    self.commit();
-                }
-            }
-            Framing::Events(events) => events.push(bytes, api.as_mut(), draft, sink),
-            Framing::Undecided(_) | Framing::Opaque => {}
-        }
-    }
-
-    /// Adds the response's one document, or what came of it, to the draft.
-    fn commit(&mut self) {
-        if let Framing::Document(_) = self.response
-            && !std::mem::replace(&mut self.committed, true)
-        {
-            self.api.response_document(false, &mut self.draft);
+        if let Response::Framed(framing) = &mut self.response {
+            framing.push(bytes, self.api.as_mut(), &mut self.draft, sink);
         }
     }
 
     /// Bytes that grow with the bodies, for tests of the bound.
     #[cfg(test)]
     pub(crate) fn held(&self) -> usize {
-        let undecided = if let Framing::Undecided(held) = &self.response { held.capacity() } else { 0 };
-        undecided + self.draft.input.held() + self.draft.choices.held()
+        let undecided = if let Response::Undecided(held) = &self.response { held.capacity() } else { 0 };
+        let Draft { input, instructions, tools, choices, .. } = &self.draft;
+        undecided + input.held() + instructions.held() + tools.held() + choices.held()
     }
+}
+
+impl Declared {
+    /// The stream that the body is declared to be.
+    fn stream(self) -> Option<Kind> {
+        match self {
+            Self::Stream(kind) => Some(kind),
+            Self::Nothing | Self::Other => None,
+        }
+    }
+}
+
+/// A call of which nothing is known.
+fn draft(options: &Options) -> Draft {
+    let mut draft = Draft::new(options.content);
+    if options.redactor.policy().tool_details {
+        draft.tools.keep_details(options.content);
+    }
+    draft
 }
 
 /// How much of a string has to be read.

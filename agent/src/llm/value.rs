@@ -25,10 +25,53 @@ pub(crate) fn float(token: Token<'_>) -> Option<f64> {
     digits.parse().ok().filter(|value: &f64| value.is_finite())
 }
 
+/// `true` or `false`; also spelt as text, as forms do.
+pub(crate) fn boolean(token: Token<'_>) -> Option<bool> {
+    match token {
+        Token::Bool(value) => Some(value),
+        Token::String { text, .. } => text.parse().ok(),
+        _ => None,
+    }
+}
+
+/// A count, also spelt as text, as forms do.
+pub(crate) fn spelt_count(token: Token<'_>) -> Option<u64> {
+    match token {
+        Token::String { text, .. } => count(Token::Number(text)),
+        token => count(token),
+    }
+}
+
+/// A finite number, also spelt as text.
+pub(crate) fn spelt_float(token: Token<'_>) -> Option<f64> {
+    match token {
+        Token::String { text, .. } => float(Token::Number(text)),
+        token => float(token),
+    }
+}
+
+/// A place in a list.
+pub(crate) fn index(token: Token<'_>) -> Option<u32> {
+    count(token).and_then(|index| u32::try_from(index).ok())
+}
+
+/// A string that may become an `error.type`.
+pub(crate) fn code(token: Token<'_>) -> Option<String> {
+    let Token::String { text, .. } = token else { return None };
+    is_code(text).then(|| text.to_owned())
+}
+
 /// A name, id or other short string; absent when empty.
 pub(crate) fn name(token: Token<'_>) -> Option<String> {
     let Token::String { text, .. } = token else { return None };
     clean(text)
+}
+
+/// A string that may be white space alone, cut to [`MAX_NAME`] bytes; absent when empty.
+pub(crate) fn verbatim(token: Token<'_>) -> Option<String> {
+    let Token::String { text, .. } = token else { return None };
+    let end = text.floor_char_boundary(MAX_NAME);
+    (end > 0).then(|| text[..end].to_owned())
 }
 
 /// `text` without control characters and cut to [`MAX_NAME`] bytes; absent when nothing is left.

@@ -152,6 +152,28 @@ fn a_server_that_speaks_first_is_understood() {
     }
 }
 
+/// Where one thread writes and another reads, the write may return after its answer was read.
+#[test]
+fn an_answer_that_is_read_before_its_request_was_written_belongs_to_it() {
+    let mut wire = Wire::new();
+    wire.ask(1);
+    let asked = wire.pieces.len() - 1;
+    wire.answer(&[1]);
+    for late in 1..6 {
+        let mut pieces = wire.pieces.clone();
+        let request = pieces.remove(asked);
+        pieces.insert(asked + late, request);
+        let wire = Wire { pieces, ..Wire::new() };
+        let mut bench = Bench::new(false);
+        wire.give(&mut bench, &mut End::socket(0xa, 1), Side::Client);
+        let call = bench.one_call();
+        assert_eq!((call.completion, call.capture), (Some(Completion::Done), Capture::Complete), "{late}");
+        assert_eq!((call.http.path.as_deref(), call.http.status), (Some(PATH), Some(200)));
+        let facts = call.facts.unwrap();
+        assert_eq!((facts.request.model.as_deref(), facts.usage.output), (Some("m1"), Some(1)));
+    }
+}
+
 #[test]
 fn an_upgrade_makes_its_request_stream_1() {
     let mut wire = Wire::new();
@@ -376,6 +398,40 @@ fn a_connection_is_joined_at_any_piece() {
             assert!(bench.calls.len() >= expected, "joined at {at} of {late}: {:?}", bench.calls.len());
         }
     }
+}
+
+/// As Go's server reads: the header of a frame, then its payload.
+#[test]
+fn a_connection_is_joined_where_frames_are_read_in_two() {
+    let mut wire = Wire::new();
+    wire.ask(1);
+    let late = wire.pieces.len();
+    wire.ask(3);
+    wire.answer(&[3]);
+    let mut bench = Bench::new(false);
+    let mut end = End::socket(0xa, 1);
+    for (is_client, bytes) in &wire.pieces[late..] {
+        if !is_client {
+            bench.data(&mut end, Direction::Write, bytes);
+            continue;
+        }
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            let len = u32::from_be_bytes([0, rest[0], rest[1], rest[2]]) as usize;
+            bench.data(&mut end, Direction::Read, &rest[..9]);
+            bench.data(&mut end, Direction::Read, &rest[9..9 + len]);
+            rest = &rest[9 + len..];
+        }
+    }
+    let call = bench.one_call();
+    assert_eq!(
+        (call.side, call.completion, call.capture),
+        (Side::Server, Some(Completion::Done), Capture::PartialStart)
+    );
+    let facts = call.facts.unwrap();
+    assert_eq!((facts.request.model.as_deref(), facts.usage.output), (Some("m3"), Some(3)));
+    assert_eq!(bench.pipeline.stats().unparsed, 0);
+    bench.balanced();
 }
 
 #[test]

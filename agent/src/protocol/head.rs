@@ -75,6 +75,8 @@ pub struct Headers {
     pub retry_count: Option<u32>,
     /// `User-Agent`.
     pub user_agent: Option<String>,
+    /// Whether `Accept` names JSON and event streams, as MCP demands of every request and no other API does.
+    pub accepts_both: bool,
     /// Those of [`SIGNALS`] that are there, each name once, in the order of the head.
     pub signals: Vec<(&'static str, String)>,
 }
@@ -104,6 +106,7 @@ pub const SIGNALS: &[&str] = &[
     "x-envoy-upstream-service-time",
     "x-generated-tokens",
     "x-inference-time",
+    "x-kong-upstream-latency",
     "x-metrics-e2e-ms",
     "x-metrics-mean-itl-ms",
     "x-metrics-ttft-ms",
@@ -123,6 +126,10 @@ impl Headers {
         let is = |expect: &str| name.eq_ignore_ascii_case(expect);
         // By length first: most header lines are none of these.
         match name.len() {
+            6 if is("accept") => {
+                let types = lower(text(bytes));
+                self.accepts_both |= types.contains("application/json") && types.contains("text/event-stream");
+            }
             10 if is("user-agent") => first(&mut self.user_agent, value(bytes)),
             10 if is("request-id") => first(&mut self.request_id, value(bytes)),
             11 if is("traceparent") => first(&mut self.traceparent, value(bytes)),
@@ -168,7 +175,8 @@ impl Headers {
 }
 
 /// The names that [`Headers::take`] takes, besides [`SIGNALS`].
-const TAKEN: [&str; 7] = [
+const TAKEN: [&str; 8] = [
+    "accept",
     "content-encoding",
     "content-type",
     "request-id",
@@ -245,13 +253,24 @@ mod tests {
     fn what_is_listed_is_what_is_taken() {
         for name in TAKEN.iter().chain(SIGNALS) {
             let mut headers = Headers::default();
-            headers.take(name, b"1");
+            headers.take(name, if *name == "accept" { b"application/json, text/event-stream" } else { b"1" });
             assert_ne!(headers, Headers::default(), "{name}");
             assert_eq!(listed(name.as_bytes()), Some(*name));
         }
         for name in ["authorization", "x-api-key", "cookie", "content-length", "host", "User-Agent", ""] {
             assert_eq!(listed(name.as_bytes()), None, "{name}");
         }
+    }
+
+    #[test]
+    fn of_accept_only_a_pair_is_told() {
+        let of = |value: &[u8]| {
+            let mut headers = Headers::default();
+            headers.take("Accept", value);
+            headers.accepts_both
+        };
+        assert!(of(b"application/json, text/event-stream") && of(b"text/event-stream;q=0.5,Application/JSON"));
+        assert!(!of(b"application/json") && !of(b"*/*"));
     }
 
     #[test]

@@ -9,9 +9,14 @@
 //! `gap(len)` that says what a hole does to it, and the split-invariance property test that the
 //! others have.
 
+pub mod encoding;
+pub mod event_stream;
+pub mod grpc;
 pub mod head;
 pub mod http1;
 pub mod http2;
 pub mod json;
+pub mod multipart;
 pub mod sse;
+pub mod websocket;
 mod wiped;

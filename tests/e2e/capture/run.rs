@@ -1,6 +1,6 @@
 //! One cell: the subject, its other end, the agent in between, and the comparison.
 
-use std::path::Path;
+use std::{path::Path, process::Command};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use inferscope_tests::{
@@ -85,7 +85,23 @@ struct End {
 }
 
 fn record(file: &Path) -> Result<agent::Agent> {
-    agent::Agent::start(&["record".as_ref(), file.as_os_str(), "--all-http".as_ref()])
+    agent::Agent::start(&["record".as_ref(), file.as_os_str(), "--all-http".as_ref(), "-v".as_ref()])
+}
+
+/// Has the agent search a subject's program, which then does nothing else.
+fn search(agent: &agent::Agent, subject: &Subject) -> Result<()> {
+    if let Some(large) = subject.searched {
+        Program::spawn(large.name, Command::new(large.program()).arg("--version"))?.wait_success(SOON)?;
+    }
+    wait_searched(agent, subject)
+}
+
+/// Waits until a subject's program has been searched, which the agent's being ready does not wait for.
+fn wait_searched(agent: &agent::Agent, subject: &Subject) -> Result<()> {
+    let Some(large) = subject.searched else { return Ok(()) };
+    let program = large.program().canonicalize()?;
+    let probed = |line: &str| line.contains("probed") && line.contains(&*program.to_string_lossy());
+    agent.program().wait_for_line(Output::Stderr, "probed", SOON, probed).map(drop)
 }
 
 /// The subject calls a server of ours.
@@ -96,13 +112,17 @@ fn client(subject: &Subject, agent: Agent, room: &Room, recording: &Path) -> Res
     let site = Site { room, pki: pki.as_ref(), port: truth.port() };
     let mut recorder = None;
     if agent == Agent::Before {
-        recorder = Some(record(recording)?);
+        let agent = record(recording)?;
+        search(&agent, subject)?;
+        recorder = Some(agent);
     }
     let mut program = Program::spawn(subject.name, &mut (subject.command)(&site)?)?;
     let mut attach = |truth: &mut Truth, program: &Program| -> Result<()> {
         if agent == Agent::After {
             truth.wait_held().with_context(|| words(program))?;
-            recorder = Some(record(recording)?);
+            let agent = record(recording)?;
+            wait_searched(&agent, subject)?;
+            recorder = Some(agent);
             truth.release()?;
         }
         Ok(())
@@ -178,19 +198,15 @@ fn compare(ran: &Ran, mut streams: Vec<Stream>) -> Result<()> {
             if rest == (0, 0) {
                 continue;
             }
-            let problems: Vec<String> = streams
-                .iter()
-                .map(|stream| difference(connection, rest, stream, source, *unread).unwrap_or_default())
-                .collect();
-            let Some(place) = problems.iter().position(String::is_empty) else {
+            let wanted = Wanted { connection, rest, source, unread: *unread };
+            if let Err(problems) = wanted.take(&mut streams) {
                 bail!(
                     "{kind} connection {number} ({} bytes read, {} written, of which {rest:?} after the agent came) is \
                      none of the streams: {problems:#?}",
                     connection.read.len(),
                     connection.written.len(),
                 );
-            };
-            streams.remove(place);
+            }
         }
     }
     let left = |stream: &Stream| (stream.source, stream.read.bytes.len(), stream.written.bytes.len());
@@ -202,44 +218,75 @@ fn compare(ran: &Ran, mut streams: Vec<Stream>) -> Result<()> {
     Ok(())
 }
 
-/// In what a stream is not what a connection was; nothing if it is the same.
-fn difference(
-    connection: &Connection,
+/// A connection that must be among the streams.
+struct Wanted<'a> {
+    connection: &'a Connection,
+    /// Bytes read and written that had to come.
     rest: (usize, usize),
-    stream: &Stream,
-    source: &str,
+    source: &'static str,
+    /// [`Subject::unread`].
     unread: usize,
-) -> Option<String> {
-    if stream.source != source {
-        return Some(format!("it is {}", stream.source));
-    }
-    let of = |name: &str, want: &[u8], rest: usize, got: &Captured| {
-        let Captured { bytes, missing, repeated, .. } = got;
-        let place = want.iter().zip(bytes).position(|(a, b)| a != b);
-        // The end of what was sent, unless the program went away before it read that.
-        let (want, rest) = match want.split_at_checked(want.len() - unread.min(rest)) {
-            Some((read, _)) if name == "read" && !want.ends_with(bytes) => (read, rest - unread.min(rest)),
-            _ => (want, rest),
-        };
-        if *repeated > 0 {
-            Some(format!("{name}: {repeated} bytes came twice"))
-        } else if bytes.len() < rest || !want.ends_with(bytes) {
-            Some(format!(
-                "{name}: {} bytes, {missing} missing before them, of {} ({rest} of which had to come); the first that \
-                 differs is {place:?}",
-                bytes.len(),
-                want.len()
-            ))
-        } else {
-            None
+}
+
+impl Wanted<'_> {
+    /// Takes it out: one stream, or one for each direction.
+    fn take(&self, streams: &mut Vec<Stream>) -> Result<(), Vec<String>> {
+        let read = |stream: &Stream| self.read(&stream.read);
+        let written = |stream: &Stream| self.written(&stream.written);
+        if streams.iter().any(|stream| stream.half) {
+            self.take_one(streams, |stream| read(stream).or((!stream.half).then(|| "it is whole".into())))?;
+            return self.take_one(streams, |stream| written(stream).or((!stream.half).then(|| "it is whole".into())));
         }
-    };
-    of("read", &connection.read, rest.0, &stream.read).or(of("written", &connection.written, rest.1, &stream.written))
+        self.take_one(streams, |stream| read(stream).or_else(|| written(stream)))
+    }
+
+    /// Takes the first stream out of which `lacks` has nothing to say.
+    fn take_one(
+        &self,
+        streams: &mut Vec<Stream>,
+        lacks: impl Fn(&Stream) -> Option<String>,
+    ) -> Result<(), Vec<String>> {
+        let other = |stream: &Stream| (stream.source != self.source).then(|| format!("it is {}", stream.source));
+        let problems: Vec<_> =
+            streams.iter().map(|stream| other(stream).or_else(|| lacks(stream)).unwrap_or_default()).collect();
+        let place = problems.iter().position(String::is_empty).ok_or(problems)?;
+        streams.remove(place);
+        Ok(())
+    }
+
+    fn read(&self, got: &Captured) -> Option<String> {
+        let (want, rest) = (&self.connection.read, self.rest.0);
+        // The end of what was sent, unless the program went away before it read that.
+        let left = if want.ends_with(&got.bytes) { 0 } else { self.unread.min(rest) };
+        lacks("read", &want[..want.len() - left], rest - left, got)
+    }
+
+    fn written(&self, got: &Captured) -> Option<String> {
+        lacks("written", &self.connection.written, self.rest.1, got)
+    }
+}
+
+/// In what a direction is not what it had to be; nothing if it is the same.
+fn lacks(name: &str, want: &[u8], rest: usize, got: &Captured) -> Option<String> {
+    let Captured { bytes, missing, repeated, .. } = got;
+    if *repeated > 0 {
+        Some(format!("{name}: {repeated} bytes came twice"))
+    } else if bytes.len() < rest || !want.ends_with(bytes) {
+        let place = want.iter().zip(bytes).position(|(a, b)| a != b);
+        Some(format!(
+            "{name}: {} bytes, {missing} missing before them, of {} ({rest} of which had to come); the first that differs \
+             is {place:?}",
+            bytes.len(),
+            want.len()
+        ))
+    } else {
+        None
+    }
 }
 
 /// The calls of the subject in a recording.
 fn replay(recording: &Path, pids: &[u32]) -> Result<Vec<Call>> {
-    let mut command = std::process::Command::new(place::agent()?);
+    let mut command = Command::new(place::agent()?);
     command.arg("replay").arg(recording).args(["--output", "jsonl"]);
     let program = Program::spawn("replay", &mut command)?;
     program.wait_success(SOON)?;

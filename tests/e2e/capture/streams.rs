@@ -27,6 +27,8 @@ pub struct Captured {
 pub struct Stream {
     /// `inferscope.capture.source`.
     pub source: &'static str,
+    /// It has one direction only: the library has an object for each.
+    pub half: bool,
     /// What the process read.
     pub read: Captured,
     /// What it wrote.
@@ -51,7 +53,7 @@ pub fn of_recording(file: &Path, wanted: impl Fn(u32) -> bool) -> Result<Vec<Str
         }
         let key = (origin.tgid, data.source.is_tls(), data.stream);
         let place = *places.entry(key).or_insert_with(|| {
-            streams.push(Stream { source: data.source.as_str(), ..Stream::default() });
+            streams.push(Stream { source: data.source.as_str(), half: data.source.is_half(), ..Stream::default() });
             streams.len() - 1
         });
         let stream = &mut streams[place];

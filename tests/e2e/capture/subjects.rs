@@ -44,6 +44,9 @@ pub struct Subject {
     pub unread: usize,
     /// `inferscope.capture.source` of its streams.
     pub source: &'static str,
+    /// The program that has no symbols and must be searched, which takes a third of a second for the largest: a cell where
+    /// the agent comes first has it searched first, in another process.
+    pub searched: Option<Large>,
     /// What the machine must have.
     pub needs: &'static [Need],
     /// What is captured when the agent was there first.
@@ -94,6 +97,7 @@ const CLIENT: Subject = Subject {
     speaks: Speaks::Http1,
     unread: 0,
     source: "openssl",
+    searched: None,
     needs: &[],
     before: Exact,
     after: Exact,
@@ -264,6 +268,7 @@ pub const FULL: &[Subject] = &[
         title: "Bun fetch",
         library: "BoringSSL, inside the program, without symbols",
         source: "boringssl",
+        searched: Some(Large::BUN),
         needs: &[Need::Large(Large::BUN)],
         command: |site| javascript(Command::new(Large::BUN.program()), "fetch", site),
         ..CLIENT
@@ -273,6 +278,7 @@ pub const FULL: &[Subject] = &[
         title: "Deno fetch",
         library: "rustls, inside the program, without symbols",
         source: "rustls",
+        searched: Some(Large::DENO),
         needs: &[Need::Large(Large::DENO)],
         command: deno,
         ..CLIENT

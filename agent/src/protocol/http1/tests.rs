@@ -270,6 +270,7 @@ fn heads_say_what_the_allow_list_lets_out() {
                 request_id: some("r1"),
                 retry_count: Some(2),
                 user_agent: some("agent/1"),
+                accepts_both: false,
                 signals: Vec::new(),
             },
         }

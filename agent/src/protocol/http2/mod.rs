@@ -46,16 +46,21 @@ pub enum Beginning {
     Requests,
     /// Frames of a server.
     Responses,
-    /// Frames of one of the two.
+    /// Frames of one of the two, or what may be one.
     Frames,
+    /// The header of a frame, alone: its payload will come by itself.
+    Header,
     /// No frames.
     Other,
 }
 
 /// Says whether frames stand at the start of `bytes`, and whose. The preface is not looked for.
 pub fn beginning(bytes: &[u8]) -> Beginning {
-    if frame::look(bytes) != Look::Frames {
-        return Beginning::Other;
+    match frame::look(bytes) {
+        Look::Frames => {}
+        Look::Alone(_) => return Beginning::Header,
+        Look::Perhaps(_) => return Beginning::Frames,
+        Look::Nothing => return Beginning::Other,
     }
     let mut rest = bytes;
     while let Some((header, payload)) = rest.split_first_chunk::<HEADER>() {

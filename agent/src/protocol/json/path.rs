@@ -9,10 +9,15 @@ use super::Step;
 /// document of brackets from being a long walk for nothing.
 pub(super) const MAX_DEPTH: usize = 64;
 
-/// Longest path that is handed out. The values that the APIs define lie at most seven steps down.
-const MAX_PATH: usize = 8;
+/// Longest path that is handed out. The values that the APIs define lie at most seven steps down; below some of them
+/// lies the document of a tool call's arguments, which no real tool nests deeper than the rest.
+pub(crate) const MAX_PATH: usize = 16;
+
+/// What most paths fit in: a path is handed out with every value, and a short one is quicker to lay out.
+const SHORT_PATH: usize = 8;
 
 /// Stack of open containers.
+#[derive(Clone, Debug)]
 pub(super) struct Path {
     depth: usize,
     /// Bit `d` says that the container at depth `d` is an array.
@@ -24,7 +29,7 @@ pub(super) struct Path {
 }
 
 /// The current member or element of a container.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Frame {
     /// Range in `Path::keys`.
     Key {
@@ -57,14 +62,21 @@ impl Path {
     /// The steps, unless there are more than are handed out.
     pub(super) fn with_steps(&self, then: impl FnOnce(&[Step<'_>])) {
         let Some(frames) = self.frames.get(..self.depth) else { return };
-        let mut steps = [Step::Index(0); MAX_PATH];
+        if self.depth <= SHORT_PATH {
+            self.lay_out(frames, &mut [Step::Index(0); SHORT_PATH], then);
+        } else {
+            self.lay_out(frames, &mut [Step::Index(0); MAX_PATH], then);
+        }
+    }
+
+    fn lay_out<'a>(&'a self, frames: &[Frame], steps: &mut [Step<'a>], then: impl FnOnce(&[Step<'_>])) {
         for (step, frame) in steps.iter_mut().zip(frames) {
             *step = match *frame {
                 Frame::Key { start, end } => Step::Key(self.keys.get(start..end).unwrap_or_default()),
                 Frame::Index(index) => Step::Index(index),
             };
         }
-        then(&steps[..self.depth]);
+        then(steps.get(..frames.len()).unwrap_or_default());
     }
 
     /// Whether [`Self::with_steps`] does anything.

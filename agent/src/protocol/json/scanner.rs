@@ -15,15 +15,26 @@ const MAX_KEY: usize = 128;
 /// keeps none still has to read the counts.
 const MIN_NUMBER: usize = 64;
 
+/// Bytes of a long string that are unescaped in one go, so that what does not fit under the cap is never held whole.
+const WINDOW: usize = 4096;
+
+/// What a document is broken by that is JSON, and beyond what is followed.
+pub const BOUNDS: [&str; 2] = ["nested too deeply", "number too long"];
+
 /// Streaming scanner of one JSON document. Holds one token at most, never the document.
+#[derive(Clone, Debug)]
 pub struct Scanner {
     max_text: usize,
+    /// Hand out strings beyond the cap in pieces too.
+    pieces: bool,
+    /// The current string's beginning has been handed out as a piece.
+    begun: bool,
     state: State,
     path: Path,
     text: Text,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum State {
     Value,
     ValueOrArrayEnd,
@@ -38,7 +49,7 @@ enum State {
     Broken(&'static str),
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Escape {
     None,
     Backslash,
@@ -52,7 +63,13 @@ impl Scanner {
     /// A scanner that hands out at most `max_text` bytes of a string. A number longer than that (and than 64
     /// bytes) is an error, since half a number is another number.
     pub fn new(max_text: usize) -> Self {
-        Self { max_text, state: State::Value, path: Path::new(), text: Text::default() }
+        Self { max_text, pieces: false, begun: false, state: State::Value, path: Path::new(), text: Text::default() }
+    }
+
+    /// The same scanner, which also hands out [`Token::Piece`].
+    pub fn with_pieces(mut self) -> Self {
+        self.pieces = true;
+        self
     }
 
     /// Changes the cap for the tokens that begin after this call.
@@ -64,7 +81,7 @@ impl Scanner {
     pub fn reset(&mut self) {
         self.state = State::Value;
         self.path.clear();
-        self.text.start(0);
+        self.text.start(0, false);
     }
 
     /// Where the scanner stands. After [`Self::finish`] never [`Status::Open`].
@@ -79,10 +96,18 @@ impl Scanner {
 
     /// Takes the next bytes of the document.
     pub fn push(&mut self, bytes: &[u8], sink: &mut dyn FnMut(&[Step<'_>], Token<'_>)) {
+        let behind = self.push_to_end(bytes, sink);
+        if matches!(self.state, State::Complete) && behind.iter().any(|byte| !is_blank(*byte)) {
+            self.state = State::Broken("trailing data");
+        }
+    }
+
+    /// Takes the next bytes up to the document's end or the first fault, and gives back those behind it.
+    pub fn push_to_end<'a>(&mut self, bytes: &'a [u8], sink: &mut dyn FnMut(&[Step<'_>], Token<'_>)) -> &'a [u8] {
         let mut rest = bytes;
         while let Some((&byte, tail)) = rest.split_first() {
             rest = match (self.state, byte) {
-                (State::Broken(_), _) => return,
+                (State::Complete | State::Broken(_), _) => return rest,
                 (State::String { key, escape: Escape::None }, _) => self.string(rest, key, sink),
                 (State::String { key, escape }, _) => {
                     self.escape(byte, key, escape);
@@ -93,7 +118,7 @@ impl Scanner {
                     self.literal(byte, word, seen, token, sink);
                     tail
                 }
-                (_, b' ' | b'\n' | b'\r' | b'\t') => tail,
+                (_, blank) if is_blank(blank) => tail,
                 (State::Value | State::ValueOrArrayEnd, b'"') => self.string_start(tail, false, sink),
                 (State::Key | State::KeyOrObjectEnd, b'"') => self.string_start(tail, true, sink),
                 (State::Colon, b':') => {
@@ -101,7 +126,7 @@ impl Scanner {
                     tail
                 }
                 (State::Value | State::ValueOrArrayEnd, b'-' | b'0'..=b'9') => {
-                    self.text.start(self.max_text.max(MIN_NUMBER));
+                    self.text.start(self.max_text.max(MIN_NUMBER), false);
                     self.state = State::Number;
                     rest
                 }
@@ -111,6 +136,7 @@ impl Scanner {
                 }
             }
         }
+        rest
     }
 
     /// Ends the document: a number at the top level is complete now, anything else that is open is broken.
@@ -139,7 +165,6 @@ impl Scanner {
                 self.state = State::Value;
             }
             (State::AfterValue, b',') => self.state = State::Key,
-            (State::Complete, _) => self.state = State::Broken("trailing data"),
             (State::Value | State::ValueOrArrayEnd, _) => self.state = State::Broken("expected a value"),
             (State::Key | State::KeyOrObjectEnd, _) => self.state = State::Broken("expected a key"),
             (State::Colon, _) => self.state = State::Broken("expected a colon"),
@@ -149,7 +174,7 @@ impl Scanner {
 
     fn open(&mut self, array: bool, sink: Sink<'_>) {
         if self.path.depth() == MAX_DEPTH {
-            self.state = State::Broken("nested too deeply");
+            self.state = State::Broken(BOUNDS[0]);
             return;
         }
         self.emit(if array { Token::ArrayStart } else { Token::ObjectStart }, sink);
@@ -181,9 +206,11 @@ impl Scanner {
     /// handed out from there.
     fn string_start<'a>(&mut self, rest: &'a [u8], key: bool, sink: Sink<'_>) -> &'a [u8] {
         let cap = self.cap(key);
+        let pieces = self.pieces && !key && self.path.is_told();
         if let Some(end) = memchr2(b'"', b'\\', rest)
             && rest[end] == b'"'
             && let Ok(text) = str::from_utf8(&rest[..end.min(cap)])
+            && (!pieces || end <= cap || self.whole_piece(&rest[..end], sink))
         {
             if key {
                 self.path.set_key(text);
@@ -194,21 +221,23 @@ impl Scanner {
             }
             return &rest[end + 1..];
         }
-        self.text.start(cap);
+        self.begun = false;
+        self.text.start(cap, pieces);
         self.state = State::String { key, escape: Escape::None };
         rest
     }
 
     fn string<'a>(&mut self, rest: &'a [u8], key: bool, sink: Sink<'_>) -> &'a [u8] {
         let Some(end) = memchr2(b'"', b'\\', rest) else {
-            self.text.bytes(rest);
+            self.text(rest, sink);
             return &[];
         };
-        self.text.bytes(&rest[..end]);
+        self.text(&rest[..end], sink);
         if rest[end] == b'\\' {
             self.state = State::String { key, escape: Escape::Backslash };
         } else {
             self.text.end();
+            self.spill(sink);
             if key {
                 self.path.set_key(self.text.as_str());
                 self.state = State::Colon;
@@ -218,6 +247,40 @@ impl Scanner {
             }
         }
         &rest[end + 1..]
+    }
+
+    /// Takes raw bytes of a string.
+    fn text(&mut self, bytes: &[u8], sink: Sink<'_>) {
+        if !self.text.is_spilling() {
+            self.text.bytes(bytes);
+            return;
+        }
+        self.spill(sink);
+        for window in bytes.chunks(WINDOW) {
+            self.text.bytes(window);
+            self.spill(sink);
+        }
+    }
+
+    /// Hands out what did not fit under the cap.
+    fn spill(&mut self, sink: Sink<'_>) {
+        if self.text.spilled().is_empty() {
+            return;
+        }
+        if !std::mem::replace(&mut self.begun, true) {
+            self.emit(Token::Piece(self.text.as_str()), sink);
+        }
+        self.emit(Token::Piece(self.text.spilled()), sink);
+        self.text.clear_spilled();
+    }
+
+    /// Hands out a string that lies whole in the push; false if it is not UTF-8 and must be repaired.
+    fn whole_piece(&mut self, bytes: &[u8], sink: Sink<'_>) -> bool {
+        let text = str::from_utf8(bytes);
+        if let Ok(text) = text {
+            self.emit(Token::Piece(text), sink);
+        }
+        text.is_ok()
     }
 
     fn escape(&mut self, byte: u8, key: bool, escape: Escape) {
@@ -264,7 +327,7 @@ impl Scanner {
         }
         self.text.bytes(number);
         if self.text.truncated() {
-            self.state = State::Broken("number too long");
+            self.state = State::Broken(BOUNDS[1]);
         } else if end.is_some() {
             self.number_end(None, sink);
         }
@@ -300,4 +363,9 @@ impl Scanner {
     fn emit(&self, token: Token<'_>, sink: Sink<'_>) {
         self.path.with_steps(|steps| sink(steps, token));
     }
+}
+
+/// Whitespace of RFC 8259 section 2.
+pub(super) fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\n' | b'\r' | b'\t')
 }

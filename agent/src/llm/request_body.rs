@@ -1,0 +1,161 @@
+//! A request's body: one JSON document, or a form where files are sent along.
+
+use crate::protocol::{
+    json::{Scanner, Status, Step, Token},
+    multipart::{Field, Parser},
+};
+
+/// Reads one body.
+pub(crate) enum RequestBody {
+    /// Nothing has come but white space; the cap on text.
+    Undecided(usize),
+    /// One document.
+    Document(Box<Reader>),
+    /// A form.
+    Form {
+        /// Reads it.
+        parser: Box<Parser>,
+        /// Bytes are missing.
+        lost: bool,
+    },
+}
+
+impl RequestBody {
+    /// A reader that takes at most `max_text` bytes of a string.
+    pub fn new(max_text: usize) -> Self {
+        Self::Undecided(max_text)
+    }
+
+    /// Takes the next bytes.
+    pub fn push(&mut self, bytes: &[u8], sink: &mut dyn FnMut(&[Step<'_>], Token<'_>)) {
+        if let Self::Undecided(max_text) = *self {
+            // No document of an API is a negative number.
+            *self = match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
+                None => return,
+                Some(b'-') => Self::Form { parser: Box::new(Parser::new(max_text)), lost: false },
+                Some(_) => Self::Document(Box::new(Reader::new(max_text))),
+            };
+        }
+        match self {
+            Self::Document(reader) => reader.push(bytes, sink),
+            Self::Form { parser, lost: false } => parser.push(bytes, &mut |field| tell(field, sink)),
+            Self::Form { .. } | Self::Undecided(_) => {}
+        }
+    }
+
+    /// Bytes are missing: what the next ones belong to cannot be told.
+    pub fn gap(&mut self) {
+        match self {
+            Self::Undecided(max_text) => {
+                let mut reader = Reader::new(*max_text);
+                reader.gap();
+                *self = Self::Document(Box::new(reader));
+            }
+            Self::Document(reader) => reader.gap(),
+            Self::Form { lost, .. } => *lost = true,
+        }
+    }
+
+    /// The body is over.
+    pub fn end(&mut self, sink: &mut dyn FnMut(&[Step<'_>], Token<'_>)) {
+        match self {
+            Self::Undecided(max_text) => {
+                let mut reader = Reader::new(*max_text);
+                reader.end(sink);
+                *self = Self::Document(Box::new(reader));
+            }
+            Self::Document(reader) => reader.end(sink),
+            Self::Form { parser, lost } => {
+                if !*lost {
+                    parser.finish();
+                }
+            }
+        }
+    }
+
+    /// Whether all of the body has been seen.
+    pub fn is_whole(&self) -> bool {
+        match self {
+            Self::Undecided(_) => false,
+            Self::Document(reader) => reader.is_whole(),
+            Self::Form { parser, lost } => !lost && parser.is_complete(),
+        }
+    }
+
+    /// Why the body could not be read to its end.
+    pub fn malformed(&self) -> Option<&'static str> {
+        match self {
+            Self::Undecided(_) => None,
+            Self::Document(reader) => reader.malformed(),
+            Self::Form { parser, .. } => parser.malformed(),
+        }
+    }
+}
+
+/// A body that is one document.
+pub(crate) struct Reader {
+    scanner: Scanner,
+    lost: bool,
+    malformed: Option<&'static str>,
+}
+
+impl Reader {
+    /// A reader that takes at most `max_text` bytes of a string.
+    fn new(max_text: usize) -> Self {
+        Self { scanner: Scanner::new(max_text).with_pieces(), lost: false, malformed: None }
+    }
+
+    /// Takes the next bytes.
+    fn push(&mut self, bytes: &[u8], sink: &mut dyn FnMut(&[Step<'_>], Token<'_>)) {
+        if !self.lost {
+            self.scanner.push(bytes, sink);
+            self.note();
+        }
+    }
+
+    /// Bytes are missing: where in the document the next ones belong cannot be told.
+    fn gap(&mut self) {
+        self.lost = true;
+    }
+
+    /// The body is over.
+    fn end(&mut self, sink: &mut dyn FnMut(&[Step<'_>], Token<'_>)) {
+        if !self.lost {
+            self.scanner.finish(sink);
+            self.note();
+        }
+    }
+
+    /// Whether every value of the document has been seen.
+    fn is_whole(&self) -> bool {
+        !self.lost && self.scanner.status() == Status::Complete
+    }
+
+    /// Why the document is not JSON, or not all of it.
+    fn malformed(&self) -> Option<&'static str> {
+        self.malformed
+    }
+
+    fn note(&mut self) {
+        if let Status::Broken(reason) = self.scanner.status() {
+            self.malformed.get_or_insert(reason);
+        }
+    }
+}
+
+/// A field is told as a member of one document is; a file is an object of which nothing is known.
+fn tell(field: Field<'_>, sink: &mut dyn FnMut(&[Step<'_>], Token<'_>)) {
+    match field {
+        Field::Text { name, text, truncated } => sink(&[Step::Key(member(name))], Token::String { text, truncated }),
+        Field::File { name } => {
+            let path = [Step::Key(member(name))];
+            sink(&path, Token::ObjectStart);
+            sink(&path, Token::ObjectEnd);
+        }
+    }
+}
+
+/// Lists are written as `name[]`.
+fn member(name: &str) -> &str {
+    name.strip_suffix("[]").unwrap_or(name)
+}
