@@ -75,8 +75,8 @@ impl Call {
         self.text("inferscope.capture")
     }
 
-    /// What must be equal when two agents, or an agent and a replay, saw the same call: everything but ids of the
-    /// trace and what was measured.
+    /// What must be equal when two agents, or an agent and a replay, saw the same call: everything but ids that are
+    /// keyed for one run, and what was measured.
     pub fn facts(&self) -> Value {
         let Value::Object(mut object) = self.0.clone() else { return Value::Null };
         for measured in
@@ -86,7 +86,8 @@ impl Call {
         }
         if let Some(Value::Object(attributes)) = object.get_mut("attributes") {
             attributes.retain(|name, _| {
-                !name.contains(".time_") && !name.contains("gap.") && !name.starts_with("inferscope.time")
+                let is_id = matches!(name.as_str(), "gen_ai.conversation.id" | "inferscope.retry.of");
+                !is_id && !name.contains(".time_") && !name.contains("gap.") && !name.starts_with("inferscope.time")
             });
         }
         Value::Object(object)
@@ -99,7 +100,7 @@ mod tests {
 
     const LINE: &str = r#"{"schema":1,"trace_id":"aa","span_id":"bb","parent_span_id":null,"name":"chat m",
         "kind":"client","start_time_unix_nano":1,"end_time_unix_nano":2,"status":"unset","attributes":{
-        "process.pid":7,"gen_ai.response.id":"x","gen_ai.response.finish_reasons":["stop"],
+        "process.pid":7,"gen_ai.conversation.id":"c","gen_ai.response.id":"x","gen_ai.response.finish_reasons":["stop"],
         "inferscope.time_to_first_token":0.5,"gen_ai.response.time_to_first_chunk":0.5,
         "inferscope.chunk.gap.p50":0.1,"inferscope.chunk.count":3,"gen_ai.usage.input_tokens":null},"events":[]}"#;
 

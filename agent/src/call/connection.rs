@@ -236,8 +236,8 @@ impl Connection {
             (First::Request, _) => Part::Request,
             (First::Response | First::Events, _) => Part::Response,
             (First::Other, Second::Other) => {
-                // Looked like HTTP to the kernel side and is not.
-                steps(Step::Answer(DROP));
+                // Looked like HTTP to the kernel side and is not. What follows in the other direction may be a request.
+                steps(Step::AnswerResponse(DROP));
                 return;
             }
             (First::Other, begins @ (Second::Frames | Second::Header)) => {
@@ -246,7 +246,7 @@ impl Connection {
                 }
                 self.undecided += 1;
                 if self.undecided >= MAX_UNDECIDED {
-                    steps(Step::Answer(DROP));
+                    steps(Step::AnswerResponse(DROP));
                 }
                 return;
             }

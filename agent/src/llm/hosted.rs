@@ -56,6 +56,9 @@ pub(crate) const ROUTES: &[Route] = &[
     Route { suffix: &["*:generateContent"], open: &[|_| Box::new(Gemini::new(GeminiTask::Generate))] },
     Route { suffix: &["*:streamGenerateContent"], open: &[|_| Box::new(Gemini::new(GeminiTask::Stream))] },
     Route { suffix: &["*:countTokens"], open: &[|_| Box::new(Gemini::new(GeminiTask::Count))] },
+    // Before Gemini's: of an answer alone only the first that is called so is asked.
+    Route { suffix: &["embeddings"], open: EMBEDDINGS },
+    Route { suffix: &["embed"], open: EMBEDDINGS },
     Route { suffix: &["*:embedContent"], open: GEMINI_EMBED },
     Route { suffix: &["*:batchEmbedContents"], open: GEMINI_EMBED },
     Route { suffix: &["*:predict"], open: GEMINI_EMBED },
@@ -66,8 +69,6 @@ pub(crate) const ROUTES: &[Route] = &[
     Route { suffix: &["v2", "chat"], open: &[|_| Box::new(CohereChat::default())] },
     Route { suffix: &["v1", "chat"], open: &[|_| Box::new(CohereV1::new(CohereTask::Chat))] },
     Route { suffix: &["v1", "generate"], open: &[|_| Box::new(CohereV1::new(CohereTask::Generate))] },
-    Route { suffix: &["embeddings"], open: EMBEDDINGS },
-    Route { suffix: &["embed"], open: EMBEDDINGS },
     Route { suffix: &["rerank"], open: RERANK },
     Route { suffix: &["reranking"], open: RERANK },
     Route { suffix: &["score"], open: RERANK },

@@ -227,12 +227,13 @@ fn a_text_cut_inside_a_secret_gives_no_part_of_it() {
     }
 }
 
+type Render = fn(&[Message], usize, &Redactor) -> (String, bool);
+
 proptest! {
     #[test]
     fn any_cap_gives_valid_json_within_it(cap in 2usize..1_400) {
         let (whole, _) = render(&sample(), 10_000, Redactor::shared());
-        let renders: [fn(&[Message], usize, &Redactor) -> (String, bool); 2] = [render, render_recent];
-        for render in renders {
+        for render in [render as Render, render_recent] {
             let (text, truncated) = render(&sample(), cap, Redactor::shared());
             prop_assert!(serde_json::from_str::<Value>(&text).is_ok(), "{}", text);
             prop_assert!(text.len() <= cap, "{} > {}", text.len(), cap);
