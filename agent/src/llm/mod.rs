@@ -54,6 +54,8 @@ mod gemini_input;
 mod gemini_interactions;
 mod gemini_output;
 mod gemini_usage;
+mod grpc;
+mod grpc_tables;
 mod hosted;
 mod images;
 mod jsonrpc;

@@ -15,4 +15,5 @@ pub mod head;
 pub mod http1;
 pub mod json;
 pub mod multipart;
+pub mod protobuf;
 pub mod sse;

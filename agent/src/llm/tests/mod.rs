@@ -4,6 +4,7 @@ mod content;
 mod engines;
 mod flavours;
 mod framings;
+mod grpc;
 mod proof;
 mod robust;
 mod rpc;
