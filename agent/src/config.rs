@@ -21,13 +21,24 @@ use serde::{
     de::{self, MapAccess, Visitor},
 };
 
-use crate::targets::{Selectors, Targets};
+use crate::{
+    cost::CostConfig,
+    targets::{Selectors, Targets},
+};
+
+mod privacy;
+
+pub use privacy::{PrivacyConfig, ToolDetail};
 
 /// Where `inferscope run` looks when it is not told.
 pub const DEFAULT_PATH: &str = "/etc/inferscope/config.toml";
 
 /// Largest file that is read: a real one has some hundred bytes, and a path may name a device.
 const MAX_FILE: u64 = 1 << 20;
+
+/// Mean log-probability below which an answer is marked unless the file says otherwise: a probability of one in four for
+/// each of its tokens.
+pub const LOW_CONFIDENCE: f64 = -1.4;
 
 /// Everything that the file can say.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -37,18 +48,35 @@ pub struct Config {
     pub capture: CaptureConfig,
     /// Whose calls are captured.
     pub targets: TargetsConfig,
+    /// What may be kept of what they say.
+    pub privacy: PrivacyConfig,
     /// Where calls go.
     pub export: ExportConfig,
+    /// What marks an answer as bad.
+    pub quality: QualityConfig,
+    /// What calls cost.
+    pub cost: CostConfig,
+}
+
+/// `[quality]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct QualityConfig {
+    /// Mean natural logarithm of an answer's token probabilities below which it is marked as of low confidence. Needs
+    /// requests that ask for log-probabilities.
+    pub low_confidence_logprob: Option<f64>,
+}
+
+impl Default for QualityConfig {
+    fn default() -> Self {
+        Self { low_confidence_logprob: Some(LOW_CONFIDENCE) }
+    }
 }
 
 /// `[capture]`
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CaptureConfig {
-    /// Keep prompts, completions and tool arguments.
-    pub content: bool,
-    /// Most bytes of content kept of one call.
-    pub content_max_bytes: usize,
     /// Give a call up when nothing was seen of it for so long.
     pub idle_timeout_seconds: u64,
     /// Report HTTP calls that are no model calls too.
@@ -59,7 +87,7 @@ pub struct CaptureConfig {
 
 impl Default for CaptureConfig {
     fn default() -> Self {
-        Self { content: false, content_max_bytes: 64 << 10, idle_timeout_seconds: 300, all_http: false, infer: false }
+        Self { idle_timeout_seconds: 300, all_http: false, infer: false }
     }
 }
 
@@ -315,13 +343,18 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), (String, &'static str)> {
-        let Self { capture, targets, export } = self;
+        let Self { capture, targets, privacy, export, quality, cost } = self;
         let positive = |setting: &str, value: Option<u64>| match value {
             Some(0) => Err((setting.to_owned(), "must be more than zero")),
             _ => Ok(()),
         };
-        positive("capture.content_max_bytes", Some(capture.content_max_bytes as u64))?;
         positive("capture.idle_timeout_seconds", Some(capture.idle_timeout_seconds))?;
+        privacy.check().map_err(|(key, reason)| (format!("privacy.{key}"), reason))?;
+        // A logarithm of a probability is never positive.
+        if quality.low_confidence_logprob.is_some_and(|limit| !(-1000.0..=0.0).contains(&limit)) {
+            return Err(("quality.low_confidence_logprob".to_owned(), "must be between -1000 and 0"));
+        }
+        cost.check()?;
         let Targets { include, exclude } = targets.clone().into();
         include.check().map_err(|(key, reason)| (format!("targets.{key}"), reason))?;
         exclude.check().map_err(|(key, reason)| (format!("targets.exclude.{key}"), reason))?;

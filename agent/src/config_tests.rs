@@ -1,6 +1,7 @@
 use std::{fs, fs::Permissions, io::ErrorKind, os::unix::fs::PermissionsExt as _, path::Path};
 
-use super::{Compression, Config, ConfigError};
+use super::{Compression, Config, ConfigError, PrivacyConfig, ToolDetail};
+use crate::privacy::Operator;
 
 fn parse(text: &str) -> Result<Config, String> {
     Config::parse(Path::new("c.toml"), text).map_err(|error| error.to_string())
@@ -10,8 +11,9 @@ fn parse(text: &str) -> Result<Config, String> {
 fn an_empty_file_gives_the_defaults() {
     let config = parse("").unwrap();
     assert_eq!(config, Config::default());
-    assert!(!config.capture.content && !config.capture.all_http && !config.capture.infer);
+    assert!(!config.privacy.content && !config.capture.all_http && !config.capture.infer);
     assert_eq!(config.capture.idle_timeout_seconds, 300);
+    assert!(config.cost.enabled && config.cost.table && config.cost.prices.is_empty());
     assert!(config.export.otlp.is_none() && config.export.jsonl.is_none());
 }
 
@@ -20,11 +22,27 @@ fn every_setting_is_read() {
     let config = parse(
         r#"
         [capture]
-        content = true
-        content_max_bytes = 1000
         idle_timeout_seconds = 60
         all_http = true
         infer = true
+        [privacy]
+        content = true
+        content_max_bytes = 1000
+        tool_definitions = "full"
+        email = "mask"
+        phone = "off"
+        card = "hash"
+        iban = "replace"
+        ip = "mask"
+        fields = ["date_of_birth"]
+        hash_key_file = "/etc/inferscope/hash.key"
+        [[privacy.patterns]]
+        name = "customer"
+        regex = "CUST-\\d{6}"
+        operator = "hash"
+        [[privacy.patterns]]
+        name = "project"
+        regex = '(?i)project \w+'
         [targets]
         pids = [1, 2]
         comms = ["python3"]
@@ -37,6 +55,20 @@ fn every_setting_is_read() {
         [targets.exclude]
         comms = ["curl"]
         ports = [9]
+        [cost]
+        enabled = true
+        table = false
+        [cost.prices."vllm/llama-3*"]
+        input_per_mtok = 0.2
+        output_per_mtok = 0.4
+        cache_read_per_mtok = 0.1
+        cache_write_per_mtok = 0.25
+        cache_write_1h_per_mtok = 0.3
+        input_audio_per_mtok = 1
+        output_audio_per_mtok = 2
+        per_call = 0.001
+        [quality]
+        low_confidence_logprob = -2.5
         [export.otlp]
         endpoint = "https://collector:4317"
         headers = { authorization = "Bearer x" }
@@ -52,7 +84,18 @@ fn every_setting_is_read() {
         "#,
     )
     .unwrap();
-    assert_eq!((config.capture.content_max_bytes, config.targets.pids), (1000, vec![1, 2]));
+    assert_eq!((config.privacy.content_max_bytes, config.targets.pids), (1000, vec![1, 2]));
+    let PrivacyConfig { tool_definitions, email, phone, card, iban, ip, fields, patterns, .. } = config.privacy;
+    assert_eq!(
+        (tool_definitions, email, phone, card),
+        (ToolDetail::Full, Operator::Mask, Operator::Off, Operator::Hash)
+    );
+    assert_eq!((iban, ip, fields), (Operator::Replace, Operator::Mask, vec!["date_of_birth".to_owned()]));
+    let operators: Vec<_> = patterns.iter().map(|pattern| (pattern.name.as_str(), pattern.operator)).collect();
+    assert_eq!(operators, [("customer", Operator::Hash), ("project", Operator::Replace)]);
+    assert!(config.cost.enabled && !config.cost.table);
+    assert_eq!(config.cost.prices["vllm/llama-3*"].output_per_mtok, 0.4);
+    assert_eq!(config.quality.low_confidence_logprob, Some(-2.5));
     let otlp = config.export.otlp.unwrap();
     assert_eq!(otlp.compression, Some(Compression::Gzip));
     assert_eq!(otlp.headers.unwrap().0["authorization"], "Bearer x");
@@ -62,25 +105,33 @@ fn every_setting_is_read() {
 
 #[test]
 fn errors_name_the_place() {
-    let error = parse("[capture]\ncontent = true\ncolour = 1\n").unwrap_err();
+    let error = parse("[privacy]\ncontent = true\ncolour = 1\n").unwrap_err();
     assert!(error.starts_with("c.toml:3:1: unknown field `colour`"), "{error}");
-    let error = parse("[capture]\ncontent = \"yes\"\n").unwrap_err();
+    let error = parse("[privacy]\ncontent = \"yes\"\n").unwrap_err();
     assert!(error.starts_with("c.toml:2:11: "), "{error}");
     let error = parse("[export.jsonl]\n").unwrap_err();
     assert!(error.contains("missing field `path`"), "{error}");
     assert!(parse("[captures]\n").unwrap_err().contains("unknown field `captures`"));
+    let error = parse("[privacy]\nemail = \"hide\"\n").unwrap_err();
+    assert!(error.starts_with("c.toml:2:9: unknown variant `hide`"), "{error}");
 }
 
 #[test]
 fn values_out_of_range_are_refused() {
     for (text, setting) in [
         ("[capture]\nidle_timeout_seconds = 0", "capture.idle_timeout_seconds"),
+        ("[privacy]\ncontent_max_bytes = 0", "privacy.content_max_bytes"),
+        ("[privacy]\nfields = [\"a\", \"-\"]", "privacy.fields[1]"),
+        ("[[privacy.patterns]]\nname = \"a\"\nregex = \"(\"", "privacy.patterns[0].regex"),
+        ("[[privacy.patterns]]\nname = \"a b\"\nregex = \"a\"", "privacy.patterns[0].name"),
         ("[targets]\npids = [7, 0]", "targets.pids"),
         ("[targets]\ncomms = [\"\"]", "targets.comms"),
         ("[targets]\nports = [0]", "targets.ports"),
         ("[targets.exclude]\npids = [0]", "targets.exclude.pids"),
         ("[export.otlp]\nqueue_max_spans = 0", "export.otlp.queue_max_spans"),
         ("[export.otlp]\ntimeout_seconds = nan", "export.otlp.timeout_seconds"),
+        ("[cost.prices.\"a/b\"]\ninput_per_mtok = -1", "cost.prices.\"a/b\".input_per_mtok"),
+        ("[quality]\nlow_confidence_logprob = 0.5", "quality.low_confidence_logprob"),
         ("[export.otlp]\ntimeout_seconds = 0", "export.otlp.timeout_seconds"),
     ] {
         let error = parse(text).unwrap_err();

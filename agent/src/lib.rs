@@ -7,6 +7,7 @@ pub mod capture;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod cost;
 pub mod diagnosis;
 pub mod discover;
 pub mod export;

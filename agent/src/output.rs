@@ -11,6 +11,7 @@ use std::{
 
 use crate::{
     call::FinishedCall,
+    cost::{self, Pricing},
     export::{jsonl::JsonLines, otlp::OtlpHandle, pretty::Pretty, span::Span},
     time::WallAnchor,
 };
@@ -31,6 +32,7 @@ pub struct Outputs {
     display: Display,
     file: Option<JsonLines<File>>,
     otlp: Option<OtlpHandle>,
+    pricing: Pricing,
     report: OutputReport,
     /// Whether the header was shown.
     shown: bool,
@@ -41,7 +43,22 @@ pub struct Outputs {
 impl Outputs {
     /// Standard output as `display` says, and nothing else yet.
     pub fn new(anchor: WallAnchor, display: Display) -> Self {
-        Self { anchor, display, file: None, otlp: None, report: OutputReport::default(), shown: false, closed: false }
+        Self {
+            anchor,
+            display,
+            file: None,
+            otlp: None,
+            pricing: Pricing::default(),
+            report: OutputReport::default(),
+            shown: false,
+            closed: false,
+        }
+    }
+
+    /// Adds what calls cost.
+    pub fn with_pricing(mut self, pricing: Pricing) -> Self {
+        self.pricing = pricing;
+        self
     }
 
     /// Adds a file of JSON lines.
@@ -59,7 +76,10 @@ impl Outputs {
     /// Sends a call everywhere. `Break` once standard output is closed or broken: nobody watches any more. Files and
     /// receivers go on getting calls even then.
     pub fn deliver(&mut self, call: &FinishedCall) -> ControlFlow<()> {
-        let span = Span::from_call(call, self.anchor);
+        let mut span = Span::from_call(call, self.anchor);
+        if let Some(cost) = self.pricing.cost(call, span.start_time_unix_nano) {
+            cost::tell(&mut span, cost);
+        }
         if let Some(file) = &mut self.file {
             match file.write(&span) {
                 Ok(ControlFlow::Continue(())) => {}
@@ -98,7 +118,8 @@ impl Outputs {
     }
 
     /// How it went.
-    pub fn finish(self) -> OutputReport {
+    pub fn finish(mut self) -> OutputReport {
+        self.report.unpriced = self.pricing.unknown();
         self.report
     }
 
@@ -128,6 +149,8 @@ pub struct OutputReport {
     pub file_lost: u64,
     /// Calls that standard output did not take.
     pub not_shown: u64,
+    /// Calls whose model has no price.
+    pub unpriced: u64,
     /// Why standard output broke, unless its reader went away.
     pub error: Option<io::Error>,
 }

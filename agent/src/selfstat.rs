@@ -66,6 +66,12 @@ pub struct PipelineStats {
     pub overflowed: u64,
     /// Exchanges given up because nothing came for too long.
     pub idle: u64,
+    /// Spans of tools that ran between two calls.
+    pub tools: u64,
+    /// Turns of conversations that were forgotten because their table was full.
+    pub turns_evicted: u64,
+    /// Calls whose tools' results were not awaited any longer because the table was full.
+    pub tools_evicted: u64,
     /// Calls inferred from ciphertext.
     pub inferred: u64,
     /// Inferred calls held back because plaintext of their process was read.
@@ -122,6 +128,8 @@ pub struct Ledger {
     pub pipeline: PipelineStats,
     /// Finished calls that an output did not take, by output and reason.
     pub undelivered: Vec<(String, u64)>,
+    /// Calls to a provider whose model has no price.
+    pub unpriced: u64,
     /// Discovery's counters; none in a replay.
     pub discovery: Vec<(&'static str, u64)>,
     /// What each process moved; none in a replay.
@@ -244,6 +252,9 @@ impl Ledger {
             ("unrecognised", p.unrecognised),
             ("overflowed", p.overflowed),
             ("idle", p.idle),
+            ("tools", p.tools),
+            ("turns_evicted", p.turns_evicted),
+            ("tools_evicted", p.tools_evicted),
             ("inferred", p.inferred),
             ("infer_withheld", p.infer_withheld),
             ("infer_lost", p.infer_lost),
@@ -255,6 +266,7 @@ impl Ledger {
         for (name, value) in &self.discovery {
             entries.push((format!("discover.{name}"), *value));
         }
+        entries.push(("output.calls_unpriced".into(), self.unpriced));
         for (name, value) in &self.undelivered {
             entries.push((format!("output.{name}"), *value));
         }

@@ -14,6 +14,7 @@ use std::{
 
 use inferscope::{
     llm::{Facts, Options, Proof, RequestLine, ResponseEvent, Session, Usage},
+    privacy::Redactor,
     protocol::head::Headers,
 };
 use serde::Deserialize;
@@ -292,10 +293,14 @@ fn check(row: &Row, reading: &Reading) {
         assert!(events.contains(&ResponseEvent::Event { content: true }), "{name}");
     }
 
-    let on = Options { content: Some(1 << 20) };
+    let on = Options { content: Some(1 << 20), ..Options::default() };
     for size in [7, 1_460, 16 * 1024] {
         assert_eq!(row.read(size, &Options::default()).as_ref(), Some(&outcome), "{name} in pieces of {size}");
         assert_eq!(row.read(size, &on), row.read(usize::MAX, &on), "{name} with content in pieces of {size}");
+    }
+    // One byte at a time takes long: a sample.
+    if row.i == 0 && name.len().is_multiple_of(8) {
+        assert_eq!(row.read(1, &on), row.read(usize::MAX, &on), "{name} byte by byte");
     }
     check_content(row, &name);
 }
@@ -303,7 +308,8 @@ fn check(row: &Row, reading: &Reading) {
 /// Kept content is valid JSON, stays within its cap and holds the answer.
 fn check_content(row: &Row, name: &str) {
     for cap in [200, 1 << 20] {
-        let facts = row.read(usize::MAX, &Options { content: Some(cap) }).expect("a candidate").facts;
+        let facts =
+            row.read(usize::MAX, &Options { content: Some(cap), ..Options::default() }).expect("a candidate").facts;
         let content = facts.content.expect("content is on");
         for text in [&content.input_messages, &content.output_messages].into_iter().flatten() {
             let is_array = serde_json::from_str::<Value>(text).is_ok_and(|value| value.is_array());
@@ -334,7 +340,8 @@ fn check_content(row: &Row, name: &str) {
             if let Ok(body) = serde_json::from_slice(&base64(row.resp_body_b64.as_deref()))
                 && let Some(text) = answer(&row.api, &body)
             {
-                assert_eq!(kept.unwrap_or_default(), text, "{name}");
+                // As it is kept: without its mail addresses, for example.
+                assert_eq!(kept.unwrap_or_default(), Redactor::shared().redact(&text), "{name}");
             }
         }
     }

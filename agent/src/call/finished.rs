@@ -4,7 +4,10 @@
 //! `export/` knows nothing of records, streams or parsers.
 
 use crate::{
-    call::gaps::GapSketch,
+    call::{
+        conversation::{Place, ToolRun},
+        gaps::GapSketch,
+    },
     host::ProcessIdentity,
     llm::Facts,
     record::{Address, Source},
@@ -228,6 +231,10 @@ pub struct FinishedCall {
     pub facts: Option<Facts>,
     /// What was inferred of a call that nobody could read; then there are no facts, no status and no completion.
     pub inferred: Option<Box<InferredFacts>>,
+    /// Its place among the process's other calls.
+    pub place: Place,
+    /// What tool ran, where the span is that of a tool between two calls; then there are no facts and no completion.
+    pub tool: Option<Box<ToolRun>>,
     /// How it ended; absent when that was not seen.
     pub completion: Option<Completion>,
     /// How much of it was seen.

@@ -1,18 +1,22 @@
 //! The life cycle of one call: from pieces of a connection's two directions to a call that is over.
 //!
 //! Owns pairing of requests and responses ([`connection`]), the times and the end of an exchange ([`exchange`]),
-//! the link between the two ends of a call on one host ([`link`]), ids ([`ids`]) and the record that the
+//! the link between the two ends of a call on one host ([`link`]), what belongs to one conversation
+//! ([`conversation`]), ids ([`ids`]) and the record that the
 //! exporters get ([`FinishedCall`]). Framing is `protocol`'s, meaning is `llm`'s, processes and addresses are the
 //! pipeline's.
 
 pub mod connection;
+pub mod conversation;
 mod dull;
 pub mod exchange;
 mod finished;
 pub mod gaps;
 pub mod ids;
 pub mod link;
+mod lru;
 
+pub use conversation::{Place, Retry, ToolRun};
 pub use finished::{
     Binding, Capture, Completion, FinishedCall, HttpFacts, InferredFacts, Note, NoteKind, Side, SpanIds, Timing,
 };

@@ -9,10 +9,11 @@ use crate::{
     call::connection::ConnectionOptions,
     capture::{self, Capture, Finish, Session, Stop},
     cli::TargetArgs,
+    config,
     kernel::Settings,
     output::Outputs,
     pipeline::PipelineOptions,
-    privacy::ContentPolicy,
+    privacy::{ContentPolicy, Redactor},
     recording::Recorder,
     selfstat::Ledger,
 };
@@ -26,7 +27,7 @@ const LEDGER: &str = "inferscope: ledger";
 /// How long the outputs may take to write what is left at the end.
 const WRITE_OUT: Duration = Duration::from_secs(2);
 
-/// Bytes of content kept per direction of a call, unless the configuration says otherwise.
+/// Bytes kept of each content attribute of a call, unless the configuration says otherwise.
 pub const CONTENT_BYTES: usize = 64 << 10;
 
 /// What to capture and for how long.
@@ -35,6 +36,10 @@ pub struct Plan {
     pub settings: Settings,
     /// Whether messages are kept.
     pub content: ContentPolicy,
+    /// What is redacted in them.
+    pub redactor: &'static Redactor,
+    /// Mean log-probability of an answer's tokens below which it is marked.
+    pub low_confidence: Option<f64>,
     /// Give a call up after this long without a byte.
     pub idle: Duration,
     /// Stop by itself after this long.
@@ -53,6 +58,8 @@ impl Plan {
                 ring_bytes: None,
             },
             content: if content { ContentPolicy::On { cap: CONTENT_BYTES } } else { ContentPolicy::Off },
+            redactor: Redactor::shared(),
+            low_confidence: Some(config::LOW_CONFIDENCE),
             idle: Duration::from_secs(300),
             duration,
         }
@@ -72,6 +79,8 @@ impl Plan {
             ..Default::default()
         };
         connection.session.content = self.content.cap();
+        connection.session.redactor = self.redactor;
+        connection.session.low_confidence = self.low_confidence;
         PipelineOptions {
             connection,
             idle_ns: u64::try_from(self.idle.as_nanos()).unwrap_or(u64::MAX),
@@ -137,6 +146,7 @@ pub async fn capture(
     match tokio::time::timeout(WRITE_OUT, report).await {
         Ok(Ok(report)) => {
             ledger.undelivered.extend(report.entries());
+            ledger.unpriced = report.unpriced;
             if let Some(error) = report.error {
                 super::say(&format!("{LEDGER} {}", ledger.to_json()));
                 return Err(anyhow::Error::new(error).context("standard output cannot be written"));

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     capture::Session,
     cli::{ReplayArgs, TargetArgs},
+    cost::{CostConfig, Pricing},
     output::Outputs,
     pipeline::{Output, Pipeline},
     record,
@@ -31,7 +32,8 @@ pub fn replay(args: &ReplayArgs) -> anyhow::Result<()> {
     let session = Session { epoch: playback.epoch(), anchor: playback.anchor() };
     let plan = Plan::of(TargetArgs::default(), args.show.all_http, args.show.content, None).with_infer(args.show.infer);
     let mut pipeline = Pipeline::new(plan.pipeline(&session));
-    let mut outputs = Outputs::new(session.anchor, display(&args.show));
+    let pricing = Pricing::new(&CostConfig::default());
+    let mut outputs = Outputs::new(session.anchor, display(&args.show)).with_pricing(pricing);
     let mut deliver = |output| {
         if let Output::Call(call) = output {
             // A closed standard output is counted and no reason to stop: the ledger is of the whole file.
@@ -63,7 +65,8 @@ pub fn replay(args: &ReplayArgs) -> anyhow::Result<()> {
     pipeline.finish(&mut deliver);
     let report = outputs.finish();
     let undelivered = report.entries().to_vec();
-    say_ledger(&Ledger { pipeline: pipeline.stats().clone(), undelivered, ..Default::default() });
+    let unpriced = report.unpriced;
+    say_ledger(&Ledger { pipeline: pipeline.stats().clone(), undelivered, unpriced, ..Default::default() });
     if let Some(error) = report.error {
         return Err(anyhow::Error::new(error).context("standard output cannot be written"));
     }

@@ -8,6 +8,7 @@ use super::live::{self, Plan};
 use crate::{
     capture::Session,
     cli::{Format, ShowArgs, TraceArgs},
+    cost::{CostConfig, Pricing},
     export::{jsonl::JsonLines, pretty::Pretty},
     output::{Display, Outputs},
 };
@@ -19,7 +20,8 @@ pub fn trace(args: TraceArgs) -> anyhow::Result<()> {
         Some(path) => Some(JsonLines::append_to(path).with_context(|| format!("{} cannot be opened", path.display()))?),
         None => None,
     };
-    let outputs = Outputs::new(session.anchor, display(&args.show)).with_file(file);
+    let pricing = Pricing::new(&CostConfig::default());
+    let outputs = Outputs::new(session.anchor, display(&args.show)).with_pricing(pricing).with_file(file);
     let plan = Plan::of(args.targets, args.show.all_http, args.show.content, args.duration).with_infer(args.show.infer);
     let (ledger, finish) = live::runtime()?.block_on(live::capture(plan, &session, outputs, None))?;
     live::say_ledger(&ledger);

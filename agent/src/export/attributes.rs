@@ -86,10 +86,16 @@ names! {
     GEN_AI_USAGE_AUDIO_OUTPUT_TOKENS = "gen_ai.usage.audio.output_tokens";
     /// Part of the tokens read from the cache that is audio.
     GEN_AI_USAGE_AUDIO_CACHE_READ_INPUT_TOKENS = "gen_ai.usage.audio.cache_read.input_tokens";
+    /// Id by which the model asked for it.
+    GEN_AI_TOOL_CALL_ID = "gen_ai.tool.call.id";
     /// Messages of the request, JSON; only with content capture on.
     GEN_AI_INPUT_MESSAGES = "gen_ai.input.messages";
     /// Messages of the response, JSON; only with content capture on.
     GEN_AI_OUTPUT_MESSAGES = "gen_ai.output.messages";
+    /// Instructions given apart from the messages, JSON; only with content capture on.
+    GEN_AI_SYSTEM_INSTRUCTIONS = "gen_ai.system_instructions";
+    /// Tools that the request offered, JSON; only with content capture on.
+    GEN_AI_TOOL_DEFINITIONS = "gen_ai.tool.definitions";
 
     /// Collection, index, namespace or class that was searched.
     GEN_AI_DATA_SOURCE_ID = "gen_ai.data_source.id";
@@ -207,6 +213,43 @@ names! {
     /// Present, and true, only when captured content was cut.
     INFERSCOPE_CONTENT_TRUNCATED = "inferscope.content.truncated";
 
+    /// What the call cost, US dollars.
+    INFERSCOPE_COST_USD = "inferscope.cost.usd";
+    /// Where its price comes from: `reported`, `config` or `table`.
+    INFERSCOPE_COST_SOURCE = "inferscope.cost.source";
+    /// Day of the latest price in the table, when the price is from there.
+    INFERSCOPE_COST_PRICE_DATE = "inferscope.cost.price_date";
+
+    /// Calls of the conversation up to this one, as far as they were seen.
+    INFERSCOPE_CONVERSATION_TURN = "inferscope.conversation.turn";
+    /// Earlier tries of the same request.
+    INFERSCOPE_RETRY_COUNT = "inferscope.retry.count";
+    /// Span id of the first try.
+    INFERSCOPE_RETRY_OF = "inferscope.retry.of";
+    /// Present, and true, only when the same history was answered before.
+    INFERSCOPE_REGENERATION = "inferscope.regeneration";
+
+    /// Present, and true, only when the model refused to answer.
+    INFERSCOPE_QUALITY_REFUSAL = "inferscope.quality.refusal";
+    /// Present, and true, only when a filter of the provider's stopped the prompt or the answer.
+    INFERSCOPE_QUALITY_CONTENT_FILTER = "inferscope.quality.content_filter";
+    /// Present, and true, only when an answer ended at a token limit.
+    INFERSCOPE_QUALITY_LENGTH = "inferscope.quality.length";
+    /// Present, and true, only when an answer ended normally with neither content nor a tool call.
+    INFERSCOPE_QUALITY_EMPTY = "inferscope.quality.empty";
+    /// Present, and true, only when an answer goes round in circles.
+    INFERSCOPE_QUALITY_REPETITION = "inferscope.quality.repetition";
+    /// Tool calls whose arguments are no JSON.
+    INFERSCOPE_QUALITY_MALFORMED_TOOL_ARGUMENTS = "inferscope.quality.malformed_tool_arguments";
+    /// Tool calls whose arguments are not what the tool declared.
+    INFERSCOPE_QUALITY_MISMATCHED_TOOL_ARGUMENTS = "inferscope.quality.mismatched_tool_arguments";
+    /// Mean natural logarithm of the answer's token probabilities, when the server returned them.
+    INFERSCOPE_QUALITY_LOGPROB_MEAN = "inferscope.quality.logprob.mean";
+    /// Smallest natural logarithm of a token probability in the answer.
+    INFERSCOPE_QUALITY_LOGPROB_MIN = "inferscope.quality.logprob.min";
+    /// Present, and true, only when the mean is below the configured threshold.
+    INFERSCOPE_QUALITY_LOW_CONFIDENCE = "inferscope.quality.low_confidence";
+
     /// Present, and true, only when the call was inferred from TLS records' sizes and times; what is inferred has this
     /// prefix.
     INFERSCOPE_INFERRED = "inferscope.inferred";
@@ -285,6 +328,10 @@ pub const INFERRED: &[&str] = &[
     INFERSCOPE_INFERRED_GAP_MAX,
     INFERSCOPE_INFERRED_MAYBE_SEVERAL,
 ];
+
+/// Names of what holds content: there only with content capture on, and the first to go from a span that is too large.
+pub const CONTENT: &[&str] =
+    &[GEN_AI_INPUT_MESSAGES, GEN_AI_OUTPUT_MESSAGES, GEN_AI_SYSTEM_INSTRUCTIONS, GEN_AI_TOOL_DEFINITIONS];
 
 /// Span event: bytes are missing from the stream.
 pub const EVENT_GAP: &str = "inferscope.gap";

@@ -8,12 +8,15 @@ use std::time::Duration;
 use super::{
     attributes::{self as names, EVENT_GAP, EVENT_MALFORMED, EVENT_UNDECODED},
     inferred, remote,
-    span::{Span, SpanEvent, SpanKind, SpanStatus, Value},
+    span::{Span, SpanEvent, SpanKind, SpanStatus, Value, hex},
 };
 use crate::{
-    call::{Binding, Capture, Completion, FinishedCall, HttpFacts, Note, NoteKind, Side, Timing},
+    call::{
+        Binding, Capture, Completion, FinishedCall, HttpFacts, Note, NoteKind, Place, Retry, Side, Timing, ToolRun,
+    },
     host::ProcessIdentity,
-    llm::{Content, Facts, RequestFacts, ResponseFacts, Timings, Usage},
+    llm::{Content, Facts, Quality, RequestFacts, ResponseFacts, Timings, Usage},
+    privacy::Redactor,
     record::Address,
     time::{Mono, WallAnchor},
 };
@@ -21,19 +24,26 @@ use crate::{
 /// `error.type` of an error that named no kind, as the conventions spell it.
 const UNNAMED_ERROR: &str = "_OTHER";
 
+/// The operation of a tool's run, as the conventions spell it.
+const EXECUTE_TOOL: &str = "execute_tool";
+
 impl Span {
     /// The span of `call`, its kernel times converted to wall time by `anchor`.
     pub fn from_call(call: &FinishedCall, anchor: WallAnchor) -> Self {
         let mut out = Attributes::default();
-        match (&call.facts, &call.inferred) {
-            (Some(facts @ Facts { rpc: Some(rpc), .. }), _) => remote::rpc(&mut out, facts, rpc),
-            (Some(facts), _) => model_call(&mut out, facts),
-            (None, Some(facts)) => inferred::attributes(&mut out, call, facts),
-            (None, None) => {
+        match (&call.facts, &call.inferred, &call.tool) {
+            (Some(facts @ Facts { rpc: Some(rpc), .. }), ..) => remote::rpc(&mut out, facts, rpc),
+            (Some(facts), ..) => model_call(&mut out, facts),
+            (None, Some(facts), _) => inferred::attributes(&mut out, call, facts),
+            (None, None, Some(tool)) => tool_run(&mut out, tool),
+            (None, None, None) => {
                 out.text(names::HTTP_REQUEST_METHOD, call.http.method.as_deref());
-                out.text(names::URL_PATH, call.http.path.as_deref());
+                // Bots and webhooks have their key in the path.
+                let path = call.http.path.as_deref().map(|path| Redactor::shared().credentials(path));
+                out.text(names::URL_PATH, path.as_deref());
             }
         }
+        place(&mut out, &call.place);
         // A remote procedure call has progress in its stream, and no token.
         let is_rpc = call.facts.as_ref().is_some_and(|facts| facts.rpc.is_some());
         if call.streamed && (call.chunk_count > 0 || !is_rpc) {
@@ -62,6 +72,7 @@ impl Span {
             parent_span_id: call.ids.parent,
             name: span_name(call),
             kind: match call.side {
+                _ if call.tool.is_some() => SpanKind::Internal,
                 Side::Client => SpanKind::Client,
                 Side::Server => SpanKind::Server,
             },
@@ -118,6 +129,10 @@ fn span_name(call: &FinishedCall) -> String {
             format!("{operation} {model}")
         }
         Some(facts) => facts.operation.to_owned(),
+        None if call.tool.is_some() => match call.tool.as_ref().and_then(|tool| tool.name.as_ref()) {
+            Some(name) => format!("{EXECUTE_TOOL} {name}"),
+            None => EXECUTE_TOOL.to_owned(),
+        },
         None if call.inferred.is_some() => call.inferred.as_deref().map(inferred::span_name).unwrap_or_default(),
         // The path would make a name for every resource: the conventions keep it out when the route is unknown.
         None => call.http.method.clone().unwrap_or_else(|| "HTTP".to_owned()),
@@ -125,8 +140,7 @@ fn span_name(call: &FinishedCall) -> String {
 }
 
 fn model_call(out: &mut Attributes, facts: &Facts) {
-    let Facts { api, operation, provider, request, response, usage, timings, retrieval, rpc: _, error: _, content: _ } =
-        facts;
+    let Facts { api, operation, provider, request, response, usage, timings, retrieval, quality, .. } = facts;
     out.text(names::GEN_AI_OPERATION_NAME, Some(*operation));
     out.text(names::GEN_AI_PROVIDER_NAME, Some(*provider));
 
@@ -147,7 +161,7 @@ fn model_call(out: &mut Attributes, facts: &Facts) {
         dimensions,
         service_tier,
         previous_response_id,
-        conversation_id,
+        conversation_id: _,
         message_count,
         tool_count,
     } = request;
@@ -165,7 +179,6 @@ fn model_call(out: &mut Attributes, facts: &Facts) {
     out.list(names::GEN_AI_REQUEST_ENCODING_FORMATS, encoding_formats);
     out.int(names::GEN_AI_EMBEDDINGS_DIMENSION_COUNT, *dimensions);
     out.text(names::GEN_AI_OUTPUT_TYPE, *output_type);
-    out.text(names::GEN_AI_CONVERSATION_ID, conversation_id.as_deref());
     out.text(names::OPENAI_REQUEST_SERVICE_TIER, service_tier.as_deref());
     out.text(names::INFERSCOPE_PREVIOUS_RESPONSE_ID, previous_response_id.as_deref());
 
@@ -203,6 +216,57 @@ fn model_call(out: &mut Attributes, facts: &Facts) {
     out.list(names::INFERSCOPE_TOOL_CALLS, tool_calls);
     out.int(names::INFERSCOPE_REQUEST_MESSAGE_COUNT, *message_count);
     out.int(names::INFERSCOPE_REQUEST_TOOL_COUNT, *tool_count);
+    signs(out, quality);
+}
+
+/// A tool that ran between two calls.
+fn tool_run(out: &mut Attributes, tool: &ToolRun) {
+    let ToolRun { name, call_id } = tool;
+    out.text(names::GEN_AI_OPERATION_NAME, Some(EXECUTE_TOOL));
+    out.text(names::GEN_AI_TOOL_NAME, name.as_deref());
+    out.text(names::GEN_AI_TOOL_CALL_ID, call_id.as_deref());
+}
+
+fn place(out: &mut Attributes, place: &Place) {
+    let Place { conversation, turn, retry, regeneration } = place;
+    out.text(names::GEN_AI_CONVERSATION_ID, conversation.as_deref());
+    out.int(names::INFERSCOPE_CONVERSATION_TURN, turn.map(u64::from));
+    if let Some(Retry { count, first }) = retry {
+        out.int(names::INFERSCOPE_RETRY_COUNT, Some(u64::from(*count)));
+        out.text(names::INFERSCOPE_RETRY_OF, first.map(|span| hex(&span)).as_deref());
+    }
+    out.if_true(names::INFERSCOPE_REGENERATION, *regeneration);
+}
+
+/// What is wrong with the answer. What is not, or could not be judged, gives no attribute.
+fn signs(out: &mut Attributes, quality: &Quality) {
+    let Quality {
+        refusal,
+        content_filter,
+        length,
+        empty,
+        repetition,
+        malformed_arguments,
+        mismatched_arguments,
+        logprob_mean,
+        logprob_min,
+        low_confidence,
+    } = *quality;
+    out.if_true(names::INFERSCOPE_QUALITY_REFUSAL, refusal);
+    out.if_true(names::INFERSCOPE_QUALITY_CONTENT_FILTER, content_filter);
+    out.if_true(names::INFERSCOPE_QUALITY_LENGTH, length);
+    out.if_true(names::INFERSCOPE_QUALITY_EMPTY, empty);
+    out.if_true(names::INFERSCOPE_QUALITY_REPETITION, repetition);
+    out.int(names::INFERSCOPE_QUALITY_MALFORMED_TOOL_ARGUMENTS, some(malformed_arguments));
+    out.int(names::INFERSCOPE_QUALITY_MISMATCHED_TOOL_ARGUMENTS, some(mismatched_arguments));
+    out.double(names::INFERSCOPE_QUALITY_LOGPROB_MEAN, logprob_mean);
+    out.double(names::INFERSCOPE_QUALITY_LOGPROB_MIN, logprob_min);
+    out.if_true(names::INFERSCOPE_QUALITY_LOW_CONFIDENCE, low_confidence);
+}
+
+/// A count of findings, of which none is nothing to tell.
+fn some(count: u64) -> Option<u64> {
+    (count > 0).then_some(count)
 }
 
 /// What the server's own clock says, never in the place of what was measured.
@@ -372,9 +436,11 @@ fn process(out: &mut Attributes, process: &ProcessIdentity) {
 }
 
 fn messages(out: &mut Attributes, content: &Content) {
-    let Content { input_messages, output_messages, truncated } = content;
+    let Content { input_messages, output_messages, system_instructions, tool_definitions, truncated } = content;
     out.text(names::GEN_AI_INPUT_MESSAGES, input_messages.as_deref());
     out.text(names::GEN_AI_OUTPUT_MESSAGES, output_messages.as_deref());
+    out.text(names::GEN_AI_SYSTEM_INSTRUCTIONS, system_instructions.as_deref());
+    out.text(names::GEN_AI_TOOL_DEFINITIONS, tool_definitions.as_deref());
     out.if_true(names::INFERSCOPE_CONTENT_TRUNCATED, *truncated);
 }
 

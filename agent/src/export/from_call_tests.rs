@@ -1,12 +1,12 @@
 use super::{HostPort, split_host};
 use crate::{
-    call::{Capture, Completion, FinishedCall, Note, NoteKind, Side},
+    call::{Capture, Completion, FinishedCall, Note, NoteKind, Place, Retry, Side, ToolRun},
     export::{
         attributes as names,
         span::{Span, SpanKind, SpanStatus, Value},
         testing::{ANCHOR, chat},
     },
-    llm::{Content, Timings},
+    llm::{Content, Quality, Timings},
     record::Address,
     time::Mono,
 };
@@ -210,6 +210,15 @@ fn plain_http_is_named_by_its_method() {
 }
 
 #[test]
+fn a_key_in_a_path_goes() {
+    let span = span(|call| {
+        call.facts = None;
+        call.http.path = Some(format!("/bot123456789:AA{}/sendMessage", "x1Y".repeat(11)));
+    });
+    assert_eq!(text(&span, names::URL_PATH), Some("/bot[REDACTED:telegram]/sendMessage"));
+}
+
+#[test]
 fn a_call_without_a_model_is_named_by_its_operation() {
     assert_eq!(span(|call| call.facts.as_mut().unwrap().request.model = None).name, "chat");
 }
@@ -234,7 +243,7 @@ fn notes_become_events() {
 fn content_is_there_only_when_it_was_captured() {
     let span = span(|call| {
         call.facts.as_mut().unwrap().content =
-            Some(Content { input_messages: Some("[]".to_owned()), output_messages: None, truncated: true });
+            Some(Content { input_messages: Some("[]".to_owned()), truncated: true, ..Content::default() });
     });
     assert_eq!(text(&span, names::GEN_AI_INPUT_MESSAGES), Some("[]"));
     assert_eq!(span.get(names::GEN_AI_OUTPUT_MESSAGES), None);
@@ -250,4 +259,54 @@ fn numbers_that_lie_are_left_out() {
     });
     assert_eq!(span.get(names::GEN_AI_USAGE_INPUT_TOKENS), None);
     assert_eq!(span.get(names::GEN_AI_REQUEST_TEMPERATURE), None);
+}
+
+#[test]
+fn a_tool_s_run_is_an_internal_span_without_a_call_s_attributes() {
+    let span = span(|call| {
+        (call.facts, call.completion, call.streamed) = (None, None, false);
+        (call.local, call.peer, call.http) = (None, None, Default::default());
+        call.place.conversation = Some("c".to_owned());
+        call.tool = Some(Box::new(ToolRun { name: Some("weather".to_owned()), call_id: Some("t1".to_owned()) }));
+    });
+    assert_eq!(
+        (span.name.as_str(), span.kind, span.status),
+        ("execute_tool weather", SpanKind::Internal, SpanStatus::Unset)
+    );
+    assert_eq!(text(&span, names::GEN_AI_OPERATION_NAME), Some("execute_tool"));
+    assert_eq!(text(&span, names::GEN_AI_TOOL_NAME), Some("weather"));
+    assert_eq!(text(&span, names::GEN_AI_TOOL_CALL_ID), Some("t1"));
+    assert_eq!(text(&span, names::GEN_AI_CONVERSATION_ID), Some("c"));
+    for absent in [names::SERVER_PORT, names::ERROR_TYPE, names::INFERSCOPE_COMPLETION, names::HTTP_REQUEST_METHOD] {
+        assert_eq!(span.get(absent), None, "{absent}");
+    }
+}
+
+#[test]
+fn a_call_s_place_among_others() {
+    let retry = Some(Retry { count: 2, first: Some([0xab; 8]) });
+    let place = Place { conversation: Some("c".to_owned()), turn: Some(3), retry, regeneration: true };
+    let span = span(|call| call.place = place);
+    assert_eq!(text(&span, names::GEN_AI_CONVERSATION_ID), Some("c"));
+    assert_eq!(span.get(names::INFERSCOPE_CONVERSATION_TURN), Some(&Value::Int(3)));
+    assert_eq!(span.get(names::INFERSCOPE_RETRY_COUNT), Some(&Value::Int(2)));
+    assert_eq!(text(&span, names::INFERSCOPE_RETRY_OF), Some("abababababababab"));
+    assert_eq!(span.get(names::INFERSCOPE_REGENERATION), Some(&Value::Bool(true)));
+}
+
+#[test]
+fn only_bad_signs_are_told() {
+    let told = |quality: Quality| {
+        let span = span(|call| call.facts.as_mut().unwrap().quality = quality);
+        let of_quality = span.attributes.into_iter().filter(|(name, _)| name.starts_with("inferscope.quality"));
+        of_quality.collect::<Vec<_>>()
+    };
+    assert_eq!(told(Quality::default()), []);
+    let quality = Quality { empty: true, malformed_arguments: 2, logprob_mean: Some(-2.5), ..Quality::default() };
+    let expect = [
+        (names::INFERSCOPE_QUALITY_EMPTY, Value::Bool(true)),
+        (names::INFERSCOPE_QUALITY_MALFORMED_TOOL_ARGUMENTS, Value::Int(2)),
+        (names::INFERSCOPE_QUALITY_LOGPROB_MEAN, Value::Double(-2.5)),
+    ];
+    assert_eq!(told(quality), expect);
 }

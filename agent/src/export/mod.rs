@@ -16,4 +16,4 @@ pub mod pretty;
 mod remote;
 pub mod span;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

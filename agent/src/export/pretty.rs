@@ -124,7 +124,11 @@ fn columns(call: &FinishedCall, span: &Span) -> [Cow<'static, str>; COLUMNS.len(
     let who = format!("{}{pid}", fit(&printable(who), usize::from(COLUMNS[2].1.unsigned_abs()) - pid.len()));
     let what = match &call.facts {
         Some(_) => printable(&span.name).into_owned(),
-        None => format!("{} {}", printable(&span.name), printable(call.http.path.as_deref().unwrap_or(""))),
+        None if call.tool.is_some() => printable(&span.name).into_owned(),
+        None => {
+            let path = span.get(names::URL_PATH).and_then(Value::as_str).unwrap_or_default();
+            format!("{} {}", printable(&span.name), printable(path))
+        }
     };
     let seconds = |name| match span.get(name).and_then(Value::as_double) {
         Some(seconds) => duration(seconds).into(),
@@ -138,6 +142,7 @@ fn columns(call: &FinishedCall, span: &Span) -> [Cow<'static, str>; COLUMNS.len(
     [
         time_of_day(span.start_time_unix_nano).into(),
         match call.side {
+            _ if call.tool.is_some() => "⚙".into(),
             Side::Client => "→".into(),
             Side::Server => "←".into(),
         },
@@ -167,6 +172,9 @@ fn remarks(span: &Span) -> Vec<(Style, String)> {
     let text = |name| span.get(name).and_then(Value::as_str);
     if let Some(error) = text(names::ERROR_TYPE) {
         remarks.push((Style::Bad, format!("error {}", printable(error))));
+    }
+    if let Some(usd) = span.get(names::INFERSCOPE_COST_USD).and_then(Value::as_double) {
+        remarks.push((Style::Dim, format!("cost ${usd:.6}")));
     }
     if let Some(inferred) = inferred(span) {
         remarks.push((Style::Doubtful, inferred));

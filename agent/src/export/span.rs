@@ -15,7 +15,7 @@ pub struct Span {
     pub parent_span_id: Option<[u8; 8]>,
     /// `{operation} {model}`, or the method of a plain HTTP call.
     pub name: String,
-    /// Which end of the connection the process was.
+    /// Which end of the connection the process was, or neither.
     pub kind: SpanKind,
     /// First request byte, nanoseconds since the Unix epoch.
     pub start_time_unix_nano: u64,
@@ -36,13 +36,15 @@ impl Span {
     }
 }
 
-/// Which end of the connection a span describes.
+/// What a span describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SpanKind {
     /// The process sent the request.
     Client,
     /// The process answered it.
     Server,
+    /// Something inside the process: a tool that ran.
+    Internal,
 }
 
 impl SpanKind {
@@ -51,6 +53,7 @@ impl SpanKind {
         match self {
             Self::Client => "client",
             Self::Server => "server",
+            Self::Internal => "internal",
         }
     }
 }

@@ -6,7 +6,7 @@ use super::span::Span;
 use crate::{
     call::{Capture, Completion, FinishedCall, HttpFacts, Note, NoteKind, Side, SpanIds, Timing, gaps::GapSketch},
     host::ProcessIdentity,
-    llm::{Facts, RequestFacts, ResponseFacts, Timings, Usage},
+    llm::{Facts, RequestFacts, ResponseFacts, Usage},
     record::{Address, Source},
     time::{Mono, WallAnchor},
 };
@@ -57,6 +57,8 @@ pub(crate) fn chat() -> FinishedCall {
             status: Some(200),
         },
         inferred: None,
+        place: Default::default(),
+        tool: None,
         facts: Some(Facts {
             api: "openai.chat",
             operation: "chat",
@@ -75,11 +77,7 @@ pub(crate) fn chat() -> FinishedCall {
                 ..ResponseFacts::default()
             },
             usage: Usage { input: Some(120), output: Some(11), ..Usage::default() },
-            timings: Timings::default(),
-            retrieval: None,
-            rpc: None,
-            error: None,
-            content: None,
+            ..Facts::default()
         }),
         completion: Some(Completion::Done),
         capture: Capture::Complete,

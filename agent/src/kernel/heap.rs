@@ -17,6 +17,16 @@ pub(super) fn return_freed_memory() {
     };
 }
 
+/// Gives back what was freed and lies between what is in use. For after something that took much for a moment, in pieces
+/// too small to be mapped by themselves.
+pub fn trim_heap() {
+    // SAFETY: takes a number and touches only memory that is free.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0)
+    };
+}
+
 #[cfg(all(test, target_env = "gnu"))]
 mod tests {
     use super::*;

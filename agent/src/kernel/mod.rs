@@ -37,6 +37,7 @@ pub use accounts::Accounts;
 pub use counters::KernelCounters;
 pub use error::LoadError;
 pub use file::FileId;
+pub use heap::trim_heap;
 pub use mappings::{Mapping, MappingEvent, MappingEvents};
 pub use object::{Degraded, Loaded, load};
 pub use privilege::{Missing, check as check_privilege};

@@ -55,10 +55,7 @@ impl WireApi for AnthropicComplete {
             ([Key("id")], _) if response.id.is_none() => response.id = value::name(token),
             ([Key("model")], _) => response.model = value::name(token).or(response.model.take()),
             ([Key("stop_reason")], _) => self.choice.finish = value::name(token),
-            ([Key("completion")], Token::String { text, truncated }) => {
-                self.choice.carries |= !text.is_empty();
-                self.choice.text.push(text, truncated, &mut draft.choices.budget.clone());
-            }
+            ([Key("completion")], _) => self.choice.say(token, &mut draft.choices.budget.clone()),
             ([Key("error"), rest @ ..], _) => self.error.value(rest, token),
             _ => {}
         }

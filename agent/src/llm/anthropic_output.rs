@@ -82,8 +82,8 @@ impl OutputReader {
                 let budget = document.budget.get_or_insert_with(|| draft.choices.budget.clone());
                 document.block.value((None, 1), path, rest, token, &mut document.choice, budget);
             }
-            ([Key("delta"), Key(key)], Token::String { text, truncated }) => {
-                document.delta(key, text, truncated, &draft.choices.budget);
+            ([Key("delta"), Key(key)], Token::String { .. } | Token::Piece(_)) => {
+                document.delta(key, token, &draft.choices.budget);
             }
             _ => {}
         }
@@ -105,7 +105,7 @@ impl OutputReader {
         for tool in choice.tools.iter_mut().filter(|tool| streamed && tool.index.is_none()) {
             tool.index = index;
             // The block begins with an empty object, and its pieces follow.
-            if tool.arguments.text == "{}" {
+            if tool.arguments.heard.is("{}") {
                 tool.arguments = Clipped::default();
             }
         }
@@ -133,21 +133,19 @@ impl OutputReader {
 
 impl Document {
     /// A member of a piece.
-    fn delta(&mut self, key: &str, text: &str, truncated: bool, budget: &Budget) {
+    fn delta(&mut self, key: &str, token: Token<'_>, budget: &Budget) {
         let budget = self.budget.get_or_insert_with(|| budget.clone());
         match key {
             "text" => {
-                self.choice.carries |= !text.is_empty();
-                self.choice.text.push(text, truncated, budget);
+                self.choice.say(token, budget);
             }
             "thinking" => {
-                self.choice.carries |= !text.is_empty();
-                self.choice.reasoning.push(text, truncated, budget);
+                self.choice.think(token, budget);
             }
             // The first piece of a call is often empty, and the call has begun all the same.
             "partial_json" => {
                 self.choice.carries = true;
-                self.json.get_or_insert_default().push(text, truncated, budget);
+                self.json.get_or_insert_default().push_token(token, budget);
             }
             _ => {}
         }
@@ -181,14 +179,8 @@ impl Block {
             ([Key("id")], _) => self.id = value::name(token),
             ([Key("name")], _) => self.name = value::name(token),
             ([Key("input"), ..], _) => self.writer.push(above + 1, path, token, &mut self.input, budget),
-            ([Key("text")], Token::String { text, truncated }) => {
-                choice.carries |= !text.is_empty();
-                choice.text.push(text, truncated, budget);
-            }
-            ([Key("thinking")], Token::String { text, truncated }) => {
-                choice.carries |= !text.is_empty();
-                choice.reasoning.push(text, truncated, budget);
-            }
+            ([Key("text")], _) => choice.say(token, budget),
+            ([Key("thinking")], _) => choice.think(token, budget),
             _ => {}
         }
     }

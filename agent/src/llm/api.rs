@@ -2,10 +2,11 @@
 
 use super::{
     choice::Choices,
-    content::Transcript,
+    content::{ToolDefinitions, Transcript},
     facts::{RequestFacts, ResponseFacts, Usage},
     grpc::Method,
     mcp::RpcFacts,
+    quality::Logprobs,
     retrieval::RetrievalFacts,
     timings::Timings,
     value,
@@ -46,6 +47,8 @@ pub(crate) trait WireApi: Send {
     /// the wrong text.
     fn request_cut(&mut self, draft: &mut Draft) {
         draft.input.budget.seal();
+        draft.instructions.budget.seal();
+        draft.tools.seal();
     }
 
     /// One value of the current response document.
@@ -57,7 +60,7 @@ pub(crate) trait WireApi: Send {
 
     /// Bytes of the response are missing. What was kept of its messages ends here.
     fn response_cut(&mut self, draft: &mut Draft) {
-        draft.choices.budget.seal();
+        draft.choices.cut();
     }
 
     /// The call is over: the last word on what it was.
@@ -134,8 +137,14 @@ pub(crate) struct Draft {
     pub failure: Option<Failure>,
     /// The response's choices.
     pub choices: Choices,
+    /// Log-probabilities of the response's tokens.
+    pub logprobs: Logprobs,
     /// The request's messages.
     pub input: Transcript,
+    /// Instructions that the request gives apart from its messages.
+    pub instructions: Transcript,
+    /// The tools that the request offers.
+    pub tools: ToolDefinitions,
     /// The request showed what only this API's requests show.
     pub request_proof: bool,
     /// The request showed part of that.
@@ -145,6 +154,12 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
+    /// One value of the response, for the API and for what reads every API's.
+    pub fn response_value(&mut self, api: &mut dyn WireApi, path: &[Step<'_>], token: Token<'_>) {
+        self.logprobs.take(path, token);
+        api.response_value(path, token, self);
+    }
+
     /// Nothing known yet; `content` is the cap on kept content.
     pub fn new(content: Option<usize>) -> Self {
         Self {
@@ -157,7 +172,10 @@ impl Draft {
             engine: None,
             failure: None,
             choices: Choices::new(content),
+            logprobs: Logprobs::default(),
             input: Transcript::new(content),
+            instructions: Transcript::of_parts(content),
+            tools: ToolDefinitions::new(content),
             request_proof: false,
             request_hint: false,
             response_proof: false,

@@ -20,7 +20,11 @@ pub(crate) struct ValueWriter {
 impl ValueWriter {
     /// Takes one token of the value. `above` is the number of steps to the value, `path` the whole path of the token.
     pub fn push(&mut self, above: usize, path: &[Step<'_>], token: Token<'_>, out: &mut Clipped, budget: &mut Budget) {
-        let Some(rest) = path.get(above..).filter(|_| budget.is_on()) else { return };
+        let Some(rest) = path.get(above..).filter(|_| budget.takes()) else { return };
+        // The string itself follows, as long as strings are handed out.
+        if let Token::Piece(_) = token {
+            return;
+        }
         let mut text = String::new();
         let closes = matches!(token, Token::ObjectEnd | Token::ArrayEnd);
         if !closes && !rest.is_empty() {
@@ -47,9 +51,10 @@ impl ValueWriter {
             Token::Bool(true) => text.push_str("true"),
             Token::Bool(false) => text.push_str("false"),
             Token::Null => text.push_str("null"),
+            Token::Piece(_) => {}
         }
         self.needs_comma = !matches!(token, Token::ObjectStart | Token::ArrayStart);
-        out.push(&text, cut, budget);
+        out.push_json(&text, cut, budget);
     }
 }
 

@@ -5,10 +5,12 @@
 use std::borrow::Cow;
 
 use super::{
+    any_api::Read,
     api::{Draft, WireApi},
-    content::render,
-    facts::{Content, Facts, RequestFacts, ResponseFacts},
+    content::{render, render_parts, render_recent, render_tools},
+    facts::{AskedTool, Content, Facts, RequestFacts, ResponseFacts},
     mcp::RpcFacts,
+    quality::judge,
     retrieval::RetrievalFacts,
 };
 use crate::privacy::Redactor;
@@ -16,20 +18,23 @@ use crate::privacy::Redactor;
 /// `error.type` of an error that nothing better is known of.
 const OTHER: &str = "_OTHER";
 
-/// Puts the facts together. `cap` is the content cap, absent when content is off.
+/// Puts the facts together. `cap` is the content cap, absent when content is off; `redactor` sees everything before
+/// anybody else does.
 pub(crate) fn facts(
     api: &dyn WireApi,
     draft: Draft,
     provider: &'static str,
     cap: Option<usize>,
+    redactor: &Redactor,
     status: Option<u16>,
+    read: Read,
 ) -> Facts {
-    let Draft { mut request, mut response, usage, timings, mut retrieval, mut rpc, failure, choices, input, .. } =
-        draft;
-    let redactor = Redactor::shared();
+    let Draft { mut request, mut response, usage, timings, mut retrieval, mut rpc, .. } = draft;
+    let Draft { failure, mut choices, logprobs, input, instructions, tools, .. } = draft;
     response.finish_reasons = choices.finish_reasons();
     response.tool_calls = choices.tool_names();
-    redact_names(&mut request, &mut response, redactor);
+    let mut asked = choices.asked();
+    redact_names(&mut request, &mut response, &mut asked, redactor);
     if let Some(RetrievalFacts { data_source, operation: _, top_k: _, result_count: _ }) = &mut retrieval {
         redact([data_source].into_iter().flatten(), redactor);
     }
@@ -37,20 +42,29 @@ pub(crate) fn facts(
         redact_call(rpc, redactor);
     }
     let error = failure.and_then(|failure| {
-        let kind = failure.kind.filter(|kind| matches!(redactor.redact(kind), Cow::Borrowed(_)));
+        let kind = failure.kind.filter(|kind| matches!(redactor.credentials(kind), Cow::Borrowed(_)));
         // An error status is the better name for an error that the body leaves without one.
         kind.or_else(|| status.is_none_or(|status| status < 400).then(|| OTHER.to_owned()))
     });
+    let Read { history, retry_count, schemas, low_confidence } = read;
+    let quality = judge(&mut choices, &schemas, &logprobs, error.as_deref(), low_confidence);
     let content = cap.map(|cap| {
+        let mut truncated = false;
+        let mut written = |(text, cut): (String, bool), cut_before: bool| {
+            truncated |= cut || cut_before;
+            // Nothing to say, or not even the beginning of it fits.
+            (text != "[]").then_some(text)
+        };
         let (input, input_cut) = input.into_messages();
         let (output, output_cut) = choices.into_messages();
-        let text = |messages: &[_]| (!messages.is_empty()).then(|| render(messages, cap, redactor));
-        let (input, output) = (text(&input), text(&output));
-        let cut = |rendered: &Option<(String, bool)>| rendered.as_ref().is_some_and(|(_, cut)| *cut);
+        let (instructions, instructions_cut) = instructions.into_messages();
+        let (tools, tools_cut) = tools.into_definitions();
         Content {
-            truncated: input_cut || output_cut || cut(&input) || cut(&output),
-            input_messages: input.map(|(text, _)| text),
-            output_messages: output.map(|(text, _)| text),
+            input_messages: written(render_recent(&input, cap, redactor), input_cut),
+            output_messages: written(render(&output, cap, redactor), output_cut),
+            system_instructions: written(render_parts(&instructions, cap, redactor), instructions_cut),
+            tool_definitions: written(render_tools(&tools, cap, redactor), tools_cut),
+            truncated,
         }
     });
     Facts {
@@ -65,11 +79,20 @@ pub(crate) fn facts(
         rpc,
         error,
         content,
+        history: history.map(Box::new),
+        retry_count,
+        asked,
+        quality,
     }
 }
 
 /// Names come from the payload like everything else, and a key pasted into the wrong field is a name.
-fn redact_names(request: &mut RequestFacts, response: &mut ResponseFacts, redactor: &Redactor) {
+fn redact_names(
+    request: &mut RequestFacts,
+    response: &mut ResponseFacts,
+    tools: &mut [AskedTool],
+    redactor: &Redactor,
+) {
     let RequestFacts {
         model: asked,
         stop_sequences,
@@ -96,8 +119,9 @@ fn redact_names(request: &mut RequestFacts, response: &mut ResponseFacts, redact
         .into_iter()
         .chain([service_tier, upstream_provider, native_finish_reason])
         .flatten();
-    let names = single.chain(finish_reasons).chain(tool_calls).chain(stop_sequences).chain(encoding_formats);
-    redact(names, redactor);
+    let tools = tools.iter_mut().flat_map(|AskedTool { id, name }| [id, name]).flatten();
+    let lists = finish_reasons.iter_mut().chain(tool_calls).chain(stop_sequences).chain(encoding_formats);
+    redact(single.chain(lists).chain(tools), redactor);
 }
 
 fn redact_call(call: &mut RpcFacts, redactor: &Redactor) {
@@ -118,7 +142,7 @@ fn redact_call(call: &mut RpcFacts, redactor: &Redactor) {
 
 fn redact<'n>(names: impl Iterator<Item = &'n mut String>, redactor: &Redactor) {
     for name in names {
-        if let Cow::Owned(redacted) = redactor.redact(name) {
+        if let Cow::Owned(redacted) = redactor.credentials(name) {
             *name = redacted;
         }
     }

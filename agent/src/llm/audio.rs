@@ -107,9 +107,9 @@ impl WireApi for Audio {
         match (path, token) {
             ([Key("type")], _) => self.kind = value::name(token),
             // A whole transcript, or a piece of one.
-            ([Key("text" | "delta")], Token::String { text, truncated }) => {
-                self.has_text |= !text.is_empty();
-                self.text.push(text, truncated, &mut draft.choices.budget.clone());
+            ([Key("text" | "delta")], _) => {
+                self.text.push_token(token, &mut draft.choices.budget.clone());
+                self.has_text |= self.text.heard.is_any();
             }
             ([Key("audio" | "audio_data")], Token::String { text, .. }) => self.has_text |= !text.is_empty(),
             // Events are pieces of one answer, and what has an id is a segment of it.

@@ -63,10 +63,9 @@ impl WireApi for Native {
             path => path,
         };
         match (rest, token) {
-            ([Key("generation" | "outputText" | "text")], Token::String { text, truncated }) => {
+            ([Key("generation" | "outputText" | "text")], Token::String { .. } | Token::Piece(_)) => {
                 draft.response_proof = true;
-                self.choice.carries |= !text.is_empty();
-                self.choice.text.push(text, truncated, &mut draft.choices.budget.clone());
+                self.choice.say(token, &mut draft.choices.budget.clone());
             }
             ([Key("stop_reason" | "completionReason" | "finish_reason")], _) => self.choice.finish = value::name(token),
             ([Key("prompt_token_count" | "inputTextTokenCount")], _) => {

@@ -3,7 +3,11 @@
 //! A stream gives each choice in many pieces and several choices in turn; a plain response gives each in one.
 //! Both end up here: [`Choice`] is a piece or a sum of pieces, [`Choices`] the sums by index.
 
-use super::content::{Budget, Clipped, Message, Part};
+use super::{
+    content::{Budget, Clipped, Message, Part},
+    facts::AskedTool,
+};
+use crate::protocol::json::Token;
 
 /// Most choices kept of one call. The widest API allows 128.
 const MAX_CHOICES: usize = 128;
@@ -19,7 +23,7 @@ pub(crate) struct ToolCall {
     pub id: Option<String>,
     /// Tool.
     pub name: Option<String>,
-    /// Arguments, when content is on.
+    /// Arguments, kept when content is on.
     pub arguments: Clipped,
     /// Order of appearance in the whole response.
     order: u32,
@@ -30,10 +34,12 @@ pub(crate) struct ToolCall {
 pub(crate) struct Choice {
     /// Finish reason as the provider spells it.
     pub finish: Option<String>,
-    /// Answer, when content is on.
+    /// Answer, kept when content is on.
     pub text: Clipped,
-    /// Reasoning, when content is on.
+    /// Reasoning, kept when content is on.
     pub reasoning: Clipped,
+    /// It holds a refusal.
+    pub refused: bool,
     /// Tool calls.
     pub tools: Vec<ToolCall>,
     /// Whether it holds content, reasoning or a tool call, kept or not.
@@ -43,6 +49,18 @@ pub(crate) struct Choice {
 }
 
 impl Choice {
+    /// Appends a string value, or a piece of one, to the answer.
+    pub fn say(&mut self, token: Token<'_>, budget: &mut Budget) {
+        self.text.push_token(token, budget);
+        self.carries |= self.text.heard.is_any();
+    }
+
+    /// Appends a string value, or a piece of one, to the reasoning.
+    pub fn think(&mut self, token: Token<'_>, budget: &mut Budget) {
+        self.reasoning.push_token(token, budget);
+        self.carries |= self.reasoning.heard.is_any();
+    }
+
     /// The tool call at `position` of this piece; absent beyond the cap.
     pub fn tool(&mut self, position: Option<u32>, budget: &mut Budget) -> Option<&mut ToolCall> {
         if let Some(at) = self.tools.iter().position(|tool| tool.position == position) {
@@ -65,17 +83,18 @@ pub(crate) struct Choices {
     list: Vec<(u32, Choice)>,
     n_tools: u32,
     overflow: bool,
+    cut: bool,
 }
 
 impl Choices {
     /// None yet.
     pub fn new(cap: Option<usize>) -> Self {
-        Self { budget: Budget::new(cap), list: Vec::new(), n_tools: 0, overflow: false }
+        Self { budget: Budget::new(cap).watched(), list: Vec::new(), n_tools: 0, overflow: false, cut: false }
     }
 
     /// Adds a piece to the choice at `index`.
     pub fn absorb(&mut self, index: u32, piece: Choice) {
-        let Self { budget, list, n_tools, overflow } = self;
+        let Self { budget, list, n_tools, overflow, cut: _ } = self;
         let at = match list.binary_search_by_key(&index, |(index, _)| *index) {
             Ok(at) => at,
             Err(_) if list.len() >= MAX_CHOICES => {
@@ -89,11 +108,12 @@ impl Choices {
             }
         };
         let choice = &mut list[at].1;
-        let Choice { finish, text, reasoning, tools, carries, overflow: too_many } = piece;
+        let Choice { finish, text, reasoning, refused, tools, carries, overflow: too_many } = piece;
         choice.finish = finish.or(choice.finish.take());
         choice.carries |= carries;
-        choice.reasoning.push(&reasoning.text, reasoning.cut, budget);
-        choice.text.push(&text.text, text.cut, budget);
+        choice.refused |= refused;
+        choice.reasoning.absorb(reasoning, budget);
+        choice.text.absorb(text, budget);
         *overflow |= too_many;
         for tool in tools {
             *overflow |= !merge_tool(&mut choice.tools, tool, n_tools, budget);
@@ -110,17 +130,17 @@ impl Choices {
     /// index or an id.
     pub fn take_out_known(&self, index: u32, piece: &mut Choice) {
         let Some((_, known)) = self.list.iter().find(|(at, _)| *at == index) else { return };
-        if !known.text.text.is_empty() {
+        if known.text.heard.is_any() {
             piece.text = Clipped::default();
         }
-        if !known.reasoning.text.is_empty() {
+        if known.reasoning.heard.is_any() {
             piece.reasoning = Clipped::default();
         }
         for tool in &mut piece.tools {
             let same = |other: &&ToolCall| {
                 (tool.id.is_some() && other.id == tool.id) || (tool.index.is_some() && other.index == tool.index)
             };
-            if known.tools.iter().find(same).is_some_and(|other| !other.arguments.text.is_empty()) {
+            if known.tools.iter().find(same).is_some_and(|other| other.arguments.heard.is_any()) {
                 tool.arguments = Clipped::default();
             }
         }
@@ -142,6 +162,29 @@ impl Choices {
         let mut tools: Vec<_> = self.list.iter().flat_map(|(_, choice)| &choice.tools).collect();
         tools.sort_by_key(|tool| tool.order);
         tools.into_iter().filter_map(|tool| tool.name.clone()).collect()
+    }
+
+    /// The tool calls in the order of appearance.
+    pub fn asked(&self) -> Vec<AskedTool> {
+        let mut tools: Vec<_> = self.list.iter().flat_map(|(_, choice)| &choice.tools).collect();
+        tools.sort_by_key(|tool| tool.order);
+        tools.into_iter().map(|tool| AskedTool { id: tool.id.clone(), name: tool.name.clone() }).collect()
+    }
+
+    /// The choices in the order of their index.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Choice> {
+        self.list.iter_mut().map(|(_, choice)| choice)
+    }
+
+    /// Bytes are missing: what follows would be joined to the wrong text.
+    pub fn cut(&mut self) {
+        self.budget.seal();
+        self.cut = true;
+    }
+
+    /// Whether bytes are missing.
+    pub fn is_cut(&self) -> bool {
+        self.cut
     }
 
     /// Whether at least `expected` choices began and every one that began has a finish reason.
@@ -228,12 +271,12 @@ fn merge_tool(tools: &mut Vec<ToolCall>, piece: ToolCall, n_tools: &mut u32, bud
     let tool = &mut tools[at];
     tool.id = tool.id.take().or(id);
     tool.name = tool.name.take().or(name);
-    tool.arguments.push(&arguments.text, arguments.cut, budget);
+    tool.arguments.absorb(arguments, budget);
     true
 }
 
 /// The conventions' spelling of a finish reason, which the message schema wants; others stay as they are.
-fn schema_finish_reason(reason: &str) -> &str {
+pub(super) fn schema_finish_reason(reason: &str) -> &str {
     match reason {
         "stop" | "end_turn" | "stop_sequence" | "COMPLETE" | "STOP" | "eos" | "eos_token" | "word" | "completed" => {
             "stop"

@@ -133,10 +133,9 @@ impl WireApi for CohereV1 {
             ([Key("finish_reason")] | [Key("generations"), Index(0), Key("finish_reason")], _) => {
                 document.finish = value::name(token).or(document.finish.take());
             }
-            ([Key("text")] | [Key("generations"), Index(0), Key("text")], Token::String { text, truncated }) => {
-                draft.response_proof |= path.len() > 1;
-                document.choice.carries |= !text.is_empty();
-                document.choice.text.push(text, truncated, budget);
+            ([Key("text")] | [Key("generations"), Index(0), Key("text")], _) => {
+                draft.response_proof |= path.len() > 1 && matches!(token, Token::String { .. });
+                document.choice.say(token, budget);
             }
             ([Key("meta"), rest @ ..], _) => usage_value(rest, token, draft),
             // An error is a message that is text.

@@ -52,7 +52,7 @@ impl Contest {
     fn choose(&mut self, proven: fn(&Draft) -> bool, draft: &mut Draft) {
         if let Some(at) = self.candidates.iter().position(|(_, own)| proven(own)) {
             let (api, own) = self.candidates.swap_remove(at);
-            *draft = own;
+            *draft = Draft { logprobs: draft.logprobs, ..own };
             self.chosen = Some(api);
             self.candidates = Vec::new();
         }

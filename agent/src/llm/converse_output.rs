@@ -144,24 +144,18 @@ impl Document {
                 choice.carries |= tool.begun;
                 std::mem::take(tool).end(at, choice, budget);
             }
-            ([Key("text")], Token::String { text, truncated }) => {
-                choice.carries |= !text.is_empty();
-                choice.text.push(text, truncated, budget);
-            }
+            ([Key("text")], _) => choice.say(token, budget),
             (
                 [Key("reasoningContent"), Key("text")] | [Key("reasoningContent"), Key("reasoningText"), Key("text")],
-                Token::String { text, truncated },
-            ) => {
-                choice.carries |= !text.is_empty();
-                choice.reasoning.push(text, truncated, budget);
-            }
+                _,
+            ) => choice.think(token, budget),
             ([Key("toolUse")], Token::ObjectStart) => tool.begun = true,
             ([Key("toolUse"), Key("toolUseId")], _) => tool.id = value::name(token),
             ([Key("toolUse"), Key("name")], _) => tool.name = value::name(token),
             // A piece of the arguments' text.
-            ([Key("toolUse"), Key("input")], Token::String { text, truncated }) => {
+            ([Key("toolUse"), Key("input")], Token::String { .. } | Token::Piece(_)) => {
                 choice.carries = true;
-                tool.input.push(text, truncated, budget);
+                tool.input.push_token(token, budget);
             }
             ([Key("image")], Token::ObjectStart) => choice.carries = true,
             _ => {}

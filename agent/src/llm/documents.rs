@@ -30,13 +30,13 @@ struct Seen {
 impl Documents {
     /// One document, until a second begins. Takes at most `max_text` bytes of a string.
     pub fn one(max_text: usize) -> Self {
-        Self { parser: json::Documents::new(Form::Lines, max_text), seen: Seen::default() }
+        Self { parser: json::Documents::new(Form::Lines, max_text).with_pieces(), seen: Seen::default() }
     }
 
     /// Documents that are events.
     pub fn stream(form: Form, max_text: usize) -> Self {
         let seen = Seen { streamed: true, ..Seen::default() };
-        Self { parser: json::Documents::new(form, max_text), seen }
+        Self { parser: json::Documents::new(form, max_text).with_pieces(), seen }
     }
 }
 
@@ -76,7 +76,7 @@ impl Seen {
                     self.streamed = true;
                     sink(ResponseEvent::Event { content });
                 }
-                api.response_value(path, token, draft);
+                draft.response_value(api, path, token);
             }
             Item::End(reason) => {
                 self.fault(reason);

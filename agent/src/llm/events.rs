@@ -30,7 +30,11 @@ struct Seen {
 impl Events {
     /// A reader that takes at most `max_text` bytes of a string.
     pub fn new(max_text: usize) -> Self {
-        Self { parser: sse::Parser::new(MAX_EVENT), scanner: Scanner::new(max_text), seen: Seen::default() }
+        Self {
+            parser: sse::Parser::new(MAX_EVENT),
+            scanner: Scanner::new(max_text).with_pieces(),
+            seen: Seen::default(),
+        }
     }
 }
 
@@ -100,7 +104,7 @@ impl Seen {
     /// Reads an event's data and says whether it carries content.
     fn document(&mut self, data: &[u8], scanner: &mut Scanner, api: &mut dyn WireApi, draft: &mut Draft) -> bool {
         scanner.reset();
-        let mut take = |path: &[Step<'_>], token: Token<'_>| api.response_value(path, token, draft);
+        let mut take = |path: &[Step<'_>], token: Token<'_>| draft.response_value(api, path, token);
         scanner.push(data, &mut take);
         scanner.finish(&mut take);
         if let Status::Broken(reason) = scanner.status() {

@@ -3,7 +3,7 @@
 //! Owns the normalised record that every wire API fills in and every exporter reads. Absent means "not seen on
 //! the wire": nothing here has a default that could be mistaken for a value (invariant 4).
 
-use super::{mcp::RpcFacts, retrieval::RetrievalFacts, timings::Timings};
+use super::{history::History, mcp::RpcFacts, quality::Quality, retrieval::RetrievalFacts, timings::Timings};
 
 /// Longest model name, id or finish reason that is kept, in bytes. Such values come from the payload: a
 /// hostile one must not grow labels or logs without bound.
@@ -34,6 +34,23 @@ pub struct Facts {
     pub error: Option<String>,
     /// Messages, only when the operator turned content on.
     pub content: Option<Content>,
+    /// The request's messages as hashes; absent when the request was not read whole.
+    pub history: Option<Box<History>>,
+    /// `x-stainless-retry-count`: how often the client says that it has tried before.
+    pub retry_count: Option<u32>,
+    /// The tool calls of the answer, in order of appearance.
+    pub asked: Vec<AskedTool>,
+    /// What is wrong with the answer.
+    pub quality: Quality,
+}
+
+/// A tool call that an answer asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AskedTool {
+    /// `gen_ai.tool.call.id`, by which the result refers to it.
+    pub id: Option<String>,
+    /// `gen_ai.tool.name`.
+    pub name: Option<String>,
 }
 
 /// Parameters of the request.
@@ -172,6 +189,11 @@ pub struct Content {
     pub input_messages: Option<String>,
     /// `gen_ai.output.messages`: a JSON array of `{role, parts[], finish_reason}`.
     pub output_messages: Option<String>,
+    /// `gen_ai.system_instructions`: a JSON array of parts, where the API takes them apart from the messages.
+    pub system_instructions: Option<String>,
+    /// `gen_ai.tool.definitions`: a JSON array of `{type, name}`, with `description` and `parameters` if the policy
+    /// keeps them.
+    pub tool_definitions: Option<String>,
     /// Whether something was cut off at the content cap.
     pub truncated: bool,
 }

@@ -38,7 +38,7 @@ impl Frames {
     /// A reader that takes at most `max_text` bytes of a string.
     pub fn new(max_text: usize) -> Self {
         // What a `chunk` wraps is taken whole, which a message's limit bounds.
-        let (wrapper, scanner) = (Scanner::new(MAX_EVENT), Scanner::new(max_text));
+        let (wrapper, scanner) = (Scanner::new(MAX_EVENT), Scanner::new(max_text).with_pieces());
         Self { parser: Parser::new(MAX_EVENT), seen: Seen { wrapper, scanner, malformed: None } }
     }
 }
@@ -91,7 +91,7 @@ impl Seen {
             );
         }
         let Self { wrapper, scanner, .. } = self;
-        let mut take = |path: &[Step<'_>], token: Token<'_>| api.response_value(path, token, draft);
+        let mut take = |path: &[Step<'_>], token: Token<'_>| draft.response_value(api, path, token);
         let mut reason = None;
         scanner.reset();
         if (kind, name) == (Kind::Event, Some(CHUNK)) {

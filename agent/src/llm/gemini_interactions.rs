@@ -146,12 +146,16 @@ impl WireApi for Interactions {
     }
 
     fn response_document(&mut self, streamed: bool, draft: &mut Draft) -> bool {
-        let Document { status, index, step, mut choice, error, budget } = std::mem::take(&mut self.document);
+        let Document { status, index, mut step, mut choice, error, budget } = std::mem::take(&mut self.document);
         let mut budget = budget.unwrap_or_else(|| draft.choices.budget.clone());
         if let Some(failure) = error.end() {
             draft.failure.get_or_insert(failure);
         }
         if streamed {
+            // A call begins with an empty object, and its pieces follow.
+            if step.arguments.text == "{}" {
+                step.arguments = Clipped::default();
+            }
             step.end(index, &mut choice, &mut budget);
         }
         let finish = status.filter(|status| !matches!(status.as_str(), "in_progress" | "queued"));
@@ -205,9 +209,9 @@ impl StepReader {
             ([Key("id")], _) => self.id = value::name(token),
             ([Key("name")], _) => self.name = value::name(token),
             // A piece is text, a whole call has an object.
-            ([Key("arguments")], Token::String { text, truncated }) => {
+            ([Key("arguments")], Token::String { .. } | Token::Piece(_)) => {
                 self.carries = true;
-                self.arguments.push(text, truncated, budget);
+                self.arguments.push_token(token, budget);
             }
             ([Key("arguments"), ..], _) => {
                 self.writer.push(above + 1, path, token, &mut self.arguments, budget);
@@ -216,10 +220,10 @@ impl StepReader {
                 [Key("text")]
                 | [Key("content" | "summary"), Key("text")]
                 | [Key("content" | "summary"), Index(_), Key("text")],
-                Token::String { text, truncated },
+                _,
             ) => {
-                self.carries |= !text.is_empty();
-                self.text.push(text, truncated, budget);
+                self.text.push_token(token, budget);
+                self.carries |= self.text.heard.is_any();
             }
             _ => {}
         }

@@ -141,9 +141,9 @@ impl OutputReader {
 impl Part {
     fn value(&mut self, rest: &[Step<'_>], token: Token<'_>, budget: &mut Budget) {
         match (rest, token) {
-            ([Key("text")], Token::String { text, truncated }) => {
-                self.carries |= !text.is_empty();
-                self.text.push(text, truncated, budget);
+            ([Key("text")], _) => {
+                self.text.push_token(token, budget);
+                self.carries |= self.text.heard.is_any();
             }
             ([Key("thought")], Token::Bool(thought)) => self.is_thought = thought,
             ([Key("functionCall")], Token::ObjectStart) => (self.is_call, self.carries) = (true, true),

@@ -191,9 +191,8 @@ impl ResponseReader {
         match (rest, token) {
             ([Key("index")], _) => piece.index = value::index(token),
             ([Key("finish_reason")], _) => piece.finish = value::name(token),
-            ([Key("text")], Token::String { text, truncated }) => {
-                piece.own.carries |= !text.is_empty();
-                piece.own.text.push(text, truncated, budget);
+            ([Key("text")], _) => {
+                piece.own.say(token, budget);
             }
             // vLLM's token numbers, which may be all there is.
             ([Key("token_ids"), Index(0)], Token::Number(_)) => piece.own.carries = true,
@@ -249,20 +248,19 @@ fn message(
             // Mistral's typed parts.
             | [Key("content"), Index(_), Key("text" | "refusal")]
             | [Key("audio"), Key("transcript")],
-            Token::String { text, truncated },
+            _,
         ) => {
-            choice.carries |= !text.is_empty();
-            choice.text.push(text, truncated, budget);
+            choice.refused |= rest.last() == Some(&Key("refusal")) && is_text(token);
+            choice.say(token, budget);
         }
-        ([Key("content"), Index(_), Key("thinking"), Index(_), Key("text")], Token::String { text, truncated }) => {
-            choice.carries |= !text.is_empty();
-            choice.reasoning.push(text, truncated, budget);
+        ([Key("content"), Index(_), Key("thinking"), Index(_), Key("text")], _) => {
+            choice.think(token, budget);
         }
-        ([Key(key @ ("reasoning" | "reasoning_content"))], Token::String { text, truncated }) if !text.is_empty() => {
+        ([Key(key @ ("reasoning" | "reasoning_content"))], _) if is_text(token) => {
             choice.carries = true;
             let key = if *key == "reasoning" { "reasoning" } else { "reasoning_content" };
             if *reasoning_key.get_or_insert(key) == key {
-                choice.reasoning.push(text, truncated, budget);
+                choice.reasoning.push_token(token, budget);
             }
         }
         ([Key("audio"), Key("data")], Token::String { text, .. }) => choice.carries |= !text.is_empty(),
@@ -274,6 +272,11 @@ fn message(
         }
         _ => {}
     }
+}
+
+/// Whether `token` is text, or a piece of one, and not empty.
+fn is_text(token: Token<'_>) -> bool {
+    matches!(token, Token::String { text, .. } | Token::Piece(text) if !text.is_empty())
 }
 
 fn tool_call(choice: &mut Choice, position: Option<u32>, rest: &[Step<'_>], token: Token<'_>, budget: &mut Budget) {

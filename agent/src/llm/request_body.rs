@@ -120,7 +120,7 @@ pub(crate) struct Reader {
 impl Reader {
     /// A reader that takes at most `max_text` bytes of a string.
     fn new(max_text: usize) -> Self {
-        Self { scanner: Scanner::new(max_text), lost: false, malformed: None }
+        Self { scanner: Scanner::new(max_text).with_pieces(), lost: false, malformed: None }
     }
 
     /// Takes the next bytes.

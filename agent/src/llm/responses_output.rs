@@ -85,10 +85,10 @@ impl OutputReader {
                 document.kind = value::name(token);
             }
             ([Key("output_index")], _) => document.output_index = value::index(token),
-            ([Key("delta")], Token::String { text, truncated }) => {
-                document.has_delta |= !text.is_empty();
+            ([Key("delta")], _) => {
                 let budget = document.budget.get_or_insert_with(|| draft.choices.budget.clone());
-                document.delta.push(text, truncated, budget);
+                document.delta.push_token(token, budget);
+                document.has_delta |= document.delta.heard.is_any();
             }
             ([Key("item"), rest @ ..], _) => document.item(None, rest, token, draft),
             // An `error` event holds the error's members itself, or one step down.
@@ -144,7 +144,7 @@ impl OutputReader {
 
 /// The piece that an event with a `delta` brings.
 fn piece(kind: &str, output_index: Option<u32>, delta: Clipped, budget: &Budget) -> Choice {
-    let mut piece = Choice { carries: true, ..Choice::default() };
+    let mut piece = Choice { carries: true, refused: kind == "response.refusal.delta", ..Choice::default() };
     match DELTAS.iter().find(|(name, _)| *name == kind).map(|(_, what)| what) {
         Some(Delta::Text) => piece.text = delta,
         Some(Delta::Reasoning) => piece.reasoning = delta,
@@ -197,13 +197,14 @@ impl Document {
             ([Key("call_id")], _) => item.call_id = value::name(token),
             ([Key("name")], _) => item.name = value::name(token),
             ([Key("arguments" | "input")], _) => item.arguments.push_token(token, budget),
-            ([Key("content"), Index(_), Key("text" | "refusal" | "transcript")], Token::String { text, truncated }) => {
-                self.choice.carries |= !text.is_empty();
-                item.text.push(text, truncated, budget);
+            ([Key("content"), Index(_), Key(key @ ("text" | "refusal" | "transcript"))], _) => {
+                item.text.push_token(token, budget);
+                self.choice.carries |= item.text.heard.is_any();
+                self.choice.refused |= *key == "refusal" && item.text.heard.is_any();
             }
-            ([Key("summary"), Index(_), Key("text")], Token::String { text, truncated }) => {
-                self.choice.carries |= !text.is_empty();
-                item.summary.push(text, truncated, budget);
+            ([Key("summary"), Index(_), Key("text")], _) => {
+                item.summary.push_token(token, budget);
+                self.choice.carries |= item.summary.heard.is_any();
             }
             _ => {}
         }

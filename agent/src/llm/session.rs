@@ -5,6 +5,7 @@
 //! event and the facts, however long the bodies are.
 
 use super::{
+    any_api::AnyApi,
     api::{Draft, Part, WireApi},
     assemble::facts,
     body::{Framing, Kind, sniff},
@@ -16,12 +17,16 @@ use super::{
     facts::{Facts, MAX_NAME},
     frames::Frames,
     grpc::Responses,
+    history::Secret,
     provider::provider,
     registry,
     request_body::RequestBody,
     timings::Timings,
 };
-use crate::protocol::{head::Headers, json::Form};
+use crate::{
+    privacy::Redactor,
+    protocol::{head::Headers, json::Form},
+};
 
 /// The parts of the request's head that decide which API it is.
 #[derive(Clone, Copy, Debug)]
@@ -37,10 +42,16 @@ pub struct RequestLine<'a> {
 }
 
 /// What the operator chose.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Options {
-    /// Keep content, at most so many bytes of each direction. Absent: keep none.
+    /// Keep content, at most so many bytes of each attribute. Absent: keep none.
     pub content: Option<usize>,
+    /// What is redacted in it, and in names.
+    pub redactor: &'static Redactor,
+    /// What hashes of messages are keyed with.
+    pub secret: Secret,
+    /// Mean log-probability of an answer's tokens below which it is marked. Absent: none is.
+    pub low_confidence: Option<f64>,
 }
 
 /// Whether a candidate turned out to be a model call. No proof, no span.
@@ -72,6 +83,7 @@ pub enum ResponseEvent {
 pub struct Session {
     api: Box<dyn WireApi>,
     draft: Draft,
+    any: AnyApi,
     /// As the host tells; absent where it says nothing.
     provider: Option<&'static str>,
     /// As the response's head tells.
@@ -79,6 +91,7 @@ pub struct Session {
     /// As the response's head tells.
     timings: Timings,
     cap: Option<usize>,
+    redactor: &'static Redactor,
     request: RequestBody,
     status: Option<u16>,
     declared: Declared,
@@ -107,7 +120,7 @@ impl Session {
     /// Begins a call, if its path is one of a model API.
     pub fn open(line: &RequestLine<'_>, options: &Options) -> Option<Self> {
         let registry::Candidate { mut apis, model } = registry::find(line)?;
-        let mut draft = Draft::new(options.content);
+        let mut draft = draft(options);
         draft.request.model = model;
         let mut api = match apis.len() {
             0 => return None,
@@ -117,7 +130,8 @@ impl Session {
         let headers = line.headers.map_or(&[][..], |headers| &headers.signals);
         headers.iter().for_each(|(name, value)| api.header(Part::Request, name, value, &mut draft));
         let provider = provider(line.host, line.path);
-        let mut session = Self { provider, draft, ..Self::new(api, options) };
+        let any = AnyApi::new(Some(line), options);
+        let mut session = Self { provider, draft, any, ..Self::new(api, options) };
         if let Some(method) = session.api.grpc() {
             let max_text = max_text(options.content);
             session.request = RequestBody::messages(method.request, max_text);
@@ -146,8 +160,10 @@ impl Session {
             engine: None,
             timings: Timings::default(),
             api,
-            draft: Draft::new(options.content),
+            draft: draft(options),
+            any: AnyApi::new(None, options),
             cap: options.content,
+            redactor: options.redactor,
             request: RequestBody::new(max_text(options.content)),
             status: None,
             declared: Declared::Nothing,
@@ -158,8 +174,11 @@ impl Session {
 
     /// Takes the next bytes of the request's body.
     pub fn request_body(&mut self, bytes: &[u8]) {
-        let Self { api, draft, request, .. } = self;
-        request.push(bytes, &mut |path, token| api.request_value(path, token, draft));
+        let Self { api, draft, any, request, .. } = self;
+        request.push(bytes, &mut |path, token| {
+            any.request_value(path, token);
+            api.request_value(path, token, draft);
+        });
     }
 
     /// Bytes of the request's body are missing. What follows them is not read: it may belong anywhere.
@@ -170,8 +189,12 @@ impl Session {
 
     /// The request's body is over.
     pub fn request_end(&mut self) {
-        let Self { api, draft, request, .. } = self;
-        request.end(&mut |path, token| api.request_value(path, token, draft));
+        let Self { api, draft, any, request, .. } = self;
+        request.end(&mut |path, token| {
+            any.request_value(path, token);
+            api.request_value(path, token, draft);
+        });
+        any.request_end(request.is_whole());
     }
 
     /// Takes the response's head.
@@ -183,6 +206,12 @@ impl Session {
         };
         self.engine = headers.signal_of("server").and_then(engine::of_server);
         self.timings = Timings::of_headers(&headers.signals);
+        // Audio may begin like anything.
+        let is_media =
+            |kind: &str| ["audio/", "image/", "application/octet-stream"].iter().any(|m| kind.starts_with(m));
+        if self.api.takes_other_bodies() && headers.content_type.as_deref().is_some_and(is_media) {
+            self.set_kind(Kind::Neither);
+        }
         let Self { api, draft, .. } = self;
         headers.signals.iter().for_each(|(name, value)| api.header(Part::Response, name, value, draft));
     }
@@ -209,6 +238,7 @@ impl Session {
         if let Response::Undecided(_) = self.response {
             self.set_kind(match self.declared {
                 Declared::Stream(kind) => kind,
+                _ if self.api.streams_array() => Kind::Array,
                 Declared::Nothing if self.draft.request.stream == Some(true) => Kind::Events,
                 Declared::Nothing | Declared::Other => Kind::Document,
             });
@@ -290,10 +320,10 @@ impl Session {
     pub fn into_facts(mut self) -> Facts {
         // What is left of a document that was cut off.
         self.response_end(&mut |_| {});
-        let Self { api, mut draft, provider, engine, timings, cap, status, .. } = self;
+        let Self { api, mut draft, any, provider, engine, timings, cap, redactor, status, .. } = self;
         draft.timings = draft.timings.or(timings);
         let provider = provider.or(draft.engine).or(engine).unwrap_or_else(|| api.default_provider());
-        facts(api.as_ref(), draft, provider, cap, status)
+        facts(api.as_ref(), draft, provider, cap, redactor, status, any.end())
     }
 
     fn set_kind(&mut self, kind: Kind) {
@@ -321,7 +351,8 @@ impl Session {
     #[cfg(test)]
     pub(crate) fn held(&self) -> usize {
         let undecided = if let Response::Undecided(held) = &self.response { held.capacity() } else { 0 };
-        undecided + self.draft.input.held() + self.draft.choices.held()
+        let Draft { input, instructions, tools, choices, .. } = &self.draft;
+        undecided + input.held() + instructions.held() + tools.held() + choices.held()
     }
 }
 
@@ -333,6 +364,15 @@ impl Declared {
             Self::Nothing | Self::Other => None,
         }
     }
+}
+
+/// A call of which nothing is known.
+fn draft(options: &Options) -> Draft {
+    let mut draft = Draft::new(options.content);
+    if options.redactor.policy().tool_details {
+        draft.tools.keep_details(options.content);
+    }
+    draft
 }
 
 /// How much of a string has to be read.

@@ -22,20 +22,14 @@ pub(crate) struct Single {
 impl Single {
     /// A piece of the answer.
     pub fn text(&mut self, token: Token<'_>, draft: &Draft) {
-        if let Token::String { text, truncated } = token {
-            self.choice.carries |= !text.is_empty();
-            let budget = self.budget.get_or_insert_with(|| draft.choices.budget.clone());
-            self.choice.text.push(text, truncated, budget);
-        }
+        let budget = self.budget.get_or_insert_with(|| draft.choices.budget.clone());
+        self.choice.say(token, budget);
     }
 
     /// A piece of the reasoning.
     pub fn reasoning(&mut self, token: Token<'_>, draft: &Draft) {
-        if let Token::String { text, truncated } = token {
-            self.choice.carries |= !text.is_empty();
-            let budget = self.budget.get_or_insert_with(|| draft.choices.budget.clone());
-            self.choice.reasoning.push(text, truncated, budget);
-        }
+        let budget = self.budget.get_or_insert_with(|| draft.choices.budget.clone());
+        self.choice.think(token, budget);
     }
 
     /// The tool call at `position` of this document and the budget to fill it with; absent beyond the cap.

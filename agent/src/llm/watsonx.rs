@@ -68,10 +68,10 @@ impl WireApi for Watsonx {
         let usage = &mut draft.usage;
         match (path, token) {
             ([Key("model_id")], _) => draft.response.model = value::name(token).or(draft.response.model.take()),
-            ([Key("results"), Index(0), Key("generated_text")], Token::String { text, truncated }) => {
+            ([Key("results"), Index(0), Key("generated_text")], Token::String { .. } | Token::Piece(_)) => {
                 draft.response_proof = true;
-                self.has_text |= !text.is_empty();
-                self.text.push(text, truncated, &mut draft.choices.budget.clone());
+                self.text.push_token(token, &mut draft.choices.budget.clone());
+                self.has_text |= self.text.heard.is_any();
             }
             ([Key("results"), Index(0), Key("stop_reason")], Token::String { text, .. }) => {
                 self.finish = (text != "not_finished").then(|| value::name(token)).flatten();

@@ -133,6 +133,8 @@ impl Pipeline {
             http: HttpFacts { host, ..HttpFacts::default() },
             facts: None,
             inferred: Some(Box::new(facts(shape, &parties))),
+            place: Default::default(),
+            tool: None,
             completion: None,
             capture: if truncated { Capture::Truncated } else { Capture::Complete },
             notes: Vec::new(),

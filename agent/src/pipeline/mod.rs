@@ -4,6 +4,8 @@
 //! what the kernel saw. No clock, no thread, no file: the same records give the same calls, live or replayed.
 //! Every table has a cap and a counter.
 
+#[cfg(test)]
+mod conversation_tests;
 mod halves;
 #[cfg(test)]
 mod halves_tests;
@@ -29,6 +31,7 @@ use crate::{
     call::{
         Binding, FinishedCall, Side, SpanIds,
         connection::{Connection, ConnectionOptions, Step},
+        conversation::{Conversations, Counts},
         exchange::{ClosedBy, Ended, Exchange},
         ids::{self, Epoch},
         link::{End, Links, Tuple},
@@ -100,6 +103,7 @@ pub struct Pipeline {
     links: Links,
     binder: Binder,
     halves: Halves,
+    conversations: Conversations,
     /// Absent unless it was asked for.
     inference: Option<Inference>,
     stats: PipelineStats,
@@ -108,9 +112,12 @@ pub struct Pipeline {
 
 impl Pipeline {
     /// An empty one.
-    pub fn new(options: PipelineOptions) -> Self {
+    pub fn new(mut options: PipelineOptions) -> Self {
+        // What a call's history is hashed with is what its conversation is told by.
+        options.connection.session.secret = options.epoch;
         let inference = options.infer.then(Inference::default);
         Self {
+            conversations: Conversations::new(options.epoch),
             options,
             inference,
             tables: Tables::default(),
@@ -224,6 +231,8 @@ impl Pipeline {
             self.with_connection(key, out, |connection, steps| connection.give_up(Ended::Shutdown, steps));
         }
         self.infer(out, |inference, found| inference.finish(found));
+        self.conversations.finish(&mut |tool| out(Output::Call(Box::new(tool))));
+        self.count_conversations();
     }
 
     /// A table of names was full: calls go on, with less about them.
@@ -480,7 +489,7 @@ impl Pipeline {
             return;
         }
         self.stats.calls += 1;
-        out(Output::Call(Box::new(FinishedCall {
+        let mut call = FinishedCall {
             ids,
             side,
             process: self.tables.processes.identity(entry.tgid, entry.start_ns),
@@ -496,10 +505,21 @@ impl Pipeline {
             http: outcome.http,
             facts: outcome.facts,
             inferred: None,
+            place: Default::default(),
+            tool: None,
             completion: outcome.completion,
             capture: outcome.capture,
             notes: outcome.notes,
-        })));
+        };
+        let other_end = other.parent.is_some() || other.read_at.is_some();
+        self.conversations.take(&mut call, other_end, &mut |tool| out(Output::Call(Box::new(tool))));
+        self.count_conversations();
+        out(Output::Call(Box::new(call)));
+    }
+
+    fn count_conversations(&mut self) {
+        let Counts { turns_evicted, tools, tools_evicted } = self.conversations.counts();
+        (self.stats.turns_evicted, self.stats.tools, self.stats.tools_evicted) = (turns_evicted, tools, tools_evicted);
     }
 
     fn ids(&self, key: StreamKey, number: u64, start: Mono, side: Side) -> SpanIds {

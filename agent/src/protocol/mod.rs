@@ -17,3 +17,4 @@ pub mod json;
 pub mod multipart;
 pub mod protobuf;
 pub mod sse;
+pub mod websocket;

@@ -57,11 +57,9 @@ fn plain_response_gives_everything() {
             reasoning: Some(1),
             ..Usage::default()
         },
-        timings: Timings::default(),
-        retrieval: None,
-        rpc: None,
-        error: None,
-        content: None,
+        history: outcome.facts.history.clone(),
+        quality: Quality { length: true, ..Quality::default() },
+        ..Facts::default()
     };
     assert_eq!(outcome.facts, expect);
     assert_eq!((outcome.proof, outcome.finished, outcome.is_stream), (Proof::Request, true, false));

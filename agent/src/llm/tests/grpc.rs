@@ -33,7 +33,8 @@ fn message(content: &[Vec<u8>]) -> Vec<u8> {
 /// Feeds both bodies in pieces of this size.
 fn run(path: &str, request: &[u8], response: &[u8], piece: usize) -> Outcome {
     let line = RequestLine { method: "POST", path, host: None, headers: None };
-    let mut session = Session::open(&line, &Options { content: Some(1_000) }).expect("a model API's path");
+    let mut session =
+        Session::open(&line, &Options { content: Some(1_000), ..Options::default() }).expect("a model API's path");
     request.chunks(piece).for_each(|piece| session.request_body(piece));
     session.request_end();
     let mut events = Vec::new();

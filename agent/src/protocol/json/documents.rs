@@ -69,6 +69,12 @@ impl Documents {
         Self { form, scanner: Scanner::new(max_text), state }
     }
 
+    /// The same parser, which also hands out [`Token::Piece`].
+    pub fn with_pieces(mut self) -> Self {
+        self.scanner = self.scanner.with_pieces();
+        self
+    }
+
     /// Takes the next bytes of the body.
     pub fn push(&mut self, bytes: &[u8], sink: &mut dyn FnMut(Item<'_>)) {
         let mut rest = bytes;

@@ -18,7 +18,7 @@ mod text;
 
 pub use documents::{Documents, Form, Item};
 pub(crate) use path::MAX_PATH;
-pub use scanner::Scanner;
+pub use scanner::{BOUNDS, Scanner};
 
 /// One step of the way from the document's root to a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,9 @@ pub enum Token<'a> {
     ArrayStart,
     /// `]`
     ArrayEnd,
+    /// Text of a string that is longer than the scanner's cap, unescaped: all of it, in pieces of any size, before the
+    /// string's own [`Token::String`]. Only from a scanner that was asked for pieces.
+    Piece(&'a str),
     /// A string, unescaped. `text` holds at most the scanner's cap; `truncated` says that there was more.
     String {
         /// The beginning of the string, cut at a character boundary.

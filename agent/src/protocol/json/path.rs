@@ -17,6 +17,7 @@ pub(crate) const MAX_PATH: usize = 16;
 const SHORT_PATH: usize = 8;
 
 /// Stack of open containers.
+#[derive(Clone, Debug)]
 pub(super) struct Path {
     depth: usize,
     /// Bit `d` says that the container at depth `d` is an array.
@@ -28,7 +29,7 @@ pub(super) struct Path {
 }
 
 /// The current member or element of a container.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Frame {
     /// Range in `Path::keys`.
     Key {

@@ -15,15 +15,26 @@ const MAX_KEY: usize = 128;
 /// keeps none still has to read the counts.
 const MIN_NUMBER: usize = 64;
 
+/// Bytes of a long string that are unescaped in one go, so that what does not fit under the cap is never held whole.
+const WINDOW: usize = 4096;
+
+/// What a document is broken by that is JSON, and beyond what is followed.
+pub const BOUNDS: [&str; 2] = ["nested too deeply", "number too long"];
+
 /// Streaming scanner of one JSON document. Holds one token at most, never the document.
+#[derive(Clone, Debug)]
 pub struct Scanner {
     max_text: usize,
+    /// Hand out strings beyond the cap in pieces too.
+    pieces: bool,
+    /// The current string's beginning has been handed out as a piece.
+    begun: bool,
     state: State,
     path: Path,
     text: Text,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum State {
     Value,
     ValueOrArrayEnd,
@@ -38,7 +49,7 @@ enum State {
     Broken(&'static str),
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Escape {
     None,
     Backslash,
@@ -52,7 +63,13 @@ impl Scanner {
     /// A scanner that hands out at most `max_text` bytes of a string. A number longer than that (and than 64
     /// bytes) is an error, since half a number is another number.
     pub fn new(max_text: usize) -> Self {
-        Self { max_text, state: State::Value, path: Path::new(), text: Text::default() }
+        Self { max_text, pieces: false, begun: false, state: State::Value, path: Path::new(), text: Text::default() }
+    }
+
+    /// The same scanner, which also hands out [`Token::Piece`].
+    pub fn with_pieces(mut self) -> Self {
+        self.pieces = true;
+        self
     }
 
     /// Changes the cap for the tokens that begin after this call.
@@ -64,7 +81,7 @@ impl Scanner {
     pub fn reset(&mut self) {
         self.state = State::Value;
         self.path.clear();
-        self.text.start(0);
+        self.text.start(0, false);
     }
 
     /// Where the scanner stands. After [`Self::finish`] never [`Status::Open`].
@@ -109,7 +126,7 @@ impl Scanner {
                     tail
                 }
                 (State::Value | State::ValueOrArrayEnd, b'-' | b'0'..=b'9') => {
-                    self.text.start(self.max_text.max(MIN_NUMBER));
+                    self.text.start(self.max_text.max(MIN_NUMBER), false);
                     self.state = State::Number;
                     rest
                 }
@@ -157,7 +174,7 @@ impl Scanner {
 
     fn open(&mut self, array: bool, sink: Sink<'_>) {
         if self.path.depth() == MAX_DEPTH {
-            self.state = State::Broken("nested too deeply");
+            self.state = State::Broken(BOUNDS[0]);
             return;
         }
         self.emit(if array { Token::ArrayStart } else { Token::ObjectStart }, sink);
@@ -189,9 +206,11 @@ impl Scanner {
     /// handed out from there.
     fn string_start<'a>(&mut self, rest: &'a [u8], key: bool, sink: Sink<'_>) -> &'a [u8] {
         let cap = self.cap(key);
+        let pieces = self.pieces && !key && self.path.is_told();
         if let Some(end) = memchr2(b'"', b'\\', rest)
             && rest[end] == b'"'
             && let Ok(text) = str::from_utf8(&rest[..end.min(cap)])
+            && (!pieces || end <= cap || self.whole_piece(&rest[..end], sink))
         {
             if key {
                 self.path.set_key(text);
@@ -202,21 +221,23 @@ impl Scanner {
             }
             return &rest[end + 1..];
         }
-        self.text.start(cap);
+        self.begun = false;
+        self.text.start(cap, pieces);
         self.state = State::String { key, escape: Escape::None };
         rest
     }
 
     fn string<'a>(&mut self, rest: &'a [u8], key: bool, sink: Sink<'_>) -> &'a [u8] {
         let Some(end) = memchr2(b'"', b'\\', rest) else {
-            self.text.bytes(rest);
+            self.text(rest, sink);
             return &[];
         };
-        self.text.bytes(&rest[..end]);
+        self.text(&rest[..end], sink);
         if rest[end] == b'\\' {
             self.state = State::String { key, escape: Escape::Backslash };
         } else {
             self.text.end();
+            self.spill(sink);
             if key {
                 self.path.set_key(self.text.as_str());
                 self.state = State::Colon;
@@ -226,6 +247,40 @@ impl Scanner {
             }
         }
         &rest[end + 1..]
+    }
+
+    /// Takes raw bytes of a string.
+    fn text(&mut self, bytes: &[u8], sink: Sink<'_>) {
+        if !self.text.is_spilling() {
+            self.text.bytes(bytes);
+            return;
+        }
+        self.spill(sink);
+        for window in bytes.chunks(WINDOW) {
+            self.text.bytes(window);
+            self.spill(sink);
+        }
+    }
+
+    /// Hands out what did not fit under the cap.
+    fn spill(&mut self, sink: Sink<'_>) {
+        if self.text.spilled().is_empty() {
+            return;
+        }
+        if !std::mem::replace(&mut self.begun, true) {
+            self.emit(Token::Piece(self.text.as_str()), sink);
+        }
+        self.emit(Token::Piece(self.text.spilled()), sink);
+        self.text.clear_spilled();
+    }
+
+    /// Hands out a string that lies whole in the push; false if it is not UTF-8 and must be repaired.
+    fn whole_piece(&mut self, bytes: &[u8], sink: Sink<'_>) -> bool {
+        let text = str::from_utf8(bytes);
+        if let Ok(text) = text {
+            self.emit(Token::Piece(text), sink);
+        }
+        text.is_ok()
     }
 
     fn escape(&mut self, byte: u8, key: bool, escape: Escape) {
@@ -272,7 +327,7 @@ impl Scanner {
         }
         self.text.bytes(number);
         if self.text.truncated() {
-            self.state = State::Broken("number too long");
+            self.state = State::Broken(BOUNDS[1]);
         } else if end.is_some() {
             self.number_end(None, sink);
         }

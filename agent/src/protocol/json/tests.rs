@@ -33,6 +33,7 @@ fn show(token: Token<'_>) -> String {
         Token::ObjectEnd => "}".into(),
         Token::ArrayStart => "[".into(),
         Token::ArrayEnd => "]".into(),
+        Token::Piece(text) => format!("{text:?}+"),
         Token::String { text, truncated } => format!("{text:?}{}", if truncated { ".." } else { "" }),
         Token::Number(number) => number.into(),
         Token::Bool(value) => value.to_string(),
@@ -308,4 +309,57 @@ proptest! {
         let valid = serde_json::from_slice::<IgnoredAny>(&bytes).is_ok();
         prop_assert_eq!(whole.1 == Status::Complete, valid, "{:?} {}", whole.1, String::from_utf8_lossy(&bytes));
     }
+}
+
+/// Every string of a document as it comes out of its pieces, or whole where it has none.
+fn pieced(pushes: &[&[u8]], max_text: usize) -> Vec<String> {
+    let mut scanner = Scanner::new(max_text).with_pieces();
+    let (mut out, mut open) = (Vec::new(), None::<String>);
+    let mut sink = |_: &[Step<'_>], token: Token<'_>| match token {
+        Token::Piece(text) => open.get_or_insert_default().push_str(text),
+        Token::String { text, truncated } => {
+            assert_eq!(truncated, open.is_some());
+            out.push(open.take().unwrap_or(text.to_owned()));
+        }
+        _ => {}
+    };
+    pushes.iter().for_each(|bytes| scanner.push(bytes, &mut sink));
+    scanner.finish(&mut sink);
+    out
+}
+
+#[test]
+fn a_long_string_comes_whole_in_pieces() {
+    let long = "größe \u{1f680} ".repeat(3_000);
+    let document = serde_json::json!({"a": "short", "b": long, "c": [long.replace('g', "\n\""), ""]}).to_string();
+    let expect = vec!["short".to_owned(), long.clone(), long.replace('g', "\n\""), String::new()];
+    for size in [1, 7, 4096, usize::MAX] {
+        let pieces: Vec<&[u8]> = document.as_bytes().chunks(size.min(document.len())).collect();
+        for max in [0, 5, 100] {
+            assert_eq!(pieced(&pieces, max), expect, "in {size}, cap {max}");
+        }
+    }
+}
+
+#[test]
+fn bytes_that_are_no_utf8_are_repaired_in_pieces_too() {
+    let document = b"[\"aaaaaaaa\xff\xf0\x9f\x9a\x80\xe2\x82bbbb\\ud83d\\ude80\\ud83d\"]";
+    let expect = vec!["aaaaaaaa\u{fffd}\u{1f680}\u{fffd}bbbb\u{1f680}\u{fffd}".to_owned()];
+    let bytes: Vec<&[u8]> = document.chunks(1).collect();
+    assert_eq!((pieced(&[document], 3), pieced(&bytes, 3)), (expect.clone(), expect));
+}
+
+#[test]
+fn pieces_are_not_held() {
+    let mut scanner = Scanner::new(10).with_pieces();
+    let mut longest = 0;
+    scanner.push(b"[\"", &mut |_, _| ());
+    for _ in 0..100 {
+        scanner.push("é".repeat(50_000).as_bytes(), &mut |_, token| {
+            if let Token::Piece(text) = token {
+                longest = longest.max(text.len());
+            }
+        });
+    }
+    assert!(longest <= 3 * 4096, "{longest}");
 }

@@ -11,11 +11,14 @@ const KEEP: usize = 4096;
 const WINDOW: usize = 4096;
 
 /// A string under construction. Gives the same text however its bytes are cut into calls.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Text {
     text: String,
     max: usize,
     truncated: bool,
+    /// Keep what does not fit for whoever takes it away.
+    spilling: bool,
+    spilled: String,
     /// Beginning of a UTF-8 sequence whose rest has not come yet.
     partial: [u8; 4],
     partial_len: usize,
@@ -24,11 +27,29 @@ pub(super) struct Text {
 }
 
 impl Text {
-    /// Begins a new string of at most `max` bytes.
-    pub(super) fn start(&mut self, max: usize) {
+    /// Begins a new string of at most `max` bytes. What is beyond is left out, or with `spilling` given to whoever asks
+    /// for it.
+    pub(super) fn start(&mut self, max: usize, spilling: bool) {
         self.text.clear();
         self.text.shrink_to(KEEP);
-        (self.max, self.truncated, self.partial_len, self.high) = (max, false, 0, None);
+        self.spilled.clear();
+        self.spilled.shrink_to(KEEP);
+        (self.max, self.truncated, self.spilling, self.partial_len, self.high) = (max, false, spilling, 0, None);
+    }
+
+    /// Whether what does not fit is of interest.
+    pub(super) fn is_spilling(&self) -> bool {
+        self.spilling
+    }
+
+    /// What did not fit since it was last cleared.
+    pub(super) fn spilled(&self) -> &str {
+        &self.spilled
+    }
+
+    /// Forgets what did not fit.
+    pub(super) fn clear_spilled(&mut self) {
+        self.spilled.clear();
     }
 
     /// Text so far. After [`Self::end`] it is whole.
@@ -47,7 +68,7 @@ impl Text {
             return;
         }
         self.drop_high();
-        while self.partial_len > 0 && !self.truncated {
+        while self.partial_len > 0 && !self.is_over() {
             let Some((&byte, tail)) = bytes.split_first() else { return };
             self.partial[self.partial_len] = byte;
             match str::from_utf8(&self.partial[..=self.partial_len]) {
@@ -115,7 +136,7 @@ impl Text {
     }
 
     fn lossy(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() && !self.truncated {
+        while !bytes.is_empty() && !self.is_over() {
             let window = &bytes[..bytes.len().min(WINDOW)];
             match str::from_utf8(window) {
                 Ok(text) => {
@@ -139,13 +160,19 @@ impl Text {
         }
     }
 
+    /// Whether what follows makes no difference.
+    fn is_over(&self) -> bool {
+        self.truncated && !self.spilling
+    }
+
     fn append(&mut self, text: &str) {
-        if self.truncated {
-            return;
-        }
-        let fits = text.floor_char_boundary(self.max - self.text.len());
+        let room = if self.truncated { 0 } else { self.max - self.text.len() };
+        let fits = text.floor_char_boundary(room);
         self.text.push_str(&text[..fits]);
-        self.truncated = fits < text.len();
+        self.truncated |= fits < text.len();
+        if self.spilling {
+            self.spilled.push_str(&text[fits..]);
+        }
     }
 }
 

@@ -1,0 +1,65 @@
+//! What is read of a call whatever API it speaks.
+//!
+//! Owns the readers that need no wire API, because the names that they look for mean the same in all of them: the history
+//! of the messages and the schemas of the tools. They stand beside the API and see the same values of the request.
+
+use super::{
+    history::{History, HistoryReader},
+    quality::Schemas,
+    session::{Options, RequestLine},
+};
+use crate::protocol::json::{Step, Token};
+
+/// Reads one call.
+pub(crate) struct AnyApi {
+    history: Option<HistoryReader>,
+    /// Known when the request is over.
+    request: Option<History>,
+    schemas: Schemas,
+    retry_count: Option<u32>,
+    low_confidence: Option<f64>,
+}
+
+/// What was read.
+pub(crate) struct Read {
+    /// As [`super::Facts::history`].
+    pub history: Option<History>,
+    /// As [`super::Facts::retry_count`].
+    pub retry_count: Option<u32>,
+    /// The request's tools.
+    pub schemas: Schemas,
+    /// As [`Options::low_confidence`].
+    pub low_confidence: Option<f64>,
+}
+
+impl AnyApi {
+    /// A call whose request is `line`; absent if that was not seen.
+    pub fn new(line: Option<&RequestLine<'_>>, options: &Options) -> Self {
+        Self {
+            history: line.is_some().then(|| HistoryReader::new(&options.secret)),
+            request: None,
+            schemas: Schemas::default(),
+            retry_count: line.and_then(|line| line.headers).and_then(|headers| headers.retry_count),
+            low_confidence: options.low_confidence,
+        }
+    }
+
+    /// Takes one value of the request.
+    pub fn request_value(&mut self, path: &[Step<'_>], token: Token<'_>) {
+        if let Some(history) = &mut self.history {
+            history.take(path, token);
+        }
+        self.schemas.take(path, token);
+    }
+
+    /// The request is over. A history that was not read whole could be taken for another.
+    pub fn request_end(&mut self, whole: bool) {
+        self.request = self.history.take().filter(|_| whole).map(|mut history| history.end());
+    }
+
+    /// What was read.
+    pub fn end(self) -> Read {
+        let Self { history: _, request, schemas, retry_count, low_confidence } = self;
+        Read { history: request, retry_count, schemas, low_confidence }
+    }
+}
