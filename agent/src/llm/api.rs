@@ -4,6 +4,7 @@ use super::{
     choice::Choices,
     content::{ToolDefinitions, Transcript},
     facts::{RequestFacts, ResponseFacts, Usage},
+    grpc::Method,
     mcp::RpcFacts,
     quality::Logprobs,
     retrieval::RetrievalFacts,
@@ -81,6 +82,11 @@ pub(crate) trait WireApi: Send {
     /// Whether a response that is an array is a stream whose events are its elements.
     fn streams_array(&self) -> bool {
         false
+    }
+
+    /// What the messages hold, where both bodies are gRPC messages. They are told as JSON values and documents are.
+    fn grpc(&self) -> Option<Method> {
+        None
     }
 
     /// Whether what was seen speaks for no API at all. Only for a call whose request was not seen.

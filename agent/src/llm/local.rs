@@ -3,6 +3,7 @@
 //! Owns rows of the registry's table, nothing else.
 
 use super::{
+    grpc_tables,
     llamacpp::LlamaCpp,
     lmstudio::LmStudio,
     ollama::{Kind, Ollama},
@@ -36,6 +37,14 @@ pub(crate) const ROUTES: &[Route] = &[
     Route { suffix: &["v2", "models", "*", "generate_stream"], open: TRITON },
     Route { suffix: &["v2", "models", "*", "generate"], open: TRITON },
     Route { suffix: &["v2", "models", "*", "infer"], open: TRITON },
+    Route {
+        suffix: &["inference.GRPCInferenceService", "ModelInfer"],
+        open: &[|_| Box::new(Triton::over_grpc(grpc_tables::TRITON_INFER))],
+    },
+    Route {
+        suffix: &["inference.GRPCInferenceService", "ModelStreamInfer"],
+        open: &[|_| Box::new(Triton::over_grpc(grpc_tables::TRITON_STREAM))],
+    },
     Route { suffix: &["generate_stream"], open: &[|_| Box::new(Tgi::new(false))] },
     Route { suffix: &["generate"], open: &[|_| Box::new(Sglang::default()), |_| Box::new(Tgi::new(false))] },
     // What SageMaker calls: each engine takes what its own path would.

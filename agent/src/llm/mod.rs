@@ -55,6 +55,8 @@ mod gemini_input;
 mod gemini_interactions;
 mod gemini_output;
 mod gemini_usage;
+mod grpc;
+mod grpc_tables;
 mod history;
 mod hosted;
 mod images;

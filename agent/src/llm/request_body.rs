@@ -1,8 +1,10 @@
-//! A request's body: one JSON document, or a form where files are sent along.
+//! A request's body: one JSON document, a form where files are sent along, or gRPC messages.
 
+use super::grpc::{Messages, Read};
 use crate::protocol::{
     json::{Scanner, Status, Step, Token},
     multipart::{Field, Parser},
+    protobuf,
 };
 
 /// Reads one body.
@@ -18,12 +20,19 @@ pub(crate) enum RequestBody {
         /// Bytes are missing.
         lost: bool,
     },
+    /// gRPC messages.
+    Messages(Box<Messages>),
 }
 
 impl RequestBody {
     /// A reader that takes at most `max_text` bytes of a string.
     pub fn new(max_text: usize) -> Self {
         Self::Undecided(max_text)
+    }
+
+    /// A reader of gRPC messages with these fields.
+    pub fn messages(fields: &'static [protobuf::Field], max_text: usize) -> Self {
+        Self::Messages(Box::new(Messages::new(fields, max_text)))
     }
 
     /// Takes the next bytes.
@@ -39,6 +48,11 @@ impl RequestBody {
         match self {
             Self::Document(reader) => reader.push(bytes, sink),
             Self::Form { parser, lost: false } => parser.push(bytes, &mut |field| tell(field, sink)),
+            Self::Messages(messages) => messages.push(bytes, &mut |read| {
+                if let Read::Value(path, token) = read {
+                    sink(path, token);
+                }
+            }),
             Self::Form { .. } | Self::Undecided(_) => {}
         }
     }
@@ -53,6 +67,7 @@ impl RequestBody {
             }
             Self::Document(reader) => reader.gap(),
             Self::Form { lost, .. } => *lost = true,
+            Self::Messages(messages) => messages.gap(),
         }
     }
 
@@ -65,6 +80,7 @@ impl RequestBody {
                 *self = Self::Document(Box::new(reader));
             }
             Self::Document(reader) => reader.end(sink),
+            Self::Messages(messages) => messages.end(),
             Self::Form { parser, lost } => {
                 if !*lost {
                     parser.finish();
@@ -79,6 +95,7 @@ impl RequestBody {
             Self::Undecided(_) => false,
             Self::Document(reader) => reader.is_whole(),
             Self::Form { parser, lost } => !lost && parser.is_complete(),
+            Self::Messages(messages) => messages.is_whole(),
         }
     }
 
@@ -88,6 +105,7 @@ impl RequestBody {
             Self::Undecided(_) => None,
             Self::Document(reader) => reader.malformed(),
             Self::Form { parser, .. } => parser.malformed(),
+            Self::Messages(messages) => messages.malformed(),
         }
     }
 }

@@ -1,13 +1,14 @@
 //! `retrieval`: searches in vector stores.
 //!
-//! Owns what a search asked for and how many results came, for the REST APIs of Pinecone, Qdrant, Weaviate, Milvus, Chroma,
-//! Elasticsearch and OpenSearch (each vendor's public API reference). Vectors and documents are read past. How long the
+//! Owns what a search asked for and how many results came, for the APIs of Pinecone, Qdrant, Weaviate, Milvus, Chroma,
+//! Elasticsearch and OpenSearch (each vendor's public API reference), over REST and, where they have it, gRPC. Vectors and documents are read past. How long the
 //! store says that it searched is among the times that servers report.
 //!
 //! To add a store: a variant of [`Store`], its arms in `request_value` and `result`, and its paths in `stores.rs`.
 
 use super::{
     api::{Draft, Failure, WireApi},
+    grpc::Method,
     openai_error::ErrorReader,
     value,
 };
@@ -61,6 +62,11 @@ pub(crate) struct Retrieval {
     /// The two members that together are the mark of an answer.
     marks: [bool; 2],
     error: ErrorReader,
+    grpc: Option<Method>,
+    /// The parameter that is being read is the number of results (Milvus over gRPC has them as texts).
+    is_limit: bool,
+    /// The answer does not tell how many results it has.
+    uncounted: bool,
 }
 
 impl Retrieval {
@@ -75,11 +81,30 @@ impl Retrieval {
             inner: 0,
             marks: [false; 2],
             error: ErrorReader::default(),
+            grpc: None,
+            is_limit: false,
+            uncounted: false,
         }
+    }
+
+    /// A search over gRPC of which nothing has been read.
+    pub fn over_grpc(store: Store, operation: &'static str, method: Method) -> Self {
+        let uncounted = store == Store::Milvus;
+        Self { grpc: Some(method), uncounted, ..Self::new(store, operation, None) }
     }
 
     fn top_k(&mut self, token: Token<'_>) {
         self.facts.top_k = value::count(token).or(self.facts.top_k);
+    }
+
+    /// One of Milvus's parameters over gRPC, whose values are texts.
+    fn parameter(&mut self, key: &str, token: Token<'_>) {
+        let Token::String { text, .. } = token else { return };
+        match key {
+            "key" => self.is_limit = matches!(text, "topk" | "limit"),
+            "value" if self.is_limit => self.facts.top_k = text.parse().ok(),
+            _ => {}
+        }
     }
 
     fn elastic_request(&mut self, path: &[Step<'_>], token: Token<'_>) {
@@ -116,7 +141,7 @@ impl Retrieval {
                 *outer += 1;
             }
             (Store::Qdrant, [Key("result")]) => *first = true,
-            (Store::Qdrant, [Key("time")]) => {
+            (Store::Qdrant | Store::Weaviate, [Key("time")]) => {
                 *second = true;
                 draft.timings.named("total_time", token);
             }
@@ -131,10 +156,15 @@ impl Retrieval {
                 | [Key("result"), Index(_), Key("points"), Index(_)]
                 | [Key("result"), Key("groups"), Index(_), Key("hits"), Index(_)],
             ) if !is_end => *inner += 1,
-            (Store::Milvus, [Key("code")]) => {
+            (Store::Milvus, [Key("results"), Key("topks"), Index(_)]) => {
+                self.uncounted = false;
+                *outer = outer.saturating_add(value::count(token).unwrap_or(0));
+            }
+            (Store::Milvus, [Key("code")] | [Key("status"), Key("code" | "error_code")]) => {
                 *first = true;
+                // Where there are two, the second is the newer and says more.
                 if let Some(code) = value::integer(token).filter(|&code| !matches!(code, 0 | 200)) {
-                    draft.failure.get_or_insert(Failure { kind: Some(code.to_string()), shaped: true });
+                    draft.failure = Some(Failure { kind: Some(code.to_string()), shaped: true });
                 }
             }
             (Store::Milvus, [Key("data" | "message")]) => *second = true,
@@ -145,7 +175,10 @@ impl Retrieval {
                 (*first, *second) = (true, true);
                 self.facts.data_source = value::clean(class);
             }
-            (Store::Weaviate, [Key("data"), Key("Get"), Key(_), Index(_)]) if !is_end => *outer += 1,
+            (Store::Weaviate, [Key("data"), Key("Get"), Key(_), Index(_)] | [Key("results"), Index(_)]) if !is_end => {
+                *outer += 1;
+            }
+            (Store::Weaviate, [Key("groups"), Index(_), Key("objects"), Index(_)]) if !is_end => *inner += 1,
             (Store::Weaviate, [Key("errors")]) => {
                 draft.failure.get_or_insert(Failure { kind: None, shaped: false });
             }
@@ -186,6 +219,10 @@ impl WireApi for Retrieval {
                 Store::Pinecone,
                 [Key("vector" | "id" | "sparseVector")] | [Key("query"), Key("inputs" | "vector" | "id")],
             ) => self.has_query = true,
+            (Store::Qdrant | Store::Weaviate, [Key("collection")]) => self.facts.data_source = value::name(token),
+            (Store::Weaviate, [Key("limit")]) => self.top_k(token),
+            (Store::Weaviate, [Key("near")]) => self.has_query = true,
+            (Store::Milvus, [Key("params"), Index(_), Key(key)]) => self.parameter(key, token),
             (Store::Qdrant, [Key("limit")] | [Key("searches"), Index(0), Key("limit")]) => self.top_k(token),
             (Store::Qdrant, [Key(key)] | [Key("searches"), Index(_), Key(key)]) => {
                 self.has_query |= matches!(*key, "vector" | "query" | "positive" | "target" | "context" | "prefetch");
@@ -213,7 +250,8 @@ impl WireApi for Retrieval {
             // Only now no more can come.
             ([], Token::ObjectEnd) => {
                 let nested = self.inner > 0 || matches!(self.store, Store::Chroma);
-                self.facts.result_count = Some(if nested { self.inner } else { self.outer });
+                let count = if nested { self.inner } else { self.outer };
+                self.facts.result_count = (!self.uncounted).then_some(count);
             }
             ([Key("error"), rest @ ..], _) => self.error.value(rest, token),
             _ => self.result(path, token, draft),
@@ -221,7 +259,8 @@ impl WireApi for Retrieval {
     }
 
     fn response_document(&mut self, _streamed: bool, draft: &mut Draft) -> bool {
-        draft.response_proof |= self.marks == [true; 2];
+        // No other service has such a method.
+        draft.response_proof |= self.marks == [true; 2] || self.grpc.is_some();
         if let Some(failure) = std::mem::take(&mut self.error).end() {
             draft.failure.get_or_insert(failure);
         }
@@ -235,6 +274,10 @@ impl WireApi for Retrieval {
     fn concluded(&mut self, draft: &mut Draft) {
         // A response may not have come.
         draft.retrieval.get_or_insert_with(|| self.facts.clone());
+    }
+
+    fn grpc(&self) -> Option<Method> {
+        self.grpc
     }
 
     fn is_finished(&self, body_ended: bool, _draft: &Draft) -> bool {

@@ -16,6 +16,7 @@ use super::{
     events::Events,
     facts::{Facts, MAX_NAME},
     frames::Frames,
+    grpc::Responses,
     history::Secret,
     provider::provider,
     registry,
@@ -129,7 +130,14 @@ impl Session {
         let headers = line.headers.map_or(&[][..], |headers| &headers.signals);
         headers.iter().for_each(|(name, value)| api.header(Part::Request, name, value, &mut draft));
         let provider = provider(line.host, line.path);
-        Some(Self { provider, draft, any: AnyApi::new(Some(line), options), ..Self::new(api, options) })
+        let any = AnyApi::new(Some(line), options);
+        let mut session = Self { provider, draft, any, ..Self::new(api, options) };
+        if let Some(method) = session.api.grpc() {
+            let max_text = max_text(options.content);
+            session.request = RequestBody::messages(method.request, max_text);
+            session.response = Response::Framed(Box::new(Responses::new(method, max_text)));
+        }
+        Some(session)
     }
 
     /// Begins a call whose request was not seen, in the middle of its event stream.

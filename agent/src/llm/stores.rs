@@ -3,6 +3,7 @@
 //! Owns rows of the registry's table whose wildcard names a collection, nothing else.
 
 use super::{
+    grpc_tables,
     registry::Route,
     retrieval::{Retrieval, Store},
 };
@@ -13,6 +14,16 @@ macro_rules! row {
         Route {
             suffix: &[$($segment),+],
             open: &[|matched| Box::new(Retrieval::new(Store::$store, $operation, matched.collection.clone()))],
+        }
+    };
+}
+
+/// A row for one method of a store's gRPC service.
+macro_rules! method {
+    ($store:ident, $operation:literal, $service:literal / $name:literal, $method:ident) => {
+        Route {
+            suffix: &[$service, $name],
+            open: &[|_| Box::new(Retrieval::over_grpc(Store::$store, $operation, grpc_tables::$method))],
         }
     };
 }
@@ -39,4 +50,16 @@ pub(crate) const ROUTES: &[Route] = &[
     row!(Chroma, "query", "collections" / "*" / "query"),
     row!(Elastic, "search", "*" / "_search"),
     row!(Elastic, "search", "_search"),
+    method!(Pinecone, "query", "VectorService" / "Query", PINECONE_QUERY),
+    method!(Qdrant, "search", "qdrant.Points" / "Search", QDRANT_SEARCH),
+    method!(Qdrant, "search", "qdrant.Points" / "SearchBatch", QDRANT_SEARCH_BATCH),
+    method!(Qdrant, "search", "qdrant.Points" / "SearchGroups", QDRANT_SEARCH_GROUPS),
+    method!(Qdrant, "query", "qdrant.Points" / "Query", QDRANT_QUERY),
+    method!(Qdrant, "query", "qdrant.Points" / "QueryBatch", QDRANT_QUERY_BATCH),
+    method!(Qdrant, "query", "qdrant.Points" / "QueryGroups", QDRANT_QUERY_GROUPS),
+    method!(Qdrant, "recommend", "qdrant.Points" / "Recommend", QDRANT_RECOMMEND),
+    method!(Weaviate, "search", "weaviate.v1.Weaviate" / "Search", WEAVIATE_SEARCH),
+    method!(Milvus, "search", "milvus.proto.milvus.MilvusService" / "Search", MILVUS_SEARCH),
+    method!(Milvus, "hybrid_search", "milvus.proto.milvus.MilvusService" / "HybridSearch", MILVUS_HYBRID),
+    method!(Milvus, "query", "milvus.proto.milvus.MilvusService" / "Query", MILVUS_QUERY),
 ];

@@ -3,11 +3,14 @@
 //! Source: KServe's Open Inference Protocol V2, and `extension_generate.md` of triton-inference-server/server. Such a
 //! server serves models of every kind: a call is a language model's by the names of its tensors, which are those of
 //! Triton's vLLM and TensorRT-LLM backends. The status is that of the first response; an error may follow under 200.
-//! Tokens are counted only where the request asked for it; a stream counts those of each event.
+//! Tokens are counted only where the request asked for it; a stream counts those of each event. Over gRPC (`ModelInfer`,
+//! `ModelStreamInfer`) the same tensors come, numbers among them mostly as raw bytes, which are not read.
 
 use super::{
     api::{Draft, Failure, WireApi},
-    engine, sampling,
+    engine,
+    grpc::Method,
+    sampling,
     single::Single,
     value,
 };
@@ -20,6 +23,9 @@ use crate::protocol::json::{
 #[derive(Debug, Default)]
 pub(crate) struct Triton {
     tensor: Tensor,
+    /// Names of the tensors of the current message, in order: over gRPC their contents may follow them all.
+    names: Vec<String>,
+    grpc: Option<Method>,
     has_text: bool,
     has_ids: bool,
     has_length: bool,
@@ -82,7 +88,25 @@ struct Seen {
     error: bool,
 }
 
+/// Most tensors of a message whose contents are told apart. The backends have about twenty, most of them parameters
+/// that few set.
+const MAX_TENSORS: usize = 32;
+
 impl Triton {
+    /// A call over gRPC of which nothing has been read.
+    pub fn over_grpc(method: Method) -> Self {
+        Self { grpc: Some(method), ..Self::default() }
+    }
+
+    /// The tensor is whole.
+    fn tensor_end(&mut self) -> Tensor {
+        let tensor = std::mem::take(&mut self.tensor);
+        if self.grpc.is_some() && self.names.len() < MAX_TENSORS {
+            self.names.push(tensor.name.clone());
+        }
+        tensor
+    }
+
     /// A value of the request that is called `name`, as a member or as a tensor's element.
     fn input(&mut self, name: &str, token: Token<'_>, draft: &mut Draft) {
         match name {
@@ -131,11 +155,18 @@ impl WireApi for Triton {
     fn request_value(&mut self, path: &[Step<'_>], token: Token<'_>, draft: &mut Draft) {
         match (path, token) {
             ([Key("inputs"), Index(_)], Token::ObjectEnd) => {
-                let tensor = std::mem::take(&mut self.tensor);
+                let tensor = self.tensor_end();
                 let (name, token) = tensor.whole();
                 self.input(name, token, draft);
             }
             ([Key("inputs"), Index(_), rest @ ..], _) => self.tensor.value(rest, token),
+            ([Key("raw"), Index(at)], _) => {
+                if let Some(name) = self.names.get(*at as usize).cloned() {
+                    self.input(&name, token, draft);
+                }
+            }
+            ([Key("model_name")], _) => draft.request.model = value::name(token),
+            ([], Token::ObjectEnd) => self.names.clear(),
             ([Key("id")], _) => {}
             ([Key(key)] | [Key("parameters"), Key(key)], _) => self.input(key, token, draft),
             _ => {}
@@ -147,8 +178,14 @@ impl WireApi for Triton {
             ([Key("model_name")], _) => draft.response.model = value::name(token).or(draft.response.model.take()),
             ([Key("id")], _) if draft.response.id.is_none() => draft.response.id = value::name(token),
             ([Key("error")], Token::String { .. }) => self.seen.error = true,
+            ([Key("raw"), Index(at)], _) => {
+                if let Some(name) = self.names.get(*at as usize).cloned() {
+                    self.output(&name, token, draft);
+                }
+            }
+            ([], Token::ObjectEnd) => self.names.clear(),
             ([Key("outputs"), Index(_)], Token::ObjectEnd) => {
-                let tensor = std::mem::take(&mut self.tensor);
+                let tensor = self.tensor_end();
                 let (name, token) = tensor.whole();
                 self.seen.output |= matches!(name, "text_output" | "output_ids");
                 self.output(name, token, draft);
@@ -172,6 +209,10 @@ impl WireApi for Triton {
             true => self.answer.end(0, draft),
             false => false,
         }
+    }
+
+    fn grpc(&self) -> Option<Method> {
+        self.grpc
     }
 
     fn is_finished(&self, body_ended: bool, draft: &Draft) -> bool {

@@ -17,6 +17,7 @@ pub mod http1;
 pub mod http2;
 pub mod json;
 pub mod multipart;
+pub mod protobuf;
 pub mod sse;
 pub mod websocket;
 mod wiped;

@@ -8,6 +8,7 @@ mod engines;
 mod flavours;
 mod framings;
 mod gemini;
+mod grpc;
 mod modalities;
 mod privacy;
 mod proof;
