@@ -78,10 +78,11 @@ impl WireApi for Messages {
                     self.input.message(rest, token, &mut draft.input);
                 }
             }
-            [Key("system"), rest @ ..] if draft.input.budget.is_on() => {
-                self.input.system(rest, token, &mut draft.input);
+            [Key("system"), rest @ ..] => self.input.system(rest, token, &mut draft.instructions),
+            [Key("tools"), rest @ ..] => {
+                self.tools.take(rest, token, &mut draft.request.tool_count);
+                draft.tools.take(2, path, token);
             }
-            [Key("tools"), rest @ ..] => self.tools.take(rest, token, &mut draft.request.tool_count),
             [Key("stop_sequences"), Index(_)] => stop_sequence(token, &mut draft.request),
             [Key("output_config"), Key("format"), rest @ ..] | [Key("output_format"), rest @ ..] => {
                 draft.request.output_type = output_type(rest, token).or(draft.request.output_type);

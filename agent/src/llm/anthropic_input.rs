@@ -23,6 +23,8 @@ pub(crate) struct InputReader {
     has_media: bool,
     /// Media type of the block's source.
     mime: Option<String>,
+    /// The block's type, if it is a call of a tool that the server runs, or the result of one.
+    server: Option<String>,
 }
 
 impl InputReader {
@@ -43,6 +45,11 @@ impl InputReader {
                 let kind = if self.is_image { "image" } else { "document" };
                 Block::settle_media(kind, self.mime.take(), input);
             }
+            ([Index(_), Key("content"), Index(_)], Token::ObjectEnd) => {
+                if let Some(kind) = self.server.take() {
+                    Block::settle_server(kind, input);
+                }
+            }
             ([Index(_), Key("content"), Index(_), Key("input"), ..], _) => {
                 self.block.call_value(TO_ARGUMENTS, rest, token, input);
             }
@@ -52,21 +59,20 @@ impl InputReader {
     }
 
     /// Takes one value below `system`: a string, or a list of text blocks.
-    pub fn system(&mut self, rest: &[Step<'_>], token: Token<'_>, input: &mut Transcript) {
-        match (rest, token) {
-            ([], Token::String { .. }) => {
-                input.begin_as("system");
-                input.add_text(token, Part::Text);
-            }
-            ([], Token::ArrayStart) => input.begin_as("system"),
-            ([Index(_), Key("text")], _) => input.add_text(token, Part::Text),
-            _ => {}
+    pub fn system(&mut self, rest: &[Step<'_>], token: Token<'_>, instructions: &mut Transcript) {
+        if let [] | [Index(_), Key("text")] = rest {
+            instructions.add_text(token, Part::Text);
         }
     }
 
     fn block(&mut self, rest: &[Step<'_>], token: Token<'_>, input: &mut Transcript) {
         match (rest, token) {
-            ([Key("type")], Token::String { text, .. }) => self.is_image = text == "image",
+            ([Key("type")], Token::String { text, .. }) => {
+                self.is_image = text == "image";
+                let is_server =
+                    text == "server_tool_use" || (text.ends_with("_tool_result") && text != "mcp_tool_result");
+                self.server = value::name(token).filter(|_| is_server);
+            }
             ([Key("text")], _) => input.add_text(token, Part::Text),
             ([Key("thinking")], _) => input.add_text(token, Part::Reasoning),
             ([Key("id")], _) => self.block.call_id(token, input),

@@ -93,6 +93,16 @@ impl Block {
         }
     }
 
+    /// That a tool is run by the server turns out only at the block's end too. `kind` is the type of its result.
+    pub fn settle_server(kind: String, input: &mut Transcript) {
+        let Some((part, _)) = input.last() else { return };
+        *part = match std::mem::replace(part, Part::Generic { kind: String::new() }) {
+            Part::ToolCall { id, name, arguments } => Part::ServerToolCall { id, name, arguments },
+            Part::ToolResult { id, response } => Part::ServerToolResponse { id, kind, response },
+            other => other,
+        };
+    }
+
     /// The block's part, which the first of its members begins.
     fn part<'t>(&mut self, input: &'t mut Transcript, part: Part) -> Option<(&'t mut Part, &'t mut Budget)> {
         match std::mem::replace(&mut self.begun, true) {

@@ -84,7 +84,10 @@ impl WireApi for CohereChat {
                     input_message(rest, token, &mut draft.input);
                 }
             }
-            [Key("tools"), rest @ ..] => self.tools.take(rest, token, &mut draft.request.tool_count),
+            [Key("tools"), rest @ ..] => {
+                self.tools.take(rest, token, &mut draft.request.tool_count);
+                draft.tools.take(2, path, token);
+            }
             _ => parameter(path, token, draft),
         }
         draft.request_hint |= self.has_messages;

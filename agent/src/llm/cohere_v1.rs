@@ -90,10 +90,7 @@ impl WireApi for CohereV1 {
                 input.begin_as("user");
                 input.add_text(token, Part::Text);
             }
-            ([Key("preamble")], Token::String { .. }) => {
-                input.begin_as("system");
-                input.add_text(token, Part::Text);
-            }
+            ([Key("preamble")], _) => draft.instructions.add_text(token, Part::Text),
             ([Key("chat_history"), Index(_)], Token::ObjectStart) => input.begin(),
             ([Key("chat_history"), Index(_), Key("role")], _) => {
                 if let Some((message, budget)) = input.current() {
@@ -101,7 +98,10 @@ impl WireApi for CohereV1 {
                 }
             }
             ([Key("chat_history"), Index(_), Key("message")], _) => input.add_text(token, Part::Text),
-            ([Key("tools"), rest @ ..], _) => self.tools.take(rest, token, &mut draft.request.tool_count),
+            ([Key("tools"), rest @ ..], _) => {
+                self.tools.take(rest, token, &mut draft.request.tool_count);
+                draft.tools.take(2, path, token);
+            }
             ([Key("num_generations")], _) => draft.request.choice_count = value::count(token),
             _ => parameter(path, token, draft),
         }

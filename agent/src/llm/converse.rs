@@ -91,9 +91,11 @@ impl WireApi for Converse {
                     self.input.message(path, token, &mut draft.input);
                 }
             }
-            [Key("system")] if token == Token::ArrayStart => draft.input.begin_as("system"),
-            [Key("system"), Index(_), Key("text")] => draft.input.add_text(token, Part::Text),
-            [Key("toolConfig"), Key("tools"), rest @ ..] => self.tools.take(rest, token, &mut request.tool_count),
+            [Key("system"), Index(_), Key("text")] => draft.instructions.add_text(token, Part::Text),
+            [Key("toolConfig"), Key("tools"), rest @ ..] => {
+                self.tools.take(rest, token, &mut request.tool_count);
+                draft.tools.take(3, path, token);
+            }
             [Key("inferenceConfig"), rest @ ..] => match rest {
                 // The second spellings are those of Amazon's models under `/invoke`.
                 [Key("maxTokens" | "max_new_tokens")] => request.max_tokens = value::count(token),

@@ -81,10 +81,15 @@ impl WireApi for Gemini {
                     self.input.content(path, token, &mut draft.input);
                 }
             }
-            [Key("systemInstruction" | "system_instruction"), rest @ ..] if draft.input.budget.is_on() => {
-                self.input.system(rest, token, &mut draft.input);
+            [Key("systemInstruction" | "system_instruction"), rest @ ..] => {
+                self.input.system(rest, token, &mut draft.instructions);
             }
-            [Key("tools"), Index(_), rest @ ..] => tool(rest, token, &mut request.tool_count),
+            [Key("tools"), Index(_), rest @ ..] => {
+                tool(rest, token, &mut request.tool_count);
+                if let [Key("functionDeclarations" | "function_declarations"), ..] = rest {
+                    draft.tools.take(4, path, token);
+                }
+            }
             [Key("generationConfig" | "generation_config"), rest @ ..] => parameter(rest, token, draft),
             _ => {}
         }

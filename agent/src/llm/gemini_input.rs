@@ -62,17 +62,9 @@ impl InputReader {
     }
 
     /// Takes one value below the system instruction: a content, or plain text.
-    pub fn system(&mut self, rest: &[Step<'_>], token: Token<'_>, input: &mut Transcript) {
-        match (rest, token) {
-            ([], Token::String { .. }) => {
-                input.begin_as("system");
-                input.add_text(token, Part::Text);
-            }
-            ([], Token::ObjectStart) => input.begin_as("system"),
-            ([Key("parts"), Index(_), Key("text")] | [Key("parts"), Key("text")], _) => {
-                input.add_text(token, Part::Text);
-            }
-            _ => {}
+    pub fn system(&mut self, rest: &[Step<'_>], token: Token<'_>, instructions: &mut Transcript) {
+        if let [] | [Key("parts"), Index(_), Key("text")] | [Key("parts"), Key("text")] = rest {
+            instructions.add_text(token, Part::Text);
         }
     }
 

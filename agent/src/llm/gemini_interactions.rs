@@ -86,14 +86,14 @@ impl WireApi for Interactions {
                 self.messages.take(rest, token, &mut request.message_count);
                 input_value(rest, token, input);
             }
-            ([Key("system_instruction")], Token::String { .. }) => {
-                input.begin_as("system");
-                input.add_text(token, Part::Text);
-            }
+            ([Key("system_instruction")], _) => draft.instructions.add_text(token, Part::Text),
             ([Key("model" | "agent")], _) => request.model = value::name(token).or(request.model.take()),
             ([Key("stream")], _) => request.stream = value::boolean(token),
             ([Key("previous_interaction_id")], _) => request.previous_response_id = value::name(token),
-            ([Key("tools"), rest @ ..], _) => self.tools.take(rest, token, &mut request.tool_count),
+            ([Key("tools"), rest @ ..], _) => {
+                self.tools.take(rest, token, &mut request.tool_count);
+                draft.tools.take(2, path, token);
+            }
             ([Key("generation_config"), rest @ ..], _) => match rest {
                 [Key("temperature")] => request.temperature = value::float(token),
                 [Key("top_p")] => request.top_p = value::float(token),

@@ -7,6 +7,7 @@
 use super::{
     api::{Draft, WireApi},
     arguments::ValueWriter,
+    content::Part,
     engine,
     openai_error::ErrorReader,
     sampling,
@@ -141,7 +142,7 @@ impl WireApi for LmStudio {
                 self.has_model = true;
                 draft.request.model = value::name(token);
             }
-            ([Key("system_prompt")], _) => draft.input.add_message("system", token),
+            ([Key("system_prompt")], _) => draft.instructions.add_text(token, Part::Text),
             ([Key("input")], Token::String { .. }) => {
                 self.has_input = true;
                 draft.input.add_message("user", token);

@@ -53,11 +53,15 @@ impl Request {
                     message(path, token, &mut self.call, &mut draft.input);
                 }
             }
-            ([Key("tools"), rest @ ..], _) => self.tools.take(rest, token, &mut request.tool_count),
-            ([Key(key @ ("system" | "prompt"))], Token::String { .. }) if self.kind == Kind::Generate => {
-                self.has_body |= *key == "prompt";
-                draft.input.add_message(if *key == "prompt" { "user" } else { "system" }, token);
+            ([Key("tools"), rest @ ..], _) => {
+                self.tools.take(rest, token, &mut request.tool_count);
+                draft.tools.take(2, path, token);
             }
+            ([Key("prompt")], Token::String { .. }) if self.kind == Kind::Generate => {
+                self.has_body = true;
+                draft.input.add_message("user", token);
+            }
+            ([Key("system")], _) if self.kind == Kind::Generate => draft.instructions.add_text(token, Part::Text),
             // The end of the whole: what it did not say, it did not say.
             ([], Token::ObjectEnd) => {
                 request.stream.get_or_insert(true);

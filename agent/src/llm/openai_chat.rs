@@ -2,7 +2,7 @@
 
 use super::{
     api::{Draft, Part as Half, WireApi},
-    content::{Clipped, Part, ToolDefinitions, Transcript},
+    content::{Clipped, Part, Transcript},
     openai::{Elements, ResponseReader, request_parameter, response_header},
 };
 use crate::protocol::json::{
@@ -56,9 +56,7 @@ impl WireApi for OpenAiChat {
             }
             [Key("tools"), rest @ ..] => {
                 self.tools.take(rest, token, &mut draft.request.tool_count);
-                if draft.tools.is_on() {
-                    tool(path, rest, token, &mut draft.tools);
-                }
+                draft.tools.take(2, path, token);
             }
             _ => request_parameter(path, token, draft),
         }
@@ -148,21 +146,6 @@ fn part(rest: &[Step<'_>], token: Token<'_>, input: &mut Transcript) {
             if let Some(id) = input.budget.name(token) {
                 input.add(Part::File { modality: "document", id });
             }
-        }
-        _ => {}
-    }
-}
-
-/// Reads one value of a tool that the request offers. What is for a tool of the provider's own (`authorization`,
-/// `headers`) is not looked at.
-fn tool(path: &[Step<'_>], rest: &[Step<'_>], token: Token<'_>, tools: &mut ToolDefinitions) {
-    match (rest, token) {
-        ([Index(_)], Token::ObjectStart) => tools.begin(),
-        ([Index(_), Key("type")], _) => tools.kind(token),
-        ([Index(_), Key("function" | "custom"), Key("name")], _) => tools.name(token),
-        ([Index(_), Key("function" | "custom"), Key("description")], _) => tools.description(token),
-        ([Index(_), Key("function"), Key("parameters"), inner @ ..], _) => {
-            tools.parameters(path, path.len() - inner.len(), token);
         }
         _ => {}
     }

@@ -81,11 +81,11 @@ impl WireApi for Responses {
                     self.input.value(rest, token, &mut draft.input);
                 }
             }
-            [Key("instructions")] if matches!(token, Token::String { .. }) && draft.input.budget.is_on() => {
-                draft.input.begin_as("system");
-                draft.input.add_text(token, Part::Text);
+            [Key("instructions")] => draft.instructions.add_text(token, Part::Text),
+            [Key("tools"), rest @ ..] => {
+                self.tools.take(rest, token, &mut request.tool_count);
+                draft.tools.take(2, path, token);
             }
-            [Key("tools"), rest @ ..] => self.tools.take(rest, token, &mut request.tool_count),
             [Key("max_output_tokens")] => request.max_tokens = value::count(token).or(request.max_tokens),
             [Key("text"), Key("format"), rest @ ..] => {
                 request.output_type = output_type(rest, token).or(request.output_type);

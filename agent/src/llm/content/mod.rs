@@ -199,7 +199,6 @@ pub(crate) enum Part {
         response: Clipped,
     },
     /// `server_tool_call`
-    #[allow(dead_code, reason = "for the APIs whose servers run tools")]
     ServerToolCall {
         /// Id that the result refers to.
         id: Option<String>,
@@ -209,7 +208,6 @@ pub(crate) enum Part {
         arguments: Clipped,
     },
     /// `server_tool_call_response`
-    #[allow(dead_code, reason = "for the APIs whose servers run tools")]
     ServerToolResponse {
         /// Id of the call.
         id: Option<String>,

@@ -3,7 +3,10 @@
 use super::{Budget, Clipped};
 use crate::{
     llm::arguments::ValueWriter,
-    protocol::json::{Step, Token},
+    protocol::json::{
+        Step::{self, Key},
+        Token,
+    },
 };
 
 /// Most tools that are kept: agents with every tool of a dozen MCP servers offer some hundred.
@@ -52,19 +55,54 @@ impl ToolDefinitions {
         self.details = Budget::new(cap);
     }
 
-    /// Whether anything is to be kept.
-    pub fn is_on(&self) -> bool {
-        self.names.is_on()
-    }
-
     /// Keeps nothing more: bytes are missing.
     pub fn seal(&mut self) {
         self.names.seal();
         self.details.seal();
     }
 
-    /// Begins a tool.
-    pub fn begin(&mut self) {
+    /// Takes a value of the list of tools; `base` is the number of steps to one of its elements. The APIs agree on the
+    /// members and differ in what they wrap them in. What is for a tool of the provider's own (`authorization`,
+    /// `headers`) is not looked at.
+    pub fn take(&mut self, base: usize, path: &[Step<'_>], token: Token<'_>) {
+        let Some(rest) = path.get(base..).filter(|_| self.names.is_on()) else { return };
+        let rest = match rest {
+            [] if token == Token::ObjectStart => return self.begin(),
+            [Key("function" | "custom" | "toolSpec"), inner @ ..] => inner,
+            rest => rest,
+        };
+        match rest {
+            [Key("type")] => {
+                let kind = self.names.name(token);
+                if let Some(tool) = self.current() {
+                    tool.kind = kind;
+                }
+            }
+            [Key("name")] => {
+                let name = self.names.name(token);
+                if let Some(tool) = self.current() {
+                    tool.name = name;
+                }
+            }
+            [Key("description")] => {
+                let Self { details, list, open, .. } = self;
+                if let Some(tool) = list.last_mut().filter(|_| *open) {
+                    tool.description.push_token(token, details);
+                }
+            }
+            // Bedrock has a step more.
+            [Key("inputSchema"), Key("json"), inner @ ..]
+            | [Key("parameters" | "input_schema" | "inputSchema" | "parametersJsonSchema"), inner @ ..] => {
+                let Self { details, list, open, schema, .. } = self;
+                if let Some(tool) = list.last_mut().filter(|_| *open && details.is_on()) {
+                    schema.push(path.len() - inner.len(), path, token, &mut tool.parameters, details);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn begin(&mut self) {
         self.open = self.list.len() < MAX_TOOLS && self.names.charge();
         match self.open {
             true => {
@@ -72,38 +110,6 @@ impl ToolDefinitions {
                 self.schema = ValueWriter::default();
             }
             false => self.names.cut |= self.names.is_on(),
-        }
-    }
-
-    /// Takes the current tool's type.
-    pub fn kind(&mut self, token: Token<'_>) {
-        let kind = self.names.name(token);
-        if let Some(tool) = self.current() {
-            tool.kind = kind;
-        }
-    }
-
-    /// Takes the current tool's name.
-    pub fn name(&mut self, token: Token<'_>) {
-        let name = self.names.name(token);
-        if let Some(tool) = self.current() {
-            tool.name = name;
-        }
-    }
-
-    /// Takes the current tool's description.
-    pub fn description(&mut self, token: Token<'_>) {
-        let Self { details, list, open, .. } = self;
-        if let Some(tool) = list.last_mut().filter(|_| *open) {
-            tool.description.push_token(token, details);
-        }
-    }
-
-    /// Takes a value of the current tool's parameters, whose path begins with `base` steps that lead to them.
-    pub fn parameters(&mut self, path: &[Step<'_>], base: usize, token: Token<'_>) {
-        let Self { details, list, open, schema, .. } = self;
-        if let Some(tool) = list.last_mut().filter(|_| *open && details.is_on()) {
-            schema.push(base, path, token, &mut tool.parameters, details);
         }
     }
 

@@ -181,6 +181,23 @@ fn messages_of_a_conversation() {
 }
 
 #[test]
+fn tools_that_the_server_runs_are_told_apart() {
+    let request = json!({"model": "claude", "max_tokens": 5, "messages": [{"role": "assistant", "content": [
+        {"id": "s1", "name": "web_search", "input": {"query": "rain"}, "type": "server_tool_use"},
+        {"type": "web_search_tool_result", "tool_use_id": "s1", "content": [{"type": "web_search_result", "url": "https://h/"}]},
+        {"type": "mcp_tool_result", "tool_use_id": "m1", "content": [{"type": "text", "text": "42"}]}]}]});
+    let outcome = run(MESSAGES, request, String::new());
+    let expect = json!([
+        {"type": "server_tool_call", "id": "s1", "name": "web_search",
+            "server_tool_call": {"type": "web_search", "arguments": {"query": "rain"}}},
+        {"type": "server_tool_call_response", "id": "s1",
+            "server_tool_call_response": {"type": "web_search_tool_result", "response": ""}},
+        {"type": "tool_call_response", "id": "m1", "response": "42"},
+    ]);
+    assert_eq!(input(&outcome)[0]["parts"], expect);
+}
+
+#[test]
 fn counting_is_no_answer() {
     let request = json!({"model": "claude", "messages": []});
     let outcome = run("/v1/messages/count_tokens", request, json!({"input_tokens": 14}).to_string());

@@ -117,10 +117,8 @@ fn ollama_generate_plain() {
     assert_eq!((outcome.facts.request.max_tokens, outcome.facts.request.stream), (None, Some(false)));
     assert_eq!(outcome.facts.usage, Usage { output: Some(3), ..Usage::default() }, "a cached prompt has no count");
     assert_eq!(outcome.facts.response.finish_reasons, ["length"]);
-    assert_eq!(
-        (input(&outcome)[0]["role"].as_str(), input(&outcome)[1]["role"].as_str()),
-        (Some("user"), Some("system"))
-    );
+    assert_eq!(input(&outcome)[0]["role"], "user");
+    assert_eq!(instructions(&outcome), json!([{"type": "text", "content": "s"}]));
     assert_eq!(output(&outcome)[0]["parts"][1]["content"], "because");
 }
 

@@ -244,9 +244,14 @@ fn events(path: &'static str, request: Value, documents: &[Value], content: Opti
     checked(&Exchange { path, request: request.to_string(), response, content, ..Exchange::default() })
 }
 
-/// The same with instructions first, wherever the request has them.
+/// The same with a message of the instructions before them, where the request has those apart.
 fn ordered(outcome: &Outcome) -> Value {
-    let Value::Array(mut messages) = input(outcome) else { return Value::Null };
-    messages.sort_by_key(|message| message["role"] != "system");
-    Value::from(messages)
+    let (instructions, messages) = (instructions(outcome), input(outcome));
+    let first = (!instructions.is_null()).then(|| json!({"role": "system", "parts": instructions}));
+    Value::from_iter(first.into_iter().chain(messages.as_array().into_iter().flatten().cloned()))
+}
+
+fn instructions(outcome: &Outcome) -> Value {
+    let content = outcome.facts.content.as_ref().expect("content is on");
+    content.system_instructions.as_deref().map_or(Value::Null, |text| serde_json::from_str(text).expect("valid JSON"))
 }

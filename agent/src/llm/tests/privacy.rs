@@ -128,3 +128,40 @@ fn tools_are_named_and_described_only_if_asked() {
     assert_eq!(described[0]["parameters"], request["tools"][0]["function"]["parameters"]);
     assert_eq!(described[1], json!({"type": "custom", "name": "g"}));
 }
+
+#[test]
+fn instructions_and_tools_of_every_api_are_kept_apart() {
+    let schema = json!({"type": "object"});
+    let tool = json!({"name": "f", "description": "does", "input_schema": schema});
+    let function = json!({"type": "function", "name": "f", "description": "does", "parameters": schema});
+    let spec = json!({"toolSpec": {"name": "f", "description": "does", "inputSchema": {"json": schema}}});
+    let declared = json!({"functionDeclarations": [{"name": "f", "description": "does", "parameters": schema}]});
+    for (path, request) in [
+        ("/v1/messages", json!({"model": "m", "max_tokens": 5, "system": "be brief", "tools": [tool], "messages": []})),
+        (
+            "/v1/messages",
+            json!({"model": "m", "max_tokens": 5, "system": [{"type": "text", "text": "be brief"}], "tools": [tool], "messages": []}),
+        ),
+        ("/v1/responses", json!({"model": "m", "input": "hi", "instructions": "be brief", "tools": [function]})),
+        (
+            "/model/m/converse",
+            json!({"messages": [], "system": [{"text": "be brief"}], "toolConfig": {"tools": [spec]}}),
+        ),
+        (
+            "/v1beta/models/m:generateContent",
+            json!({"contents": [], "systemInstruction": {"parts": [{"text": "be brief"}]}, "tools": [declared]}),
+        ),
+    ] {
+        let line = RequestLine { method: "POST", path, host: None, headers: None };
+        let options = Options { content: Some(10_000), redactor: with_details() };
+        let mut session = Session::open(&line, &options).expect("a model API's path");
+        pieces(request.to_string().as_bytes(), &[1], |piece| session.request_body(piece));
+        session.request_end();
+        let content = session.into_facts().content.unwrap();
+        let parsed =
+            |text: Option<String>| serde_json::from_str::<Value>(&text.unwrap_or_default()).unwrap_or_default();
+        assert_eq!(parsed(content.system_instructions), json!([{"type": "text", "content": "be brief"}]), "{path}");
+        let expect = json!([{"type": "function", "name": "f", "description": "does", "parameters": schema}]);
+        assert_eq!(parsed(content.tool_definitions), expect, "{path}");
+    }
+}
