@@ -87,6 +87,7 @@ fn plan(config: &Config) -> Plan {
         } else {
             ContentPolicy::Off
         },
+        estimate: config.usage.estimate,
         low_confidence: config.quality.low_confidence_logprob,
         idle: Duration::from_secs(capture.idle_timeout_seconds),
         duration: None,

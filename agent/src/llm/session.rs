@@ -44,6 +44,8 @@ pub struct Options {
     pub content: Option<usize>,
     /// What hashes of messages are keyed with.
     pub secret: Secret,
+    /// Estimate token counts where none are reported.
+    pub estimate: bool,
     /// Mean log-probability of an answer's tokens below which it is marked. Absent: none is.
     pub low_confidence: Option<f64>,
 }
@@ -114,6 +116,7 @@ impl Session {
     pub fn open(line: &RequestLine<'_>, options: &Options) -> Option<Self> {
         let registry::Candidate { mut apis, model } = registry::find(line)?;
         let mut draft = Draft::new(options.content);
+        draft.choices.budget.counted = options.estimate;
         draft.request.model = model;
         let mut api = match apis.len() {
             0 => return None,
