@@ -26,6 +26,10 @@ use crate::{
     targets::{Selectors, Targets},
 };
 
+mod privacy;
+
+pub use privacy::{PrivacyConfig, ToolDetail};
+
 /// Where `inferscope run` looks when it is not told.
 pub const DEFAULT_PATH: &str = "/etc/inferscope/config.toml";
 
@@ -44,6 +48,8 @@ pub struct Config {
     pub capture: CaptureConfig,
     /// Whose calls are captured.
     pub targets: TargetsConfig,
+    /// What may be kept of what they say.
+    pub privacy: PrivacyConfig,
     /// Where calls go.
     pub export: ExportConfig,
     /// What marks an answer as bad.
@@ -81,10 +87,6 @@ impl Default for QualityConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CaptureConfig {
-    /// Keep prompts, completions and tool arguments.
-    pub content: bool,
-    /// Most bytes of content kept of one call.
-    pub content_max_bytes: usize,
     /// Give a call up when nothing was seen of it for so long.
     pub idle_timeout_seconds: u64,
     /// Report HTTP calls that are no model calls too.
@@ -95,7 +97,7 @@ pub struct CaptureConfig {
 
 impl Default for CaptureConfig {
     fn default() -> Self {
-        Self { content: false, content_max_bytes: 64 << 10, idle_timeout_seconds: 300, all_http: false, infer: false }
+        Self { idle_timeout_seconds: 300, all_http: false, infer: false }
     }
 }
 
@@ -351,13 +353,13 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), (String, &'static str)> {
-        let Self { capture, targets, export, quality, cost, usage: _ } = self;
+        let Self { capture, targets, privacy, export, quality, cost, usage: _ } = self;
         let positive = |setting: &str, value: Option<u64>| match value {
             Some(0) => Err((setting.to_owned(), "must be more than zero")),
             _ => Ok(()),
         };
-        positive("capture.content_max_bytes", Some(capture.content_max_bytes as u64))?;
         positive("capture.idle_timeout_seconds", Some(capture.idle_timeout_seconds))?;
+        privacy.check().map_err(|(key, reason)| (format!("privacy.{key}"), reason))?;
         // A logarithm of a probability is never positive.
         if quality.low_confidence_logprob.is_some_and(|limit| !(-1000.0..=0.0).contains(&limit)) {
             return Err(("quality.low_confidence_logprob".to_owned(), "must be between -1000 and 0"));

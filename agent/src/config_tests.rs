@@ -1,6 +1,7 @@
 use std::{fs, fs::Permissions, io::ErrorKind, os::unix::fs::PermissionsExt as _, path::Path};
 
-use super::{Compression, Config, ConfigError};
+use super::{Compression, Config, ConfigError, PrivacyConfig, ToolDetail};
+use crate::privacy::Operator;
 
 fn parse(text: &str) -> Result<Config, String> {
     Config::parse(Path::new("c.toml"), text).map_err(|error| error.to_string())
@@ -10,7 +11,7 @@ fn parse(text: &str) -> Result<Config, String> {
 fn an_empty_file_gives_the_defaults() {
     let config = parse("").unwrap();
     assert_eq!(config, Config::default());
-    assert!(!config.capture.content && !config.capture.all_http && !config.capture.infer);
+    assert!(!config.privacy.content && !config.capture.all_http && !config.capture.infer);
     assert_eq!(config.capture.idle_timeout_seconds, 300);
     assert!(!config.usage.estimate);
     assert!(config.cost.enabled && config.cost.table && config.cost.prices.is_empty());
@@ -22,11 +23,27 @@ fn every_setting_is_read() {
     let config = parse(
         r#"
         [capture]
-        content = true
-        content_max_bytes = 1000
         idle_timeout_seconds = 60
         all_http = true
         infer = true
+        [privacy]
+        content = true
+        content_max_bytes = 1000
+        tool_definitions = "full"
+        email = "mask"
+        phone = "off"
+        card = "hash"
+        iban = "replace"
+        ip = "mask"
+        fields = ["date_of_birth"]
+        hash_key_file = "/etc/inferscope/hash.key"
+        [[privacy.patterns]]
+        name = "customer"
+        regex = "CUST-\\d{6}"
+        operator = "hash"
+        [[privacy.patterns]]
+        name = "project"
+        regex = '(?i)project \w+'
         [targets]
         pids = [1, 2]
         comms = ["python3"]
@@ -70,7 +87,15 @@ fn every_setting_is_read() {
         "#,
     )
     .unwrap();
-    assert_eq!((config.capture.content_max_bytes, config.targets.pids), (1000, vec![1, 2]));
+    assert_eq!((config.privacy.content_max_bytes, config.targets.pids), (1000, vec![1, 2]));
+    let PrivacyConfig { tool_definitions, email, phone, card, iban, ip, fields, patterns, .. } = config.privacy;
+    assert_eq!(
+        (tool_definitions, email, phone, card),
+        (ToolDetail::Full, Operator::Mask, Operator::Off, Operator::Hash)
+    );
+    assert_eq!((iban, ip, fields), (Operator::Replace, Operator::Mask, vec!["date_of_birth".to_owned()]));
+    let operators: Vec<_> = patterns.iter().map(|pattern| (pattern.name.as_str(), pattern.operator)).collect();
+    assert_eq!(operators, [("customer", Operator::Hash), ("project", Operator::Replace)]);
     assert!(config.cost.enabled && !config.cost.table);
     assert_eq!(config.cost.prices["vllm/llama-3*"].output_per_mtok, 0.4);
     assert!(config.usage.estimate);
@@ -84,19 +109,25 @@ fn every_setting_is_read() {
 
 #[test]
 fn errors_name_the_place() {
-    let error = parse("[capture]\ncontent = true\ncolour = 1\n").unwrap_err();
+    let error = parse("[privacy]\ncontent = true\ncolour = 1\n").unwrap_err();
     assert!(error.starts_with("c.toml:3:1: unknown field `colour`"), "{error}");
-    let error = parse("[capture]\ncontent = \"yes\"\n").unwrap_err();
+    let error = parse("[privacy]\ncontent = \"yes\"\n").unwrap_err();
     assert!(error.starts_with("c.toml:2:11: "), "{error}");
     let error = parse("[export.jsonl]\n").unwrap_err();
     assert!(error.contains("missing field `path`"), "{error}");
     assert!(parse("[captures]\n").unwrap_err().contains("unknown field `captures`"));
+    let error = parse("[privacy]\nemail = \"hide\"\n").unwrap_err();
+    assert!(error.starts_with("c.toml:2:9: unknown variant `hide`"), "{error}");
 }
 
 #[test]
 fn values_out_of_range_are_refused() {
     for (text, setting) in [
         ("[capture]\nidle_timeout_seconds = 0", "capture.idle_timeout_seconds"),
+        ("[privacy]\ncontent_max_bytes = 0", "privacy.content_max_bytes"),
+        ("[privacy]\nfields = [\"a\", \"-\"]", "privacy.fields[1]"),
+        ("[[privacy.patterns]]\nname = \"a\"\nregex = \"(\"", "privacy.patterns[0].regex"),
+        ("[[privacy.patterns]]\nname = \"a b\"\nregex = \"a\"", "privacy.patterns[0].name"),
         ("[targets]\npids = [7, 0]", "targets.pids"),
         ("[targets]\ncomms = [\"\"]", "targets.comms"),
         ("[targets]\nports = [0]", "targets.ports"),

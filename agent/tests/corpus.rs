@@ -14,6 +14,7 @@ use std::{
 
 use inferscope::{
     llm::{Facts, Options, Proof, RequestLine, ResponseEvent, Session, Usage},
+    privacy::Redactor,
     protocol::head::Headers,
 };
 use serde::Deserialize;
@@ -297,6 +298,10 @@ fn check(row: &Row, reading: &Reading) {
         assert_eq!(row.read(size, &Options::default()).as_ref(), Some(&outcome), "{name} in pieces of {size}");
         assert_eq!(row.read(size, &on), row.read(usize::MAX, &on), "{name} with content in pieces of {size}");
     }
+    // One byte at a time takes long: a sample.
+    if row.i == 0 && name.len().is_multiple_of(8) {
+        assert_eq!(row.read(1, &on), row.read(usize::MAX, &on), "{name} byte by byte");
+    }
     check_content(row, &name);
 }
 
@@ -335,7 +340,8 @@ fn check_content(row: &Row, name: &str) {
             if let Ok(body) = serde_json::from_slice(&base64(row.resp_body_b64.as_deref()))
                 && let Some(text) = answer(&row.api, &body)
             {
-                assert_eq!(kept.unwrap_or_default(), text, "{name}");
+                // As it is kept: without its mail addresses, for example.
+                assert_eq!(kept.unwrap_or_default(), Redactor::shared().redact(&text), "{name}");
             }
         }
     }

@@ -11,6 +11,7 @@ mod binding;
 mod capture;
 mod churn;
 mod clients;
+mod corpus;
 mod discovery;
 mod doctor;
 mod expect;
@@ -27,6 +28,7 @@ mod raw;
 mod replay;
 mod rustls;
 mod scenario;
+mod sdks;
 mod servers;
 mod sockets;
 mod stripped;
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
     args.test_threads = Some(1);
     let mut all = scenario::Scenarios::default();
     clients::add(&mut all);
+    corpus::add(&mut all);
     servers::add(&mut all);
     sockets::add(&mut all);
     binding::add(&mut all);
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
     targets::add(&mut all);
     infer::add(&mut all);
     go::add(&mut all);
+    sdks::add(&mut all);
     stripped::add(&mut all);
     let trials = all.into_trials(!args.list);
     libtest_mimic::run(&args, trials).exit_code()

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use inferscope_tests::{go::Build, pki::Pki, place, programs::Large};
+use inferscope_tests::{corpus, go::Build, pki::Pki, place, programs::Large, sdks};
 use libtest_mimic::{Failed, Trial};
 use rustix::process::geteuid;
 use tempfile::TempDir;
@@ -53,6 +53,10 @@ pub enum Need {
     StaticOpenSsl,
     /// A control group hierarchy of version 2 in which groups can be made.
     Cgroups,
+    /// Recorded exchanges with real services.
+    Recordings,
+    /// The providers' SDKs.
+    Sdks,
 }
 
 impl Need {
@@ -80,6 +84,8 @@ impl Need {
                     _ => None,
                 };
             }
+            Self::Recordings => return corpus::missing(),
+            Self::Sdks => return sdks::missing(),
             Self::Cgroups => return Group::make("inferscope-e2e-probe").err().map(|error| format!("{error:#}")),
         };
         place::on_path(program).is_none().then(|| format!("{program} is not installed"))

@@ -12,6 +12,7 @@ pub mod agent;
 pub mod bpf;
 pub mod call;
 pub mod client;
+pub mod corpus;
 pub mod go;
 pub mod load;
 #[cfg(feature = "server")]
@@ -20,5 +21,6 @@ pub mod pki;
 pub mod place;
 pub mod process;
 pub mod programs;
+pub mod sdks;
 pub mod server;
 pub mod usage;

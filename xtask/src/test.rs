@@ -20,12 +20,13 @@ use crate::{
 };
 
 /// Variables that reach the end-to-end tests when they run through sudo, which clears the environment.
-const KEPT: [&str; 8] = [
+const KEPT: [&str; 9] = [
     "INFERSCOPE_REQUIRE_E2E",
     "INFERSCOPE_WRITE_DOCS",
     "INFERSCOPE_BIN",
     "INFERSCOPE_MODEL_SERVER",
     "INFERSCOPE_VENV",
+    "INFERSCOPE_CORPUS",
     "CARGO_TARGET_DIR",
     "PATH",
     "HOME",
@@ -33,7 +34,7 @@ const KEPT: [&str; 8] = [
 
 /// What `--suite` can be. All but the first two are topics: the first part of scenarios' names in `tests/e2e/`, with
 /// `-` for `_`.
-const SUITES: [&str; 22] = [
+const SUITES: [&str; 24] = [
     "unit",
     "e2e",
     "clients",
@@ -56,10 +57,21 @@ const SUITES: [&str; 22] = [
     "stripped",
     "rustls",
     FULL,
+    CORPUS,
+    SDKS,
 ];
 
-/// Scenarios that need large downloads or a long time: they run only where they are asked for by name.
+/// Scenarios that need large downloads or a long time.
 const FULL: &str = "capture-full";
+
+/// Scenarios that need recordings which are no part of the repository.
+const CORPUS: &str = "corpus";
+
+/// Scenarios that need the providers' SDKs.
+const SDKS: &str = "sdks";
+
+/// What runs only where it is asked for by name, and why.
+const ON_DEMAND: [(&str, &str); 3] = [(FULL, "large downloads"), (CORPUS, "recordings"), (SDKS, "downloads")];
 
 /// Options of `cargo xtask test`.
 #[derive(Debug, Args)]
@@ -113,6 +125,12 @@ pub fn run(options: &Options) -> Result<ExitCode> {
                 Err(error) => Outcome::Failed(format!("{error:#}")),
             });
         }
+        if suite == Some(SDKS) {
+            steps.take("SDKs", || match programs::install_sdks() {
+                Ok(()) => Outcome::Ok,
+                Err(error) => Outcome::Failed(format!("{error:#}")),
+            });
+        }
         steps.take("build", || cargo(&["build", "--package", "inferscope", "--package", "inferscope-tests", "--bins"]));
         let required = env::var_os("INFERSCOPE_REQUIRE_E2E").is_some_and(|value| value == "1");
         steps.take("end-to-end tests", || match (end_to_end(filter), required) {
@@ -121,8 +139,10 @@ pub fn run(options: &Options) -> Result<ExitCode> {
             (Err(error), _) => Outcome::Failed(format!("{error:#}")),
         });
         if filter.is_none() {
-            let why = format!("large downloads, run `cargo xtask test --suite {FULL}` for them");
-            steps.take("end-to-end tests of programs that are large", || Outcome::Skipped(why));
+            for (topic, needs) in ON_DEMAND {
+                let why = format!("{needs}: run `cargo xtask test --suite {topic}`");
+                steps.take(topic, || Outcome::Skipped(why));
+            }
         }
     }
     Ok(steps.finish())
@@ -139,8 +159,8 @@ fn end_to_end(filter: Option<&str>) -> Result<Outcome> {
     };
     command.args(filter.map(topic));
     // A topic of the large suite may end in the name of another one.
-    if filter != Some(FULL) {
-        command.args(["--skip", &topic(FULL)]);
+    for (other, _) in ON_DEMAND.iter().filter(|(other, _)| filter != Some(other)) {
+        command.args(["--skip", &topic(other)]);
     }
     Ok(outcome(&mut command))
 }

@@ -135,9 +135,9 @@ impl Connection {
             if piece.bytes.is_empty() {
                 return;
             }
-            // Looked like HTTP to the kernel side and is not.
+            // Looked like HTTP to the kernel side and is not. What follows in the other direction may be a request.
             steps(Step::Unparsed(piece.bytes.len() as u64));
-            steps(Step::Answer(DROP));
+            steps(Step::AnswerResponse(DROP));
             return;
         };
         let missing = piece.skipped + piece.lost;

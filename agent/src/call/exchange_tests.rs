@@ -151,12 +151,21 @@ fn a_compressed_call_is_read_like_a_plain_one_at_the_same_times() {
 }
 
 #[test]
-fn a_request_compressed_without_a_label_is_read_and_noted() {
+fn a_compressed_call_is_the_same_in_one_byte_reads() {
+    let bytewise: Vec<Vec<u8>> = compressed(&events()).concat().chunks(1).map(<[u8]>::to_vec).collect();
+    let of = |pieces: &[Vec<u8>]| Coded::new(None, Some("gzip")).ask(&[ASKED]).answer(pieces).whole();
+    let (bytewise, whole) = (of(&bytewise), of(&compressed(&events())));
+    assert_eq!((bytewise.facts, bytewise.chunk_count), (whole.facts, whole.chunk_count));
+    assert_eq!((bytewise.completion, bytewise.notes), (whole.completion, whole.notes));
+}
+
+#[test]
+fn a_request_compressed_without_a_label_is_read() {
     let asked = gzip(ASKED);
     let bytes: Vec<&[u8]> = asked.chunks(1).collect();
     let outcome = Coded::new(None, None).ask(&bytes).whole();
     assert_eq!(outcome.facts.as_ref().and_then(|facts| facts.request.message_count), Some(1));
-    assert_eq!(reasons(&outcome), [encoding::reason::UNLABELLED]);
+    assert!(outcome.notes.is_empty());
 }
 
 #[test]

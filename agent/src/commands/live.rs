@@ -13,7 +13,7 @@ use crate::{
     kernel::Settings,
     output::Outputs,
     pipeline::PipelineOptions,
-    privacy::ContentPolicy,
+    privacy::{ContentPolicy, Redactor},
     recording::Recorder,
     selfstat::Ledger,
 };
@@ -27,7 +27,7 @@ const LEDGER: &str = "inferscope: ledger";
 /// How long the outputs may take to write what is left at the end.
 const WRITE_OUT: Duration = Duration::from_secs(2);
 
-/// Bytes of content kept per direction of a call, unless the configuration says otherwise.
+/// Bytes kept of each content attribute of a call, unless the configuration says otherwise.
 pub const CONTENT_BYTES: usize = 64 << 10;
 
 /// What to capture and for how long.
@@ -36,6 +36,8 @@ pub struct Plan {
     pub settings: Settings,
     /// Whether messages are kept.
     pub content: ContentPolicy,
+    /// What is redacted in them.
+    pub redactor: &'static Redactor,
     /// Whether token counts are estimated where none are reported.
     pub estimate: bool,
     /// Mean log-probability of an answer's tokens below which it is marked.
@@ -58,6 +60,7 @@ impl Plan {
                 ring_bytes: None,
             },
             content: if content { ContentPolicy::On { cap: CONTENT_BYTES } } else { ContentPolicy::Off },
+            redactor: Redactor::shared(),
             estimate: false,
             low_confidence: Some(config::LOW_CONFIDENCE),
             idle: Duration::from_secs(300),
@@ -79,6 +82,7 @@ impl Plan {
             ..Default::default()
         };
         connection.session.content = self.content.cap();
+        connection.session.redactor = self.redactor;
         connection.session.low_confidence = self.low_confidence;
         connection.session.estimate = self.estimate;
         PipelineOptions {

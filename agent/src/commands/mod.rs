@@ -16,11 +16,15 @@ use std::{
 
 use crate::{
     cli::{Cli, Command},
+    config::ConfigError,
     kernel::{LoadError, Missing},
 };
 
 /// Something failed.
 const FAILED: u8 = 1;
+
+/// What was asked for cannot be: on the command line, or in the configuration.
+const USAGE: u8 = 2;
 
 /// A privilege or a kernel feature is missing.
 const MISSING: u8 = 77;
@@ -54,6 +58,9 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     if error.is::<Missing>() {
         return MISSING;
     }
+    if error.is::<ConfigError>() {
+        return USAGE;
+    }
     match error.downcast_ref::<LoadError>() {
         Some(LoadError::Lacks(_) | LoadError::Resources(_)) | None => FAILED,
         Some(_) => MISSING,
@@ -78,7 +85,17 @@ fn init_log(verbose: u8) {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn a_configuration_that_cannot_be_is_misuse() {
+        let bad = "[[privacy.patterns]]\nname = \"a\"\nregex = \"(\"";
+        let error = Config::parse(Path::new("c.toml"), bad).unwrap_err();
+        assert_eq!(exit_code(&error.into()), USAGE);
+    }
 
     #[test]
     fn what_is_missing_has_its_own_code() {

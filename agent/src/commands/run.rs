@@ -17,7 +17,7 @@ use crate::{
     gpu,
     kernel::Settings,
     output::{Display, Outputs},
-    privacy::ContentPolicy,
+    privacy::Redactor,
     selfstat::Ledger,
 };
 
@@ -28,6 +28,7 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// Captures and exports until it is stopped.
 pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     let config = Config::load(args.config.as_deref())?;
+    let redactor = config.privacy.redactor()?;
     let env = |name: &str| std::env::var(name).ok();
     let otlp = OtlpSettings::resolve(config.export.otlp.as_ref(), &env)?;
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
@@ -56,7 +57,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
             .with_pricing(Pricing::new(&config.cost))
             .with_file(file)
             .with_otlp(exporter.as_ref().map(|exporter| exporter.handle().clone()));
-        let result = live::capture(plan(&config), &session, outputs, None).await;
+        let result = live::capture(plan(&config, redactor), &session, outputs, None).await;
         let counts = match exporter {
             Some(exporter) => Some(exporter.shutdown(DRAIN).await),
             None => None,
@@ -72,7 +73,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn plan(config: &Config) -> Plan {
+fn plan(config: &Config, redactor: &'static Redactor) -> Plan {
     let capture = &config.capture;
     Plan {
         settings: Settings {
@@ -82,11 +83,8 @@ fn plan(config: &Config) -> Plan {
             infer: capture.infer,
             ring_bytes: None,
         },
-        content: if capture.content {
-            ContentPolicy::On { cap: capture.content_max_bytes }
-        } else {
-            ContentPolicy::Off
-        },
+        content: config.privacy.content(),
+        redactor,
         estimate: config.usage.estimate,
         low_confidence: config.quality.low_confidence_logprob,
         idle: Duration::from_secs(capture.idle_timeout_seconds),

@@ -92,6 +92,10 @@ names! {
     GEN_AI_INPUT_MESSAGES = "gen_ai.input.messages";
     /// Messages of the response, JSON; only with content capture on.
     GEN_AI_OUTPUT_MESSAGES = "gen_ai.output.messages";
+    /// Instructions given apart from the messages, JSON; only with content capture on.
+    GEN_AI_SYSTEM_INSTRUCTIONS = "gen_ai.system_instructions";
+    /// Tools that the request offered, JSON; only with content capture on.
+    GEN_AI_TOOL_DEFINITIONS = "gen_ai.tool.definitions";
 
     /// Collection, index, namespace or class that was searched.
     GEN_AI_DATA_SOURCE_ID = "gen_ai.data_source.id";
@@ -328,6 +332,10 @@ pub const INFERRED: &[&str] = &[
     INFERSCOPE_INFERRED_GAP_MAX,
     INFERSCOPE_INFERRED_MAYBE_SEVERAL,
 ];
+
+/// Names of what holds content: there only with content capture on, and the first to go from a span that is too large.
+pub const CONTENT: &[&str] =
+    &[GEN_AI_INPUT_MESSAGES, GEN_AI_OUTPUT_MESSAGES, GEN_AI_SYSTEM_INSTRUCTIONS, GEN_AI_TOOL_DEFINITIONS];
 
 /// Span event: bytes are missing from the stream.
 pub const EVENT_GAP: &str = "inferscope.gap";

@@ -16,6 +16,7 @@ use crate::{
     },
     host::ProcessIdentity,
     llm::{Content, Estimated, Facts, Quality, RequestFacts, ResponseFacts, Timings, Usage},
+    privacy::Redactor,
     record::Address,
     time::{Mono, WallAnchor},
 };
@@ -37,7 +38,9 @@ impl Span {
             (None, None, Some(tool)) => tool_run(&mut out, tool),
             (None, None, None) => {
                 out.text(names::HTTP_REQUEST_METHOD, call.http.method.as_deref());
-                out.text(names::URL_PATH, call.http.path.as_deref());
+                // Bots and webhooks have their key in the path.
+                let path = call.http.path.as_deref().map(|path| Redactor::shared().credentials(path));
+                out.text(names::URL_PATH, path.as_deref());
             }
         }
         place(&mut out, &call.place);
@@ -443,9 +446,11 @@ fn process(out: &mut Attributes, process: &ProcessIdentity) {
 }
 
 fn messages(out: &mut Attributes, content: &Content) {
-    let Content { input_messages, output_messages, truncated } = content;
+    let Content { input_messages, output_messages, system_instructions, tool_definitions, truncated } = content;
     out.text(names::GEN_AI_INPUT_MESSAGES, input_messages.as_deref());
     out.text(names::GEN_AI_OUTPUT_MESSAGES, output_messages.as_deref());
+    out.text(names::GEN_AI_SYSTEM_INSTRUCTIONS, system_instructions.as_deref());
+    out.text(names::GEN_AI_TOOL_DEFINITIONS, tool_definitions.as_deref());
     out.if_true(names::INFERSCOPE_CONTENT_TRUNCATED, *truncated);
 }
 

@@ -210,6 +210,15 @@ fn plain_http_is_named_by_its_method() {
 }
 
 #[test]
+fn a_key_in_a_path_goes() {
+    let span = span(|call| {
+        call.facts = None;
+        call.http.path = Some(format!("/bot123456789:AA{}/sendMessage", "x1Y".repeat(11)));
+    });
+    assert_eq!(text(&span, names::URL_PATH), Some("/bot[REDACTED:telegram]/sendMessage"));
+}
+
+#[test]
 fn a_call_without_a_model_is_named_by_its_operation() {
     assert_eq!(span(|call| call.facts.as_mut().unwrap().request.model = None).name, "chat");
 }
@@ -234,7 +243,7 @@ fn notes_become_events() {
 fn content_is_there_only_when_it_was_captured() {
     let span = span(|call| {
         call.facts.as_mut().unwrap().content =
-            Some(Content { input_messages: Some("[]".to_owned()), output_messages: None, truncated: true });
+            Some(Content { input_messages: Some("[]".to_owned()), truncated: true, ..Content::default() });
     });
     assert_eq!(text(&span, names::GEN_AI_INPUT_MESSAGES), Some("[]"));
     assert_eq!(span.get(names::GEN_AI_OUTPUT_MESSAGES), None);

@@ -125,7 +125,10 @@ fn columns(call: &FinishedCall, span: &Span) -> [Cow<'static, str>; COLUMNS.len(
     let what = match &call.facts {
         Some(_) => printable(&span.name).into_owned(),
         None if call.tool.is_some() => printable(&span.name).into_owned(),
-        None => format!("{} {}", printable(&span.name), printable(call.http.path.as_deref().unwrap_or(""))),
+        None => {
+            let path = span.get(names::URL_PATH).and_then(Value::as_str).unwrap_or_default();
+            format!("{} {}", printable(&span.name), printable(path))
+        }
     };
     let seconds = |name| match span.get(name).and_then(Value::as_double) {
         Some(seconds) => duration(seconds).into(),

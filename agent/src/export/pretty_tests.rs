@@ -71,7 +71,7 @@ fn messages_only_with_content_and_never_raw() {
             output_messages: Some(
                 r#"[{"role":"assistant","parts":[{"type":"tool_call","name":"f"}],"finish_reason":"stop"}]"#.to_owned(),
             ),
-            truncated: false,
+            ..Content::default()
         });
     };
     assert_eq!(lines(Pretty::default(), with_content).lines().count(), 1);

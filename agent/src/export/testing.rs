@@ -6,7 +6,7 @@ use super::span::Span;
 use crate::{
     call::{Capture, Completion, FinishedCall, HttpFacts, Note, NoteKind, Side, SpanIds, Timing, gaps::GapSketch},
     host::ProcessIdentity,
-    llm::{Facts, RequestFacts, ResponseFacts, Timings, Usage},
+    llm::{Facts, RequestFacts, ResponseFacts, Usage},
     record::{Address, Source},
     time::{Mono, WallAnchor},
 };

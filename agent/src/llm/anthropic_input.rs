@@ -19,6 +19,8 @@ pub(crate) struct InputReader {
     block: Block,
     /// The block is a picture.
     is_image: bool,
+    /// The block has a source.
+    has_media: bool,
     /// Media type of the block's source.
     mime: Option<String>,
 }
@@ -35,8 +37,11 @@ impl InputReader {
             }
             ([Index(_), Key("content")], _) => input.add_text(token, Part::Text),
             ([Index(_), Key("content"), Index(_)], Token::ObjectStart) => {
-                self.block.start();
-                (self.is_image, self.mime) = (false, None);
+                *self = Self::default();
+            }
+            ([Index(_), Key("content"), Index(_)], Token::ObjectEnd) if self.has_media => {
+                let kind = if self.is_image { "image" } else { "document" };
+                Block::settle_media(kind, self.mime.take(), input);
             }
             ([Index(_), Key("content"), Index(_), Key("input"), ..], _) => {
                 self.block.call_value(TO_ARGUMENTS, rest, token, input);
@@ -71,20 +76,15 @@ impl InputReader {
                 self.block.result_text(token, input);
             }
             ([Key("source"), Key("media_type")], _) => self.mime = value::name(token),
-            ([Key("source"), Key("data")], Token::String { .. }) => {
-                input.add_blob(self.modality(), self.mime.take());
-            }
-            ([Key("source"), Key("url")], _) => input.add_media(token, self.modality()),
+            ([Key("source")], Token::ObjectStart) => self.has_media = true,
+            ([Key("source"), Key("data")], Token::String { .. }) => input.add_blob("document", None),
+            ([Key("source"), Key("url")], _) => input.add_media(token, "document"),
             ([Key("source"), Key("file_id")], _) => {
                 if let Some(id) = input.budget.name(token) {
-                    input.add(Part::File { modality: self.modality(), id });
+                    input.add(Part::File { modality: "document", id });
                 }
             }
             _ => {}
         }
-    }
-
-    fn modality(&self) -> &'static str {
-        if self.is_image { "image" } else { "document" }
     }
 }

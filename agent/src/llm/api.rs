@@ -2,7 +2,7 @@
 
 use super::{
     choice::Choices,
-    content::Transcript,
+    content::{ToolDefinitions, Transcript},
     facts::{RequestFacts, ResponseFacts, Usage},
     mcp::RpcFacts,
     quality::Logprobs,
@@ -46,6 +46,8 @@ pub(crate) trait WireApi: Send {
     /// the wrong text.
     fn request_cut(&mut self, draft: &mut Draft) {
         draft.input.budget.seal();
+        draft.instructions.budget.seal();
+        draft.tools.seal();
     }
 
     /// One value of the current response document.
@@ -133,6 +135,10 @@ pub(crate) struct Draft {
     pub logprobs: Logprobs,
     /// The request's messages.
     pub input: Transcript,
+    /// Instructions that the request gives apart from its messages.
+    pub instructions: Transcript,
+    /// The tools that the request offers.
+    pub tools: ToolDefinitions,
     /// The request showed what only this API's requests show.
     pub request_proof: bool,
     /// The request showed part of that.
@@ -162,6 +168,8 @@ impl Draft {
             choices: Choices::new(content),
             logprobs: Logprobs::default(),
             input: Transcript::new(content),
+            instructions: Transcript::of_parts(content),
+            tools: ToolDefinitions::new(content),
             request_proof: false,
             request_hint: false,
             response_proof: false,

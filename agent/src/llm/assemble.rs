@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use super::{
     any_api::Read,
     api::{Draft, WireApi},
-    content::render,
+    content::{render, render_parts, render_recent, render_tools},
     estimate::Estimated,
     facts::{AskedTool, Content, Facts, RequestFacts, ResponseFacts},
     mcp::RpcFacts,
@@ -19,29 +19,19 @@ use crate::privacy::Redactor;
 /// `error.type` of an error that nothing better is known of.
 const OTHER: &str = "_OTHER";
 
-/// Puts the facts together. `cap` is the content cap, absent when content is off.
+/// Puts the facts together. `cap` is the content cap, absent when content is off; `redactor` sees everything before
+/// anybody else does.
 pub(crate) fn facts(
     api: &dyn WireApi,
     draft: Draft,
     provider: &'static str,
     cap: Option<usize>,
+    redactor: &Redactor,
     status: Option<u16>,
     read: Read,
 ) -> Facts {
-    let Draft {
-        mut request,
-        mut response,
-        usage,
-        timings,
-        mut retrieval,
-        mut rpc,
-        failure,
-        mut choices,
-        logprobs,
-        input,
-        ..
-    } = draft;
-    let redactor = Redactor::shared();
+    let Draft { mut request, mut response, usage, timings, mut retrieval, mut rpc, .. } = draft;
+    let Draft { failure, mut choices, logprobs, input, instructions, tools, .. } = draft;
     response.finish_reasons = choices.finish_reasons();
     response.tool_calls = choices.tool_names();
     let mut asked = choices.asked();
@@ -53,7 +43,7 @@ pub(crate) fn facts(
         redact_call(rpc, redactor);
     }
     let error = failure.and_then(|failure| {
-        let kind = failure.kind.filter(|kind| matches!(redactor.redact(kind), Cow::Borrowed(_)));
+        let kind = failure.kind.filter(|kind| matches!(redactor.credentials(kind), Cow::Borrowed(_)));
         // An error status is the better name for an error that the body leaves without one.
         kind.or_else(|| status.is_none_or(|status| status < 400).then(|| OTHER.to_owned()))
     });
@@ -61,15 +51,22 @@ pub(crate) fn facts(
     let estimated = counted.map(|input| Estimated::of(input, &mut choices, &usage, &request, &response));
     let quality = judge(&mut choices, &schemas, &logprobs, error.as_deref(), low_confidence);
     let content = cap.map(|cap| {
+        let mut truncated = false;
+        let mut written = |(text, cut): (String, bool), cut_before: bool| {
+            truncated |= cut || cut_before;
+            // Nothing to say, or not even the beginning of it fits.
+            (text != "[]").then_some(text)
+        };
         let (input, input_cut) = input.into_messages();
         let (output, output_cut) = choices.into_messages();
-        let text = |messages: &[_]| (!messages.is_empty()).then(|| render(messages, cap, redactor));
-        let (input, output) = (text(&input), text(&output));
-        let cut = |rendered: &Option<(String, bool)>| rendered.as_ref().is_some_and(|(_, cut)| *cut);
+        let (instructions, instructions_cut) = instructions.into_messages();
+        let (tools, tools_cut) = tools.into_definitions();
         Content {
-            truncated: input_cut || output_cut || cut(&input) || cut(&output),
-            input_messages: input.map(|(text, _)| text),
-            output_messages: output.map(|(text, _)| text),
+            input_messages: written(render_recent(&input, cap, redactor), input_cut),
+            output_messages: written(render(&output, cap, redactor), output_cut),
+            system_instructions: written(render_parts(&instructions, cap, redactor), instructions_cut),
+            tool_definitions: written(render_tools(&tools, cap, redactor), tools_cut),
+            truncated,
         }
     });
     Facts {
@@ -148,7 +145,7 @@ fn redact_call(call: &mut RpcFacts, redactor: &Redactor) {
 
 fn redact<'n>(names: impl Iterator<Item = &'n mut String>, redactor: &Redactor) {
     for name in names {
-        if let Cow::Owned(redacted) = redactor.redact(name) {
+        if let Cow::Owned(redacted) = redactor.credentials(name) {
             *name = redacted;
         }
     }

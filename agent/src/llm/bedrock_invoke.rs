@@ -143,7 +143,7 @@ impl WireApi for BedrockInvoke {
                 "outputTokenCount" => &mut counted.output,
                 "cacheReadInputTokenCount" => &mut counted.cache_read,
                 "cacheWriteInputTokenCount" => &mut counted.cache_write,
-                _ => return,
+                _ => return draft.timings.named(key, token),
             };
             *slot = value::count(token);
             draft.response_proof = true;

@@ -84,6 +84,15 @@ impl Block {
         self.part(input, Part::ToolResult { id: None, response: Clipped::default() })
     }
 
+    /// What a picture or file is turned out only at the block's end, `type` and media type coming in any place.
+    pub fn settle_media(kind: &'static str, media_type: Option<String>, input: &mut Transcript) {
+        match input.last() {
+            Some((Part::Blob { modality, mime, .. }, _)) => (*modality, *mime) = (kind, media_type.or(mime.take())),
+            Some((Part::Uri { modality, .. } | Part::File { modality, .. }, _)) => *modality = kind,
+            _ => {}
+        }
+    }
+
     /// The block's part, which the first of its members begins.
     fn part<'t>(&mut self, input: &'t mut Transcript, part: Part) -> Option<(&'t mut Part, &'t mut Budget)> {
         match std::mem::replace(&mut self.begun, true) {

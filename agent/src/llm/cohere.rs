@@ -29,6 +29,7 @@ pub(crate) struct CohereChat {
 struct Document {
     kind: Option<String>,
     id: Option<String>,
+    has_message: bool,
     finish: Option<String>,
     /// Place of the block or tool call that an event is about.
     index: Option<u32>,
@@ -110,6 +111,7 @@ impl WireApi for CohereChat {
                 document.error.root(path, token);
             }
             ([Key("message"), rest @ ..], _) => {
+                document.has_message = true;
                 let budget = document.budget.get_or_insert_with(|| draft.choices.budget.clone());
                 let Document { tool, choice, .. } = document;
                 message(rest, token, is_event, tool, choice, budget);
@@ -119,14 +121,18 @@ impl WireApi for CohereChat {
     }
 
     fn response_document(&mut self, streamed: bool, draft: &mut Draft) -> bool {
-        let Document { kind, id, finish, index, tool, mut choice, error, budget } = std::mem::take(&mut self.document);
+        let Document { kind, id, has_message, finish, index, tool, mut choice, error, budget } =
+            std::mem::take(&mut self.document);
         let kind = kind.unwrap_or_default();
         match error.end() {
-            // Its id is that of the request.
+            // An error's id is that of the request.
             Some(failure) => {
                 draft.failure.get_or_insert(failure);
             }
-            None => draft.response.id = draft.response.id.take().or(id),
+            None if has_message || finish.is_some() || !kind.is_empty() => {
+                draft.response.id = draft.response.id.take().or(id);
+            }
+            None => {}
         }
         draft.response_proof |= match kind.as_str() {
             "message-start" | "content-start" | "content-delta" | "tool-plan-delta" | "message-end" => true,

@@ -70,6 +70,7 @@ impl OutputReader {
                 document.index = value::index(token);
             }
             ([Key("usage"), rest @ ..], _) => self.usage(rest, token, draft),
+            ([Key("metrics"), Key(key)], _) => draft.timings.named(key, token),
             ([Key("serviceTier"), Key("type")], _) => draft.response.service_tier = value::name(token),
             // The answer of `count-tokens`, and no usage.
             ([Key("inputTokens")], _) => draft.response.counted_tokens = value::count(token),

@@ -85,6 +85,7 @@ impl WireApi for Embeddings {
             ([Key("prompt_eval_count" | "inputTextTokenCount" | "input_token_count")], _) => {
                 draft.usage.input = value::count(token)
             }
+            ([Key(key @ ("total_duration" | "load_duration"))], _) => draft.timings.named(key, token),
             _ => self.plain.value(path, token, draft),
         }
     }

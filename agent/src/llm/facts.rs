@@ -193,6 +193,11 @@ pub struct Content {
     pub input_messages: Option<String>,
     /// `gen_ai.output.messages`: a JSON array of `{role, parts[], finish_reason}`.
     pub output_messages: Option<String>,
+    /// `gen_ai.system_instructions`: a JSON array of parts, where the API takes them apart from the messages.
+    pub system_instructions: Option<String>,
+    /// `gen_ai.tool.definitions`: a JSON array of `{type, name}`, with `description` and `parameters` if the policy
+    /// keeps them.
+    pub tool_definitions: Option<String>,
     /// Whether something was cut off at the content cap.
     pub truncated: bool,
 }

@@ -20,6 +20,7 @@ pub(crate) struct InputReader {
     has_text: bool,
     /// Its text is reasoning, which may be said before or after it.
     is_thought: bool,
+    has_media: bool,
     /// Media type of the part's data.
     mime: Option<String>,
 }
@@ -87,17 +88,22 @@ impl InputReader {
                 self.mime = value::name(token);
             }
             ([Key("inlineData" | "inline_data"), Key("data")], Token::String { .. }) => {
-                let mime = self.mime.take();
-                input.add_blob(modality(mime.as_deref()), mime);
+                self.has_media = true;
+                input.add_blob("document", None);
             }
             ([Key("fileData" | "file_data"), Key("fileUri" | "file_uri")], _) => {
-                input.add_media(token, modality(self.mime.as_deref()));
+                self.has_media = true;
+                input.add_media(token, "document");
             }
             _ => {}
         }
     }
 
-    fn settle(&self, input: &mut Transcript) {
+    fn settle(&mut self, input: &mut Transcript) {
+        if self.has_media {
+            let mime = self.mime.take();
+            Block::settle_media(modality(mime.as_deref()), mime, input);
+        }
         if self.has_text
             && self.is_thought
             && let Some((part @ Part::Text(_), _)) = input.last()

@@ -146,12 +146,16 @@ impl WireApi for Interactions {
     }
 
     fn response_document(&mut self, streamed: bool, draft: &mut Draft) -> bool {
-        let Document { status, index, step, mut choice, error, budget } = std::mem::take(&mut self.document);
+        let Document { status, index, mut step, mut choice, error, budget } = std::mem::take(&mut self.document);
         let mut budget = budget.unwrap_or_else(|| draft.choices.budget.clone());
         if let Some(failure) = error.end() {
             draft.failure.get_or_insert(failure);
         }
         if streamed {
+            // A call begins with an empty object, and its pieces follow.
+            if step.arguments.text == "{}" {
+                step.arguments = Clipped::default();
+            }
             step.end(index, &mut choice, &mut budget);
         }
         let finish = status.filter(|status| !matches!(status.as_str(), "in_progress" | "queued"));

@@ -56,6 +56,9 @@ pub(crate) const ROUTES: &[Route] = &[
     Route { suffix: &["*:generateContent"], open: &[|_| Box::new(Gemini::new(GeminiTask::Generate))] },
     Route { suffix: &["*:streamGenerateContent"], open: &[|_| Box::new(Gemini::new(GeminiTask::Stream))] },
     Route { suffix: &["*:countTokens"], open: &[|_| Box::new(Gemini::new(GeminiTask::Count))] },
+    // Before Gemini's: of an answer alone only the first that is called so is asked.
+    Route { suffix: &["embeddings"], open: EMBEDDINGS },
+    Route { suffix: &["embed"], open: EMBEDDINGS },
     Route { suffix: &["*:embedContent"], open: GEMINI_EMBED },
     Route { suffix: &["*:batchEmbedContents"], open: GEMINI_EMBED },
     Route { suffix: &["*:predict"], open: GEMINI_EMBED },
@@ -63,13 +66,9 @@ pub(crate) const ROUTES: &[Route] = &[
     Route { suffix: &["model", "*", "converse"], open: &[|_| Box::new(Converse::new(ConverseTask::Answer))] },
     Route { suffix: &["model", "*", "converse-stream"], open: &[|_| Box::new(Converse::new(ConverseTask::Stream))] },
     Route { suffix: &["model", "*", "count-tokens"], open: &[|_| Box::new(Converse::new(ConverseTask::Count))] },
-    Route { suffix: &["model", "*", "invoke"], open: &[|_| Box::new(BedrockInvoke::new(false))] },
-    Route { suffix: &["model", "*", "invoke-with-response-stream"], open: &[|_| Box::new(BedrockInvoke::new(true))] },
     Route { suffix: &["v2", "chat"], open: &[|_| Box::new(CohereChat::default())] },
     Route { suffix: &["v1", "chat"], open: &[|_| Box::new(CohereV1::new(CohereTask::Chat))] },
     Route { suffix: &["v1", "generate"], open: &[|_| Box::new(CohereV1::new(CohereTask::Generate))] },
-    Route { suffix: &["embeddings"], open: EMBEDDINGS },
-    Route { suffix: &["embed"], open: EMBEDDINGS },
     Route { suffix: &["rerank"], open: RERANK },
     Route { suffix: &["reranking"], open: RERANK },
     Route { suffix: &["score"], open: RERANK },
@@ -85,4 +84,7 @@ pub(crate) const ROUTES: &[Route] = &[
     Route { suffix: &["text", "chat_stream"], open: CHAT },
     Route { suffix: &["text", "generation"], open: &[|_| Box::new(Watsonx::new(false))] },
     Route { suffix: &["text", "generation_stream"], open: &[|_| Box::new(Watsonx::new(true))] },
+    // Last: what it invokes may answer as any of the others.
+    Route { suffix: &["model", "*", "invoke"], open: &[|_| Box::new(BedrockInvoke::new(false))] },
+    Route { suffix: &["model", "*", "invoke-with-response-stream"], open: &[|_| Box::new(BedrockInvoke::new(true))] },
 ];

@@ -12,7 +12,7 @@
 //! 1. write one file with a type that implements `WireApi` (`api.rs`): the request's values, the response's
 //!    values, and the end of a response document; `openai_chat.rs` is the model;
 //! 2. set `request_proof` and `response_proof` from what no other API has: a path proves nothing;
-//! 3. add its path to `ROUTES` in `hosted.rs` or `local.rs`, and its hosts to `provider.rs`;
+//! 3. add its path to `ROUTES` in `hosted.rs`, `local.rs`, `stores.rs` or `remote.rs`, and its hosts to `provider.rs`;
 //! 4. if its body is framed in a way that `body.rs` does not list, add the framing there; if it streams an array, say
 //!    so (`WireApi::streams_array`); if the framing names events, take the names (`WireApi::event_name`);
 //! 5. add recorded bodies to `tests/`, named after the edge they show, and its rows to `agent/tests/corpus.rs`.

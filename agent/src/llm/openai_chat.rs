@@ -2,7 +2,7 @@
 
 use super::{
     api::{Draft, Part as Half, WireApi},
-    content::{Clipped, Part, Transcript},
+    content::{Clipped, Part, ToolDefinitions, Transcript},
     openai::{Elements, ResponseReader, request_parameter, response_header},
 };
 use crate::protocol::json::{
@@ -54,7 +54,12 @@ impl WireApi for OpenAiChat {
                     input_message(rest, token, &mut draft.input);
                 }
             }
-            [Key("tools"), rest @ ..] => self.tools.take(rest, token, &mut draft.request.tool_count),
+            [Key("tools"), rest @ ..] => {
+                self.tools.take(rest, token, &mut draft.request.tool_count);
+                if draft.tools.is_on() {
+                    tool(path, rest, token, &mut draft.tools);
+                }
+            }
             _ => request_parameter(path, token, draft),
         }
         // The key alone is a hint; many chat programs of other kinds have a list of messages.
@@ -106,9 +111,30 @@ pub(crate) fn input_message(rest: &[Step<'_>], token: Token<'_>, input: &mut Tra
     }
 }
 
-/// Reads one value of a typed content part. The part's type follows from the key that holds its value.
+/// Types of content parts whose values [`part`] knows, OpenAI's, Mistral's and vLLM's.
+const TYPES: [&str; 11] = [
+    "text",
+    "refusal",
+    "thinking",
+    "image_url",
+    "video_url",
+    "document_url",
+    "file_url",
+    "file",
+    "input_audio",
+    "input_text",
+    "output_text",
+];
+
+/// Reads one value of a typed content part. The part's type follows from the key that holds its value; of one that
+/// holds nothing known the type is all that is kept.
 fn part(rest: &[Step<'_>], token: Token<'_>, input: &mut Transcript) {
     match (rest, token) {
+        ([Key("type")], Token::String { text, .. }) if !TYPES.contains(&text) => {
+            if let Some(kind) = input.budget.name(token) {
+                input.add(Part::Generic { kind });
+            }
+        }
         // A list of plain strings.
         ([], Token::String { .. }) | ([Key("text" | "refusal")], _) => input.add_text(token, Part::Text),
         ([Key("thinking"), Index(_), Key("text")], _) => input.add_text(token, Part::Reasoning),
@@ -117,11 +143,26 @@ fn part(rest: &[Step<'_>], token: Token<'_>, input: &mut Transcript) {
         ([Key("document_url")] | [Key("file_url"), Key("url")] | [Key("file"), Key("file_data")], _) => {
             input.add_media(token, "document");
         }
-        ([Key("input_audio"), Key("data")], Token::String { .. }) => input.add_blob("audio", None),
+        ([Key("input_audio"), Key("data")], _) => input.add_data(token, "audio", None),
         ([Key("file"), Key("file_id")], _) => {
             if let Some(id) = input.budget.name(token) {
                 input.add(Part::File { modality: "document", id });
             }
+        }
+        _ => {}
+    }
+}
+
+/// Reads one value of a tool that the request offers. What is for a tool of the provider's own (`authorization`,
+/// `headers`) is not looked at.
+fn tool(path: &[Step<'_>], rest: &[Step<'_>], token: Token<'_>, tools: &mut ToolDefinitions) {
+    match (rest, token) {
+        ([Index(_)], Token::ObjectStart) => tools.begin(),
+        ([Index(_), Key("type")], _) => tools.kind(token),
+        ([Index(_), Key("function" | "custom"), Key("name")], _) => tools.name(token),
+        ([Index(_), Key("function" | "custom"), Key("description")], _) => tools.description(token),
+        ([Index(_), Key("function"), Key("parameters"), inner @ ..], _) => {
+            tools.parameters(path, path.len() - inner.len(), token);
         }
         _ => {}
     }

@@ -224,6 +224,39 @@ mod tests {
     }
 
     #[test]
+    fn providers_have_paths_of_their_own() {
+        for (path, expect) in [
+            ("/v1/responses", "openai.responses"),
+            ("/backend-api/codex/responses", "openai.responses"),
+            ("/openai/deployments/gpt/embeddings", "embeddings"),
+            ("/anthropic/v1/messages?beta=true", "anthropic.messages"),
+            ("/v1/messages/count_tokens", "anthropic.count_tokens"),
+            ("/v1beta/models/gemini-x:generateContent", "gemini.generate"),
+            ("/v1/projects/p/locations/l/endpoints/7:streamGenerateContent", "gemini.generate"),
+            ("/v1/projects/p/locations/l/publishers/anthropic/models/c:rawPredict", "anthropic.messages"),
+            ("/v1/projects/p/locations/l/publishers/mistralai/models/m:rawPredict", "openai.chat"),
+            ("/model/us.anthropic.claude-x-v1%3A0/converse-stream", "bedrock.converse"),
+            ("/model/us.anthropic.claude-x-v1%3A0/invoke", "bedrock.invoke"),
+            ("/cohere/v2/chat", "cohere.chat"),
+            ("/api/v1/rerank", "rerank"),
+            ("/ml/v1/deployments/d/text/chat_stream", "openai.chat"),
+        ] {
+            check("POST", path, &[expect]);
+        }
+        for path in [
+            "/v1/messages/batches",
+            "/v1/messages/batches/msgbatch_1/cancel",
+            "/v1beta/models/gemini-x:batchGenerateContent",
+            "/v1beta/models/veo:predictLongRunning",
+            "/v1beta/cachedContents",
+            "/v1/responses/resp_1/cancel",
+            "/v1/audio/voices",
+        ] {
+            check("POST", path, &[]);
+        }
+    }
+
+    #[test]
     fn azure_deployment_is_the_model() {
         let path = "/openai/deployments/my%20gpt/chat/completions";
         let line = RequestLine { method: "POST", path, host: None, headers: None };

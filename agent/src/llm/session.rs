@@ -22,7 +22,10 @@ use super::{
     request_body::RequestBody,
     timings::Timings,
 };
-use crate::protocol::{head::Headers, json::Form};
+use crate::{
+    privacy::Redactor,
+    protocol::{head::Headers, json::Form},
+};
 
 /// The parts of the request's head that decide which API it is.
 #[derive(Clone, Copy, Debug)]
@@ -40,8 +43,10 @@ pub struct RequestLine<'a> {
 /// What the operator chose.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Options {
-    /// Keep content, at most so many bytes of each direction. Absent: keep none.
+    /// Keep content, at most so many bytes of each attribute. Absent: keep none.
     pub content: Option<usize>,
+    /// What is redacted in it, and in names.
+    pub redactor: &'static Redactor,
     /// What hashes of messages are keyed with.
     pub secret: Secret,
     /// Estimate token counts where none are reported.
@@ -87,6 +92,7 @@ pub struct Session {
     /// As the response's head tells.
     timings: Timings,
     cap: Option<usize>,
+    redactor: &'static Redactor,
     request: RequestBody,
     status: Option<u16>,
     declared: Declared,
@@ -115,8 +121,7 @@ impl Session {
     /// Begins a call, if its path is one of a model API.
     pub fn open(line: &RequestLine<'_>, options: &Options) -> Option<Self> {
         let registry::Candidate { mut apis, model } = registry::find(line)?;
-        let mut draft = Draft::new(options.content);
-        draft.choices.budget.counted = options.estimate;
+        let mut draft = draft(options);
         draft.request.model = model;
         let mut api = match apis.len() {
             0 => return None,
@@ -149,9 +154,10 @@ impl Session {
             engine: None,
             timings: Timings::default(),
             api,
-            draft: Draft::new(options.content),
+            draft: draft(options),
             any: AnyApi::new(None, options),
             cap: options.content,
+            redactor: options.redactor,
             request: RequestBody::new(max_text(options.content)),
             status: None,
             declared: Declared::Nothing,
@@ -194,6 +200,12 @@ impl Session {
         };
         self.engine = headers.signal_of("server").and_then(engine::of_server);
         self.timings = Timings::of_headers(&headers.signals);
+        // Audio may begin like anything.
+        let is_media =
+            |kind: &str| ["audio/", "image/", "application/octet-stream"].iter().any(|m| kind.starts_with(m));
+        if self.api.takes_other_bodies() && headers.content_type.as_deref().is_some_and(is_media) {
+            self.set_kind(Kind::Neither);
+        }
         let Self { api, draft, .. } = self;
         headers.signals.iter().for_each(|(name, value)| api.header(Part::Response, name, value, draft));
     }
@@ -220,6 +232,7 @@ impl Session {
         if let Response::Undecided(_) = self.response {
             self.set_kind(match self.declared {
                 Declared::Stream(kind) => kind,
+                _ if self.api.streams_array() => Kind::Array,
                 Declared::Nothing if self.draft.request.stream == Some(true) => Kind::Events,
                 Declared::Nothing | Declared::Other => Kind::Document,
             });
@@ -301,10 +314,10 @@ impl Session {
     pub fn into_facts(mut self) -> Facts {
         // What is left of a document that was cut off.
         self.response_end(&mut |_| {});
-        let Self { api, mut draft, any, provider, engine, timings, cap, status, .. } = self;
+        let Self { api, mut draft, any, provider, engine, timings, cap, redactor, status, .. } = self;
         draft.timings = draft.timings.or(timings);
         let provider = provider.or(draft.engine).or(engine).unwrap_or_else(|| api.default_provider());
-        facts(api.as_ref(), draft, provider, cap, status, any.end())
+        facts(api.as_ref(), draft, provider, cap, redactor, status, any.end())
     }
 
     fn set_kind(&mut self, kind: Kind) {
@@ -332,7 +345,8 @@ impl Session {
     #[cfg(test)]
     pub(crate) fn held(&self) -> usize {
         let undecided = if let Response::Undecided(held) = &self.response { held.capacity() } else { 0 };
-        undecided + self.draft.input.held() + self.draft.choices.held()
+        let Draft { input, instructions, tools, choices, .. } = &self.draft;
+        undecided + input.held() + instructions.held() + tools.held() + choices.held()
     }
 }
 
@@ -344,6 +358,16 @@ impl Declared {
             Self::Nothing | Self::Other => None,
         }
     }
+}
+
+/// A call of which nothing is known.
+fn draft(options: &Options) -> Draft {
+    let mut draft = Draft::new(options.content);
+    draft.choices.budget.counted = options.estimate;
+    if options.redactor.policy().tool_details {
+        draft.tools.keep_details(options.content);
+    }
+    draft
 }
 
 /// How much of a string has to be read.

@@ -1,224 +1,323 @@
-//! Credentials in free text, by their shape.
+//! Redaction of a text that is there as a whole.
 //!
-//! One pass finds the fixed prefixes that issuers put in front of their keys, and plain code decides how far each
-//! key reaches. The regular expressions hold no open-ended repetition, so that the time taken grows with the
-//! text's length only, whatever a hostile text repeats.
+//! One pass finds the places where something may stand: the fixed parts that issuers put into their keys, single
+//! characters that no address, number or assignment is without, and the configuration's patterns. Plain code then
+//! decides what stands there and how far it reaches. Each decision looks at a bounded part of the text, so that the
+//! time taken grows with the text's length only, whatever a hostile text repeats, and so that
+//! [`Stream`](super::Stream) finds the same in any pieces.
 
 use std::{borrow::Cow, ops::Range, sync::LazyLock};
 
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 
-use super::shapes::{
-    AZURE_MARK, JWT_START, OPENAI_MARK, PEM_END, PEM_START, QUERY, QUERY_MIN, SHAPES, alnum, azure, base64,
-    query_value, token, upper,
+use super::{
+    credential::{literal, sign},
+    hit::{Hit, Kind, LOOKBACK, Rest, View, WINDOW},
+    mark::mark,
+    personal,
+    policy::{Operator, Policy, plain_name},
+    shapes::{ESCAPED, MARKS, SHAPES, bearer},
+    stream::{End, Stream},
 };
 
-/// Replaces credentials by `[REDACTED:<kind>]`.
+/// Largest compiled pattern of the configuration, in bytes.
+const MAX_COMPILED: usize = 1 << 20;
+
+/// Replaces credentials by `[REDACTED:<kind>]`, and what else the policy says.
 #[derive(Debug)]
 pub struct Redactor {
-    prefixes: Regex,
-    query: Regex,
+    policy: Policy,
+    literals: Regex,
+    patterns: Vec<Regex>,
+    /// Names of fields whose values go, as [`plain_name`] makes them.
+    fields: Vec<String>,
+    /// The characters where something may stand that has no fixed part.
+    signs: [bool; 256],
 }
 
-/// One found credential.
-struct Hit {
-    range: Range<usize>,
-    kind: &'static str,
+/// What is searched for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// Everything that the policy names.
+    All,
+    /// Credentials alone.
+    Credentials,
 }
 
 impl Redactor {
-    /// How much of the end of a cut text may be the beginning of a credential that cannot be told yet: more than
-    /// the longest run that a shape needs before it is recognised. Whoever cuts text keeps this much more of it
-    /// and gives it to [`Self::redact_cut`].
-    pub const MARGIN: usize = 1024;
+    /// How much more of a text has to be read than is to be kept of it: its last bytes may be the beginning of
+    /// something that cannot be told yet, and are not given out.
+    pub const MARGIN: usize = WINDOW + LOOKBACK;
 
-    /// Compiles the shapes.
-    pub fn new() -> Self {
-        let fixed = [OPENAI_MARK, AZURE_MARK, JWT_START, PEM_START];
-        let literals = SHAPES.iter().map(|shape| shape.prefix).chain(fixed).map(regex::escape).collect::<Vec<_>>();
-        let compile =
-            |pattern: &str| Regex::new(pattern).expect("the patterns are constants and compiled by the tests");
-        Self { prefixes: compile(&literals.join("|")), query: compile(QUERY) }
+    /// Compiles a policy. The error is the name of a setting and what is wrong with it.
+    pub fn new(policy: Policy) -> Result<Self, (String, &'static str)> {
+        policy.check()?;
+        let mut patterns = Vec::with_capacity(policy.patterns.len());
+        for (n, pattern) in policy.patterns.iter().enumerate() {
+            let wrong = |reason| (format!("patterns[{n}].regex"), reason);
+            let regex = RegexBuilder::new(&pattern.regex)
+                .size_limit(MAX_COMPILED)
+                .build()
+                .map_err(|_| wrong("must be a regular expression that compiles to 1 MiB at most"))?;
+            if regex.is_match("") {
+                return Err(wrong("must not match where there is nothing"));
+            }
+            patterns.push(regex);
+        }
+        let fixed = SHAPES.iter().map(|shape| shape.prefix).chain(MARKS).map(regex::escape).collect::<Vec<_>>();
+        let literals = Regex::new(&fixed.join("|")).expect("the patterns are constants and compiled by the tests");
+        let numbers = [policy.phone, policy.card, policy.iban, policy.ip].iter().any(|&of| of != Operator::Off);
+        let mut signs = [false; 256];
+        for (byte, is_sign) in (0..=u8::MAX).zip(&mut signs) {
+            *is_sign = match byte {
+                b'?' | b'&' | b'=' | b':' => true,
+                b'@' => policy.email != Operator::Off,
+                b'0'..=b'9' => numbers,
+                _ => false,
+            };
+        }
+        let fields = policy.fields.iter().map(|field| plain_name(field)).collect();
+        Ok(Self { policy, literals, patterns, fields, signs })
     }
 
-    /// The one instance: compiling takes far longer than a use.
+    /// The one with the default policy.
     pub fn shared() -> &'static Self {
-        static SHARED: LazyLock<Redactor> = LazyLock::new(Redactor::new);
+        static SHARED: LazyLock<Redactor> = LazyLock::new(Redactor::default);
         &SHARED
     }
 
-    /// `text` without credentials.
+    /// The policy.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// `text` without credentials and without what the policy names.
     pub fn redact<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        let hits = self.hits(text);
-        match hits.is_empty() {
-            true => Cow::Borrowed(text),
-            false => Cow::Owned(replace(text, &hits, text.len())),
+        self.apply(text, Scope::All)
+    }
+
+    /// `text` without credentials. For names and ids: their digits are no telephone numbers.
+    pub fn credentials<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        self.apply(text, Scope::Credentials)
+    }
+
+    /// The beginning of a longer text, redacted; its last [`Self::MARGIN`] bytes are not given out.
+    pub(super) fn redact_cut(&self, text: &str) -> String {
+        let mut out = String::new();
+        let mut stream = Stream::new(self);
+        stream.push(text, &mut |piece| out.push_str(piece));
+        stream.finish(End::Cut, &mut |piece| out.push_str(piece));
+        out
+    }
+
+    fn apply<'t>(&self, text: &'t str, scope: Scope) -> Cow<'t, str> {
+        let mut out = String::new();
+        match self.each(text, scope, &mut |piece, _| out.push_str(piece)) {
+            true => Cow::Owned(out),
+            false => Cow::Borrowed(text),
         }
     }
 
-    /// The beginning of a longer text without credentials: nothing of the last [`Self::MARGIN`] bytes is given
-    /// out, because a credential may begin there whose end is missing.
-    pub fn redact_cut(&self, text: &str) -> String {
-        let limit = text.floor_char_boundary(text.len().saturating_sub(Self::MARGIN));
-        replace(text, &self.hits(text), limit)
+    /// Gives out the pieces of the redacted text and says of each whether it is a mark. Without anything to redact
+    /// there are none, and the answer is no.
+    pub(super) fn each(&self, text: &str, scope: Scope, sink: &mut dyn FnMut(&str, bool)) -> bool {
+        let mut walk = Walk::new(self, scope, 0);
+        let mut view = View { text, free: 0, last: true };
+        let mut found = false;
+        while let Some(Hit { kind, range, mut rest }) = walk.next(view, text.len()) {
+            sink(view.slice(view.free..range.start), false);
+            sink(&self.mark(kind, view.slice(range.clone())), true);
+            let tail = view.slice(range.end..text.len());
+            let more = rest.as_mut().map_or(Some(0), |rest| rest.take(tail));
+            view.free = more.map_or(text.len(), |more| range.end + more);
+            walk.skip_to(view.free);
+            found = true;
+        }
+        if found {
+            sink(view.slice(view.free..text.len()), false);
+        }
+        found
     }
 
-    fn hits(&self, text: &str) -> Vec<Hit> {
-        let mut hits = Vec::new();
-        let mut seen = Seen::default();
-        let mut at = 0;
-        while let Some(found) = self.prefixes.find_at(text, at) {
-            match seen.credential(text, found.range(), at) {
-                Some(hit) => {
-                    at = hit.range.end.max(found.end());
-                    hits.push(hit);
-                }
-                // Prefixes may overlap (`sk-` and what follows), so go on one character further only.
-                None => at = found.start() + 1,
+    /// What is written in place of `value`.
+    pub(super) fn mark(&self, kind: Kind, value: &str) -> Cow<'static, str> {
+        mark(&self.policy, kind, value)
+    }
+
+    /// Whether the configuration names any field.
+    pub(super) fn names_fields(&self) -> bool {
+        !self.fields.is_empty()
+    }
+
+    /// Whether the configuration names this field.
+    pub(super) fn is_named(&self, field: &str) -> bool {
+        self.names_fields() && self.fields.contains(&plain_name(field))
+    }
+
+    /// What is found at a sign.
+    fn at_sign(&self, view: View<'_>, at: usize, scope: Scope) -> Option<Hit> {
+        let Policy { email, phone, card, iban, ip, .. } = &self.policy;
+        let found = |operator: &Operator, kind, find: fn(View<'_>, usize) -> Option<Range<usize>>| {
+            (*operator != Operator::Off).then(|| find(view, at)).flatten().map(|range| Hit::new(kind, range))
+        };
+        let is_personal = scope == Scope::All;
+        match view.byte(at)? {
+            b'@' if is_personal => found(email, Kind::Email, personal::email),
+            b'0'..=b'9' if is_personal && !view.before(at).is_some_and(|b| b.is_ascii_digit()) => {
+                found(iban, Kind::Iban, personal::iban)
+                    .or_else(|| found(card, Kind::Card, personal::card))
+                    .or_else(|| found(ip, Kind::Ip, personal::ipv4))
+                    .or_else(|| found(phone, Kind::Phone, personal::phone))
             }
+            b':' if is_personal => sign(view, at).or_else(|| found(ip, Kind::Ip, personal::ipv6)),
+            b'?' | b'&' | b'=' | b':' => sign(view, at),
+            _ => None,
         }
-        at = 0;
-        while let Some(found) = self.query.find_at(text, at) {
-            at = run(text, found.end(), query_value);
-            if at - found.end() >= QUERY_MIN {
-                hits.push(Hit { range: found.end()..at, kind: "url" });
-            }
+    }
+
+    /// What is found at a fixed part.
+    fn at_literal(&self, view: View<'_>, found: Range<usize>) -> Option<Hit> {
+        match view.slice(found.clone()) {
+            ESCAPED => self.escaped(view, found.start),
+            _ => literal(view, found),
         }
-        hits.sort_by_key(|hit| hit.range.start);
-        hits
+    }
+
+    /// A credential of which characters were escaped (`\u0073k-…`): the whole word goes.
+    fn escaped(&self, view: View<'_>, at: usize) -> Option<Hit> {
+        let word = |b: u8| bearer(b) || b == b':';
+        let start = view.run_back(at, LOOKBACK, word);
+        let (mut plain, mut end) = (String::new(), start);
+        while end < start + WINDOW - ESCAPED.len() {
+            let escape = view.slice(end..end + ESCAPED.len() + 2).strip_prefix(ESCAPED);
+            let (b, len) = match escape {
+                Some(digits) => (u8::from_str_radix(digits, 16).ok(), ESCAPED.len() + 2),
+                None => (view.byte(end), 1),
+            };
+            let Some(b) = b.filter(|&b| word(b)) else { break };
+            plain.push(char::from(b));
+            end += len;
+        }
+        let inner = View { text: &plain, free: 0, last: view.last && end == view.text.len() };
+        let Hit { kind, .. } = Walk::new(self, Scope::Credentials, 0).next(inner, plain.len())?;
+        Some(Hit { kind, range: start..end, rest: Some(Rest::Run(|b| bearer(b) || b == b'\\')) })
+    }
+
+    /// The match of a pattern that begins at `at`, by the text of one window.
+    fn at_match(&self, view: View<'_>, at: usize, index: usize) -> Option<Hit> {
+        let end = view.text.floor_char_boundary(at + WINDOW);
+        let found = self.patterns.get(index)?.find_at(view.slice(0..end), at)?;
+        (found.start() == at && !found.is_empty()).then(|| Hit::new(Kind::Pattern(index), found.range()))
     }
 }
 
 impl Default for Redactor {
     fn default() -> Self {
-        Self::new()
+        Self::new(Policy::default()).expect("the default policy has no patterns that could be wrong")
     }
 }
 
-/// What was found out about the rest of the text, so that nothing is searched for twice.
-#[derive(Default)]
-struct Seen {
-    /// No JSON web token begins before this offset.
-    no_jwt_before: usize,
-    /// No `-----END` comes any more.
-    no_pem_end: bool,
+impl PartialEq for Redactor {
+    fn eq(&self, other: &Self) -> bool {
+        self.policy == other.policy
+    }
 }
 
-impl Seen {
-    /// The credential whose fixed part is at `found`, if it is one. `from` is where unclaimed text begins.
-    fn credential(&mut self, text: &str, found: Range<usize>, from: usize) -> Option<Hit> {
-        match &text[found.clone()] {
-            OPENAI_MARK => {
-                let start = run_back(text, found.start, from, token);
-                let end = run(text, found.end, token);
-                (end - start >= 24).then_some(Hit { range: start..end, kind: "openai" })
-            }
-            AZURE_MARK => {
-                let start = found.start.checked_sub(4).filter(|&start| start >= from)?;
-                let [a, b, c, digit] = *text.as_bytes().get(start..found.start)?.first_chunk()?;
-                if !(azure(a) && azure(b) && azure(c) && digit.is_ascii_digit()) {
-                    return None;
+impl Eq for Redactor {}
+
+impl Default for &'static Redactor {
+    fn default() -> Self {
+        Redactor::shared()
+    }
+}
+
+/// A walk over a text, from one place where something may stand to the next.
+pub(super) struct Walk<'r> {
+    redactor: &'r Redactor,
+    scope: Scope,
+    literal: Ahead,
+    sign: Ahead,
+    patterns: Vec<Ahead>,
+}
+
+/// The next place of one kind.
+#[derive(Clone, Default)]
+struct Ahead {
+    /// Where the search for it goes on.
+    from: usize,
+    /// What the search gave, if it was made.
+    found: Option<Option<Range<usize>>>,
+}
+
+impl Ahead {
+    fn peek(&mut self, find: impl FnOnce(usize) -> Option<Range<usize>>) -> Option<Range<usize>> {
+        self.found.get_or_insert_with(|| find(self.from)).clone()
+    }
+
+    /// Goes on at `at`, unless what was found lies behind it.
+    fn skip_to(&mut self, at: usize) {
+        self.from = self.from.max(at);
+        if self.found.as_ref().is_some_and(|found| found.as_ref().is_some_and(|range| range.start < at)) {
+            self.found = None;
+        }
+    }
+}
+
+impl<'r> Walk<'r> {
+    /// A walk that begins at `from`.
+    pub(super) fn new(redactor: &'r Redactor, scope: Scope, from: usize) -> Self {
+        let start = Ahead { from, found: None };
+        let n = if scope == Scope::All { redactor.patterns.len() } else { 0 };
+        Self { redactor, scope, literal: start.clone(), sign: start.clone(), patterns: vec![start; n] }
+    }
+
+    /// What is found next at a place before `limit`.
+    pub(super) fn next(&mut self, view: View<'_>, limit: usize) -> Option<Hit> {
+        let Self { redactor, scope, literal, sign, patterns } = self;
+        loop {
+            let at_literal = literal.peek(|from| redactor.literals.find_at(view.text, from).map(|found| found.range()));
+            let at_sign = sign.peek(|from| {
+                let bytes = view.text.as_bytes().get(from..limit)?;
+                let at = from + bytes.iter().position(|&b| redactor.signs.get(usize::from(b)) == Some(&true))?;
+                Some(at..at + 1)
+            });
+            let mut at_match = None;
+            for (n, (ahead, regex)) in patterns.iter_mut().zip(&redactor.patterns).enumerate() {
+                let found = ahead.peek(|from| regex.find_at(view.text, from).map(|found| found.range()));
+                if let Some(range) = found
+                    && at_match.is_none_or(|(start, _)| range.start < start)
+                {
+                    at_match = Some((range.start, n));
                 }
-                let end = run(text, found.end, azure);
-                (end - found.end >= 16).then_some(Hit { range: start..end, kind: "azure" })
             }
-            JWT_START => self.jwt(text, found),
-            PEM_START => self.pem(text, found),
-            prefix => {
-                let shape = SHAPES.iter().find(|shape| shape.prefix == prefix)?;
-                let end = run(text, found.end, shape.class);
-                let fits = end - found.end >= shape.min && !(shape.edge && continues_word(text, found.start));
-                let key = &text[found.end..end];
-                let kind = match shape.kind {
-                    "api_key" if key.contains(OPENAI_MARK) => "openai",
-                    "api_key" if key.len() == 32 && key.bytes().all(|b| b.is_ascii_hexdigit()) => "deepseek",
-                    kind => kind,
-                };
-                fits.then_some(Hit { range: found.start..end, kind })
+            let start = |range: &Option<Range<usize>>| range.as_ref().map_or(usize::MAX, |range| range.start);
+            let places = [start(&at_literal), start(&at_sign), at_match.map_or(usize::MAX, |(start, _)| start)];
+            let first = places.into_iter().min().filter(|&first| first < limit)?;
+            let hit = match (at_literal, at_match) {
+                (Some(range), _) if range.start == first => {
+                    literal.skip_to(first + 1);
+                    redactor.at_literal(view, range)
+                }
+                (_, Some((start, n))) if start == first => {
+                    let next = view.text.ceil_char_boundary(first + 1);
+                    patterns.get_mut(n).into_iter().for_each(|ahead| ahead.skip_to(next));
+                    redactor.at_match(view, first, n)
+                }
+                _ => {
+                    sign.skip_to(first + 1);
+                    redactor.at_sign(view, first, *scope)
+                }
+            };
+            if hit.is_some() {
+                return hit;
             }
         }
     }
 
-    /// Two to five parts with dots between; the signature may be missing where the text was cut.
-    fn jwt(&mut self, text: &str, found: Range<usize>) -> Option<Hit> {
-        if found.start < self.no_jwt_before {
-            return None;
-        }
-        let header = run(text, found.end, token);
-        let mut end = header;
-        for _ in 0..4 {
-            if text.as_bytes().get(end) != Some(&b'.') {
-                break;
-            }
-            end = run(text, end + 1, token);
-        }
-        // A dot and a payload. Otherwise no token begins anywhere in this run of characters.
-        if end - header > 10 && header - found.end >= 10 {
-            return Some(Hit { range: found.start..end, kind: "jwt" });
-        }
-        self.no_jwt_before = header;
-        None
-    }
-
-    /// A private key, to its end line; without one, as far as it can be key material.
-    fn pem(&mut self, text: &str, found: Range<usize>) -> Option<Hit> {
-        let label_end = run(text, found.end, |b| upper(b) || b == b' ');
-        if !text[found.end..label_end].contains("PRIVATE KEY") {
-            return None;
-        }
-        let body = run(text, label_end, |b| b == b'-');
-        let end_line = if self.no_pem_end { None } else { text[body..].find(PEM_END) };
-        let end = match end_line {
-            Some(offset) => {
-                let label = run(text, body + offset + PEM_END.len(), |b| upper(b) || b == b' ');
-                run(text, label, |b| b == b'-')
-            }
-            None => {
-                self.no_pem_end = true;
-                run(text, body, |b| base64(b) || matches!(b, b'\\' | b'\n' | b'\r' | b' ' | b'\t'))
-            }
-        };
-        Some(Hit { range: found.start..end, kind: "private_key" })
-    }
-}
-
-/// `text` up to `limit` with the hits replaced; `hits` are sorted by where they begin and may overlap.
-fn replace(text: &str, hits: &[Hit], limit: usize) -> String {
-    let mut out = String::with_capacity(limit);
-    let mut at = 0;
-    for Hit { range, kind } in hits.iter().take_while(|hit| hit.range.start < limit) {
-        if range.start >= at {
-            out.push_str(&text[at..range.start]);
-            out.push_str("[REDACTED:");
-            out.push_str(kind);
-            out.push(']');
-        }
-        at = at.max(range.end);
-    }
-    if at < limit {
-        out.push_str(&text[at..limit]);
-    }
-    out
-}
-
-/// End of the run of `class` that begins at `from`. All classes are ASCII, so it is a character boundary.
-fn run(text: &str, from: usize, class: impl Fn(u8) -> bool) -> usize {
-    from + text.as_bytes()[from..].iter().take_while(|&&b| class(b)).count()
-}
-
-/// Beginning of the run of `class` that ends at `to`, not before `from`.
-fn run_back(text: &str, to: usize, from: usize, class: impl Fn(u8) -> bool) -> usize {
-    to - text.as_bytes()[from..to].iter().rev().take_while(|&&b| class(b)).count()
-}
-
-/// Whether the character before `at` belongs to the same word. An escape in quoted JSON (`\n`) or in a URL
-/// (`%3D`) ends in a letter too, but is no word.
-fn continues_word(text: &str, at: usize) -> bool {
-    match &text.as_bytes()[..at] {
-        [.., b'\\', b'n' | b'r' | b't'] => false,
-        [.., b'%', a, b] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit() => false,
-        [.., last] => alnum(*last),
-        [] => false,
+    /// Goes on behind what was found.
+    pub(super) fn skip_to(&mut self, at: usize) {
+        let Self { redactor: _, scope: _, literal, sign, patterns } = self;
+        [literal, sign].into_iter().chain(patterns).for_each(|ahead| ahead.skip_to(at));
     }
 }
 

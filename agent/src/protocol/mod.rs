@@ -16,3 +16,4 @@ pub mod http1;
 pub mod json;
 pub mod multipart;
 pub mod sse;
+pub mod websocket;

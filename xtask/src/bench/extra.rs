@@ -64,7 +64,7 @@ pub fn run(rig: &mut Rig, plan: &Plan, results: &mut Results) {
 fn content(rig: &mut Rig, plan: &Plan, results: &mut Results, name: &str) -> Result<()> {
     let (config, lines) = (rig.file("content.toml"), rig.file("content.jsonl"));
     let text = format!(
-        "[capture]\ncontent = true\ncontent_max_bytes = {}\n[export.jsonl]\npath = {:?}\n",
+        "[privacy]\ncontent = true\ncontent_max_bytes = {}\n[export.jsonl]\npath = {:?}\n",
         1 << 20,
         lines.display().to_string()
     );

@@ -105,9 +105,7 @@ fn key_value(name: &str, value: any_value::Value) -> KeyValue {
 pub(super) fn without_content(span: &[u8]) -> Option<Bytes> {
     let mut span = proto::Span::decode(span).ok()?;
     let all = span.attributes.len();
-    span.attributes.retain(|attribute| {
-        !matches!(attribute.key.as_str(), names::GEN_AI_INPUT_MESSAGES | names::GEN_AI_OUTPUT_MESSAGES)
-    });
+    span.attributes.retain(|attribute| !names::CONTENT.contains(&attribute.key.as_str()));
     if span.attributes.len() == all {
         return None;
     }
@@ -235,13 +233,15 @@ mod tests {
         call.facts.as_mut().unwrap().content = Some(Content {
             input_messages: Some("in".to_owned()),
             output_messages: Some("out".to_owned()),
+            system_instructions: Some("how".to_owned()),
+            tool_definitions: Some("with".to_owned()),
             truncated: true,
         });
         let full = encode(&Span::from_call(&call, ANCHOR));
         let bare = proto::Span::decode(without_content(&full.encode_to_vec()).unwrap()).unwrap();
         let keys: Vec<_> = bare.attributes.iter().map(|attribute| attribute.key.as_str()).collect();
-        assert_eq!(keys.len(), full.attributes.len() - 2);
-        assert!(!keys.contains(&names::GEN_AI_INPUT_MESSAGES) && !keys.contains(&names::GEN_AI_OUTPUT_MESSAGES));
+        assert_eq!(keys.len(), full.attributes.len() - 4);
+        assert!(!names::CONTENT.iter().any(|name| keys.contains(name)));
         assert_eq!(keys.iter().filter(|key| **key == names::INFERSCOPE_CONTENT_TRUNCATED).count(), 1);
     }
 }

@@ -1,9 +1,21 @@
-//! Messages of a call, collected within a bound and written as the conventions' JSON.
+//! Content of a call, collected within a bound and written as the conventions' JSON.
 //!
-//! Owns the budget, the intermediate form of messages and the final text. The wire APIs decide which value is
-//! which part. With content off nothing here keeps a byte.
+//! Owns the budget, the intermediate form of messages, instructions and tools, and the final text, in which redaction
+//! comes before any cut. The wire APIs decide which value is which part. With content off nothing here keeps a byte.
+//!
+//! What a wire API does with it:
+//! * messages of the request go to `Draft::input`, instructions that the API takes apart from them (`instructions`,
+//!   `system`, `systemInstruction`) to `Draft::instructions`: [`Transcript`];
+//! * tools that the request offers go to `Draft::tools`: [`ToolDefinitions`];
+//! * arguments that are JSON in the body itself, not in a string, are written back to text by `arguments::ValueWriter`;
+//! * what names a user (`user`, `metadata.user_id`, `safety_identifier`) or holds a secret of a tool (`authorization`,
+//!   `headers`, `client_secret`) is given to none of them.
+//!
+//! To add a kind of part: a variant of [`Part`], its form in `render.rs`.
 
 mod render;
+mod tools;
+mod transcript;
 
 use crate::{
     llm::{quality::Heard, value},
@@ -11,7 +23,9 @@ use crate::{
     protocol::json::Token,
 };
 
-pub(crate) use render::render;
+pub(crate) use render::{render, render_parts, render_recent, render_tools};
+pub(crate) use tools::ToolDefinitions;
+pub(crate) use transcript::Transcript;
 
 /// What a message or part costs of the budget besides its text, so that a million empty ones are bounded too.
 const OVERHEAD: usize = 48;
@@ -74,6 +88,11 @@ impl Budget {
         let fits = self.tools > 0;
         self.tools = self.tools.saturating_sub(1);
         fits
+    }
+
+    /// Allows as much again as at the beginning, and says how much was taken of that.
+    fn renew(&mut self, whole: usize) -> usize {
+        whole.saturating_sub(std::mem::replace(&mut self.left, whole))
     }
 
     /// A short string, which costs what it is long.
@@ -194,7 +213,27 @@ pub(crate) enum Part {
         /// Text, or JSON as text.
         response: Clipped,
     },
-    /// `uri`
+    /// `server_tool_call`
+    #[allow(dead_code, reason = "for the APIs whose servers run tools")]
+    ServerToolCall {
+        /// Id that the result refers to.
+        id: Option<String>,
+        /// Tool.
+        name: Option<String>,
+        /// Arguments as JSON text.
+        arguments: Clipped,
+    },
+    /// `server_tool_call_response`
+    #[allow(dead_code, reason = "for the APIs whose servers run tools")]
+    ServerToolResponse {
+        /// Id of the call.
+        id: Option<String>,
+        /// What kind of result it is, as the wire names it.
+        kind: String,
+        /// Text, or JSON as text.
+        response: Clipped,
+    },
+    /// `uri`, without its query and fragment
     Uri {
         /// image, video, audio or document.
         modality: &'static str,
@@ -214,6 +253,13 @@ pub(crate) enum Part {
         modality: &'static str,
         /// From a `data:` URI.
         mime: Option<String>,
+        /// How many bytes it has, where the wire showed all of it.
+        size: Option<u64>,
+    },
+    /// A part that has no form in the conventions, by its type alone.
+    Generic {
+        /// As the wire spells it.
+        kind: String,
     },
 }
 
@@ -230,128 +276,4 @@ pub(crate) struct Message {
     pub finish_reason: Option<String>,
     /// Parts in order.
     pub parts: Vec<Part>,
-}
-
-/// The request's messages while they are read.
-#[derive(Clone, Debug)]
-pub(crate) struct Transcript {
-    /// What may still be kept.
-    pub budget: Budget,
-    messages: Vec<Message>,
-    /// Whether the last message takes parts.
-    open: bool,
-}
-
-impl Transcript {
-    /// An empty one.
-    pub fn new(cap: Option<usize>) -> Self {
-        Self { budget: Budget::new(cap), messages: Vec::new(), open: false }
-    }
-
-    /// Begins a message.
-    pub fn begin(&mut self) {
-        self.open = self.budget.charge();
-        if self.open {
-            self.messages.push(Message::default());
-        }
-    }
-
-    /// Begins a message whose role the wire leaves out.
-    pub fn begin_as(&mut self, role: &str) {
-        self.begin();
-        if let Some((message, _)) = self.current() {
-            message.role = Some(role.to_owned());
-        }
-    }
-
-    /// The message that was begun last, unless it is not kept.
-    pub fn current(&mut self) -> Option<(&mut Message, &mut Budget)> {
-        if !self.open || !self.budget.on {
-            return None;
-        }
-        Some((self.messages.last_mut()?, &mut self.budget))
-    }
-
-    /// Adds a part to the current message and gives it back for filling, unless it is not kept.
-    pub fn add(&mut self, part: Part) -> Option<(&mut Part, &mut Budget)> {
-        if !self.open || !self.budget.charge() {
-            return None;
-        }
-        let parts = &mut self.messages.last_mut()?.parts;
-        parts.push(part);
-        Some((parts.last_mut()?, &mut self.budget))
-    }
-
-    /// The part that was added last.
-    pub fn last(&mut self) -> Option<(&mut Part, &mut Budget)> {
-        if !self.open || !self.budget.on {
-            return None;
-        }
-        Some((self.messages.last_mut()?.parts.last_mut()?, &mut self.budget))
-    }
-
-    /// Adds a string value as a part that `make` wraps.
-    pub fn add_text(&mut self, token: Token<'_>, make: fn(Clipped) -> Part) {
-        let Token::String { text, truncated } = token else { return };
-        if !self.open || !self.budget.charge() {
-            return;
-        }
-        let mut clipped = Clipped::default();
-        clipped.push(text, truncated, &mut self.budget);
-        if let Some(message) = self.messages.last_mut() {
-            message.parts.push(make(clipped));
-        }
-    }
-
-    /// Adds a string value as a whole message.
-    pub fn add_message(&mut self, role: &str, token: Token<'_>) {
-        if !matches!(token, Token::String { .. }) {
-            return;
-        }
-        self.begin_as(role);
-        self.add_text(token, Part::Text);
-    }
-
-    /// Adds what a media URL stands for: a reference, or data whose bytes are left out.
-    pub fn add_media(&mut self, token: Token<'_>, modality: &'static str) {
-        let Token::String { text, truncated } = token else { return };
-        match text.strip_prefix("data:") {
-            Some(data) => {
-                let mime = data.find([';', ',']).and_then(|end| value::clean(&data[..end]));
-                self.add_blob(modality, mime);
-            }
-            None => {
-                if let Some((Part::Uri { uri, .. }, budget)) = self.add(Part::Uri { modality, uri: Clipped::default() })
-                {
-                    uri.push(text, truncated, budget);
-                }
-            }
-        }
-    }
-
-    /// Adds inline data of which only the kind is kept.
-    pub fn add_blob(&mut self, modality: &'static str, mime: Option<String>) {
-        if self.add(Part::Blob { modality, mime }).is_some() {
-            self.budget.cut = true;
-        }
-    }
-
-    /// The messages, and whether something was left out.
-    pub fn into_messages(self) -> (Vec<Message>, bool) {
-        let Self { budget, messages, open: _ } = self;
-        (messages, budget.cut)
-    }
-
-    /// Bytes of text held, for tests of the bound.
-    #[cfg(test)]
-    pub fn held(&self) -> usize {
-        let texts = self.messages.iter().flat_map(|message| &message.parts).map(|part| match part {
-            Part::Text(t) | Part::Reasoning(t) => t.text.capacity(),
-            Part::ToolCall { arguments: t, .. } | Part::ToolResult { response: t, .. } | Part::Uri { uri: t, .. } => {
-                t.text.capacity()
-            }
-            Part::File { .. } | Part::Blob { .. } => 0,
-        });
-        texts.sum::<usize>() + self.messages.capacity() * size_of::<Message>()
-    }
 }

@@ -5,7 +5,9 @@
 //! piece waits as text while it is short, as those of a stream are, and is watched at once when it is long.
 
 use super::{Arguments, Loops, Verdict};
-use crate::{llm::estimate::Tokens, protocol::json::Token};
+use crate::llm::estimate::Tokens;
+#[cfg(test)]
+use crate::protocol::json::Token;
 
 /// Text of one document that waits for its end. A stream's pieces are some tokens long; what is longer comes alone.
 const MAX_PENDING: usize = 4096;
@@ -52,6 +54,7 @@ impl Heard {
     }
 
     /// Takes a string value, or a piece of one.
+    #[cfg(test)]
     pub fn token(&mut self, token: Token<'_>) {
         match token {
             Token::Piece(text) => self.piece(text),

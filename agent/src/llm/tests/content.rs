@@ -65,8 +65,8 @@ fn messages_of_a_conversation() {
     let expect = json!([
         {"role": "system", "parts": [{"type": "text", "content": "be brief"}]},
         {"role": "user", "name": "ann", "parts": [{"type": "text", "content": "look"},
-            {"type": "uri", "modality": "image", "uri": "https://h/a.png?sig=[REDACTED:url]"},
-            {"type": "file", "modality": "document", "file_id": "file-1"}, {"type": "blob", "modality": "audio", "content": ""}]},
+            {"type": "uri", "modality": "image", "uri": "https://h/a.png"},
+            {"type": "file", "modality": "document", "file_id": "file-1"}, {"type": "blob", "modality": "audio", "content": "", "size": 3}]},
         {"role": "assistant", "parts": [{"type": "reasoning", "content": "hm"},
             {"type": "tool_call", "id": "t1", "name": "f", "arguments": {"k": "v"}}]},
         {"role": "tool", "parts": [{"type": "tool_call_response", "id": "t1", "response": "42"}]},

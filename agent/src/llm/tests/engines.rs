@@ -640,3 +640,23 @@ fn tasks_that_generate_nothing() {
         );
     }
 }
+
+#[test]
+fn bedrock_times() {
+    let converse = plain(
+        "/model/amazon.nova-lite-v1%3A0/converse",
+        json!({"messages": [{"role": "user", "content": [{"text": "hi"}]}]}),
+        json!({"output": {"message": {"role": "assistant", "content": [{"text": "a"}]}}, "stopReason": "end_turn",
+            "usage": {"inputTokens": 3, "outputTokens": 1, "totalTokens": 4}, "metrics": {"latencyMs": 250}}),
+    );
+    assert_eq!((converse.facts.api, converse.facts.timings.total), ("bedrock.converse", Some(0.25)));
+    let metrics = json!({"type": "message_stop", "amazon-bedrock-invocationMetrics": {"inputTokenCount": 3, "outputTokenCount": 1,
+        "invocationLatency": 500, "firstByteLatency": 125}});
+    let invoke = plain(
+        "/model/anthropic.claude-3-haiku-20240307-v1%3A0/invoke",
+        json!({"anthropic_version": "bedrock-2023-05-31", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}),
+        metrics,
+    );
+    let expect = Timings { total: Some(0.5), first_token: Some(0.125), ..Timings::default() };
+    assert_eq!((invoke.facts.api, invoke.facts.timings), ("bedrock.invoke", expect));
+}

@@ -1,11 +1,18 @@
 //! The session's tests. The bodies have the form of recorded ones, cut to what matters.
 
+mod anthropic;
+mod bedrock;
+mod cohere;
 mod content;
 mod engines;
 mod flavours;
 mod framings;
+mod gemini;
+mod modalities;
+mod privacy;
 mod proof;
 mod quality;
+mod responses;
 mod robust;
 mod rpc;
 mod stores;
@@ -21,9 +28,11 @@ const CHAT: &str = "/v1/chat/completions";
 struct Exchange<'a> {
     path: &'a str,
     host: Option<&'a str>,
+    headers: &'a [(&'a str, &'a str)],
     request: String,
     status: u16,
     content_type: Option<&'a str>,
+    response_headers: &'a [(&'a str, &'a str)],
     response: String,
     content: Option<usize>,
 }
@@ -33,9 +42,11 @@ impl Default for Exchange<'_> {
         Self {
             path: CHAT,
             host: None,
+            headers: &[("content-type", "application/json")],
             request: r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]}"#.to_owned(),
             status: 200,
             content_type: None,
+            response_headers: &[],
             response: String::new(),
             content: None,
         }
@@ -55,7 +66,8 @@ struct Outcome {
 
 impl Exchange<'_> {
     fn open(&self) -> Session {
-        let line = RequestLine { method: "POST", path: self.path, host: self.host, headers: None };
+        let headers = head(self.headers);
+        let line = RequestLine { method: "POST", path: self.path, host: self.host, headers: Some(&headers) };
         Session::open(&line, &Options { content: self.content, ..Options::default() }).expect("a model API's path")
     }
 
@@ -65,15 +77,76 @@ impl Exchange<'_> {
 
     /// Feeds both bodies in pieces of the given sizes, which repeat.
     fn run_in(&self, sizes: &[usize]) -> Outcome {
+        self.run_bytes(self.response.as_bytes(), sizes)
+    }
+
+    /// The same with a response that is no text.
+    fn run_bytes(&self, response: &[u8], sizes: &[usize]) -> Outcome {
         let mut session = self.open();
         pieces(self.request.as_bytes(), sizes, |piece| session.request_body(piece));
         session.request_end();
         let mut events = Vec::new();
-        session.response_head(self.status, &typed(self.content_type));
-        pieces(self.response.as_bytes(), sizes, |piece| session.response_body(piece, &mut |event| events.push(event)));
+        session.response_head(self.status, &self.response_head());
+        pieces(response, sizes, |piece| session.response_body(piece, &mut |event| events.push(event)));
         session.response_end(&mut |event| events.push(event));
         outcome(session, events)
     }
+
+    fn response_head(&self) -> Headers {
+        let mut headers = head(self.response_headers);
+        self.content_type.iter().for_each(|value| headers.take("content-type", value.as_bytes()));
+        headers
+    }
+}
+
+/// What an exchange says; the same in any cut, and wherever it ends what was seen stays.
+fn checked(exchange: &Exchange<'_>) -> Outcome {
+    checked_bytes(exchange, exchange.response.as_bytes())
+}
+
+/// The same with a response that is no text.
+fn checked_bytes(exchange: &Exchange<'_>, response: &[u8]) -> Outcome {
+    let whole = exchange.run_bytes(response, &[usize::MAX]);
+    for sizes in [&[1][..], &[7], &[3, 50, 1]] {
+        assert_eq!(exchange.run_bytes(response, sizes), whole, "in pieces of {sizes:?}");
+    }
+    let request = exchange.request.as_bytes();
+    for end in 0..request.len() {
+        let mut session = exchange.open();
+        session.request_body(&request[..end]);
+        session.request_end();
+        session.into_facts();
+    }
+    let mut before = exchange.run_bytes(&[], &[usize::MAX]).facts;
+    for end in 1..=response.len() {
+        let facts = exchange.run_bytes(&response[..end], &[usize::MAX]).facts;
+        let kept = |before: bool, after: bool| assert!(!before || after, "lost when cut at {end}: {facts:?}");
+        kept(before.response.id.is_some(), facts.response.id.is_some());
+        kept(before.response.model.is_some(), facts.response.model.is_some());
+        kept(before.usage.input.is_some(), facts.usage.input.is_some());
+        kept(before.usage.output.is_some(), facts.usage.output.is_some());
+        kept(before.error.is_some(), facts.error.is_some());
+        assert!(before.response.finish_reasons.len() <= facts.response.finish_reasons.len(), "cut at {end}");
+        assert!(before.response.tool_calls.len() <= facts.response.tool_calls.len(), "cut at {end}");
+        before = facts;
+    }
+    whole
+}
+
+/// The events of a stream that names them after the type of their data, as several APIs do.
+fn named(documents: &[Value]) -> String {
+    let event = |document: &Value| {
+        let name = document["type"].as_str().or(document["event_type"].as_str()).expect("a type");
+        format!("event: {name}\ndata: {document}\n\n")
+    };
+    documents.iter().map(event).collect()
+}
+
+/// A head with these headers.
+fn head(headers: &[(&str, &str)]) -> Headers {
+    let mut out = Headers::default();
+    headers.iter().for_each(|(name, value)| out.take(name, value.as_bytes()));
+    out
 }
 
 /// A head with this content type alone.
@@ -164,25 +237,15 @@ fn plain(path: &'static str, request: Value, response: Value) -> Outcome {
     checked(&Exchange { path, request, response, content: Some(10_000), ..Exchange::default() })
 }
 
-/// What an exchange says; the same in any cut, and wherever it ends.
-fn checked(exchange: &Exchange<'_>) -> Outcome {
-    let outcome = exchange.run();
-    assert_eq!(exchange.run_in(&[1]), outcome, "byte by byte");
-    for end in 0..exchange.response.len() {
-        let mut session = exchange.open();
-        let request = exchange.request.as_bytes();
-        session.request_body(&request[..end.min(request.len())]);
-        session.request_end();
-        session.response_head(exchange.status, &typed(exchange.content_type));
-        session.response_body(&exchange.response.as_bytes()[..end], &mut |_| {});
-        session.response_end(&mut |_| {});
-        session.into_facts();
-    }
-    outcome
-}
-
 /// A call whose answer is an event stream without sentinel.
 fn events(path: &'static str, request: Value, documents: &[Value], content: Option<usize>) -> Outcome {
     let response = documents.iter().map(|document| format!("data: {document}\n\n")).collect();
     checked(&Exchange { path, request: request.to_string(), response, content, ..Exchange::default() })
+}
+
+/// The same with instructions first, wherever the request has them.
+fn ordered(outcome: &Outcome) -> Value {
+    let Value::Array(mut messages) = input(outcome) else { return Value::Null };
+    messages.sort_by_key(|message| message["role"] != "system");
+    Value::from(messages)
 }

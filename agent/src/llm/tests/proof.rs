@@ -62,3 +62,52 @@ fn batch_poll_has_usage() {
         );
     }
 }
+
+#[test]
+fn an_answer_alone_tells_its_api() {
+    let usage = json!({"promptTokenCount": 1});
+    let cases = [
+        ("openai.chat", json!({"object": "chat.completion", "choices": [{"message": {"content": "a"}}]})),
+        ("openai.completions", json!({"object": "text_completion", "choices": [{"text": "a"}]})),
+        (
+            "openai.responses",
+            json!({"object": "response", "status": "completed", "output": [{"type": "message", "role": "assistant"}]}),
+        ),
+        (
+            "anthropic.messages",
+            json!({"type": "message", "role": "assistant", "content": [{"type": "text", "text": "a"}]}),
+        ),
+        ("gemini.generate", json!({"candidates": [{"content": {"parts": [{"text": "a"}]}}], "usageMetadata": usage})),
+        ("gemini.interactions", json!({"object": "interaction", "id": "v1_1", "status": "completed", "steps": []})),
+        ("bedrock.converse", json!({"output": {"message": {"content": [{"text": "a"}]}}, "stopReason": "end_turn"})),
+        ("cohere.chat", json!({"id": "x", "message": {"content": [{"text": "a"}]}, "finish_reason": "COMPLETE"})),
+        ("embeddings", json!({"object": "list", "data": [{"embedding": [0.5], "index": 0}]})),
+        ("rerank", json!({"results": [{"index": 0, "relevance_score": 0.5}]})),
+        ("openai.moderations", json!({"results": [{"flagged": true}]})),
+    ];
+    for (api, answer) in cases {
+        let mut session = Session::join_at_head(Some("application/json"), &Options::default()).expect("JSON");
+        session.response_head(200, &typed(Some("application/json")));
+        session.response_body(answer.to_string().as_bytes(), &mut |_| {});
+        session.response_end(&mut |_| {});
+        assert_eq!((session.proof(), session.into_facts().api), (Proof::Response, api), "{answer}");
+    }
+    for (api, event) in [
+        ("openai.responses", json!({"type": "response.output_text.delta", "delta": "a"})),
+        (
+            "anthropic.messages",
+            json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "a"}}),
+        ),
+        ("gemini.generate", json!({"candidates": [{"content": {"parts": [{"text": "a"}]}}]})),
+        ("gemini.interactions", json!({"event_type": "step.delta", "delta": {"type": "text", "text": "a"}})),
+        ("cohere.chat", json!({"type": "content-delta", "delta": {"message": {"content": {"text": "a"}}}})),
+        ("openai.audio", json!({"type": "transcript.text.delta", "delta": "a"})),
+    ] {
+        let mut session = Session::join(&Options::default());
+        let mut events = Vec::new();
+        session.response_body(format!("data: {event}\n\n").as_bytes(), &mut |event| events.push(event));
+        assert_eq!(events, [ResponseEvent::Event { content: true }], "{event}");
+        session.response_end(&mut |_| {});
+        assert_eq!((session.proof(), session.into_facts().api), (Proof::Response, api), "{event}");
+    }
+}

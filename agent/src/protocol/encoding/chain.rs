@@ -34,14 +34,19 @@ impl Decoder {
     }
 
     fn of(outer: Option<Coding>, inner: Option<Coding>) -> Self {
-        Self { outer: Stage::outer(outer), inner: Stage::inner(inner), meter: Meter::default() }
+        Self { outer: Stage::outer(outer), inner: Stage::inner(inner), meter: Meter::new() }
     }
 
     /// Takes the next bytes of the body.
     pub fn push(&mut self, bytes: &[u8], sink: &mut dyn FnMut(Event<'_>)) {
         let Self { outer, inner, meter } = self;
-        if !meter.is_stopped() {
-            outer.push(bytes, meter, &mut |meter, event| forward(inner, meter, event, sink));
+        if meter.is_stopped() {
+            return;
+        }
+        outer.push(bytes, meter, &mut |meter, event| forward(inner, meter, event, sink));
+        if meter.is_stopped() {
+            // A window of megabytes is no use any more.
+            (*outer, *inner) = (Stage::inner(None), Stage::inner(None));
         }
     }
 

@@ -36,7 +36,7 @@ impl Format for Deflate {
 }
 
 /// One step of deflate data, and whether it has ended.
-pub(super) fn inflate(inflate: &mut Decompress, input: &[u8], output: &mut [u8]) -> (Step, bool) {
+pub(in crate::protocol) fn inflate(inflate: &mut Decompress, input: &[u8], output: &mut [u8]) -> (Step, bool) {
     let before = (inflate.total_in(), inflate.total_out());
     let status = inflate.decompress(input, output, FlushDecompress::None);
     // In the counters, because what came before a fault is told nowhere else.

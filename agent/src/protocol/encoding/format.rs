@@ -4,7 +4,7 @@ use super::{Coding, br::Br, deflate::Deflate, gzip::Gzip, zstd::Zstd};
 
 /// Size of the buffer that a decoder writes to. Not less than deflate's window: its decoder drops what it has not
 /// handed out when it finds a fault.
-pub(super) const OUTPUT: usize = 32 * 1024;
+pub(in crate::protocol) const OUTPUT: usize = 32 * 1024;
 
 /// A decoder of one compressed format.
 pub(super) trait Format: Send {
@@ -17,7 +17,7 @@ pub(super) trait Format: Send {
 
 /// What one step did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Step {
+pub(in crate::protocol) struct Step {
     /// Bytes of the input that are used up.
     pub consumed: usize,
     /// Bytes of the output that were written, before the fault if there is one.
@@ -28,7 +28,7 @@ pub(super) struct Step {
 
 /// What is wrong with encoded data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(in crate::protocol) enum Fault {
     /// Decoding goes on.
     Odd(&'static str),
     /// The data was whole before this; nothing more is decoded.

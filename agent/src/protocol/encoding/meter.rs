@@ -14,22 +14,34 @@ const MAX_RATIO: u64 = 500;
 const FREE: u64 = 1 << 20;
 
 /// The account of one body.
-#[derive(Debug, Default)]
-pub(super) struct Meter {
+#[derive(Debug)]
+pub(in crate::protocol) struct Meter {
     encoded: u64,
     decoded: u64,
+    /// Most bytes that may be decoded.
+    limit: u64,
     stopped: bool,
 }
 
 impl Meter {
+    /// The account of one body.
+    pub(super) fn new() -> Self {
+        Self { encoded: 0, decoded: 0, limit: MAX_DECODED, stopped: false }
+    }
+
+    /// The account of bodies without end, whose proportion alone is bounded.
+    pub(in crate::protocol) fn endless() -> Self {
+        Self { limit: u64::MAX, ..Self::new() }
+    }
+
     /// Counts bytes of the body as it was sent and bytes decoded by any of its codings. Says which bound is reached.
     ///
     /// A decoder reads a few bytes ahead, so where exactly a bomb is cut depends a little on how it came.
-    pub(super) fn count(&mut self, encoded: usize, decoded: usize) -> Option<&'static str> {
+    pub(in crate::protocol) fn count(&mut self, encoded: usize, decoded: usize) -> Option<&'static str> {
         self.encoded = self.encoded.saturating_add(encoded as u64);
         self.decoded = self.decoded.saturating_add(decoded as u64);
         match self.decoded {
-            decoded if decoded > MAX_DECODED => Some(reason::TOO_LARGE),
+            decoded if decoded > self.limit => Some(reason::TOO_LARGE),
             decoded if decoded > self.encoded.saturating_mul(MAX_RATIO).saturating_add(FREE) => Some(reason::BOMB),
             _ => None,
         }

@@ -5,8 +5,8 @@
 //! time. Leaves to others: transfer encodings (`http1`) and what the body means (`llm`).
 //!
 //! A label is checked against the bytes: a body that does not begin as its coding does is passed on as it is, or
-//! decoded as what it shows to be, and marked ([`Event::Odd`]). A body without a label is looked at too, because some
-//! clients compress and name it in a header of their own.
+//! decoded as what it shows to be, and marked ([`Event::Odd`]). A body without a label is looked at too: some clients
+//! compress and say so in a header of their own, as SGLang's do with `x-body-compressed`.
 //!
 //! Memory: nothing before the first byte that is encoded, then for each coding its window (32 KiB for gzip and
 //! deflate, up to 16 MiB for br, up to 8 MiB for zstd) and a buffer of 32 KiB.
@@ -28,6 +28,10 @@ mod tests;
 mod zstd;
 
 pub use chain::{Decoder, Unsupported};
+// For the messages of a WebSocket, which are deflate data too.
+pub(super) use deflate::inflate;
+pub(super) use format::OUTPUT;
+pub(super) use meter::Meter;
 
 /// A content coding that is decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

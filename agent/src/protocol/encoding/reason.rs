@@ -3,12 +3,12 @@
 
 /// The body is not encoded as its label says; it is read as what its first bytes show.
 pub const MISLABELLED: &str = "content encoding is not what the label says";
-/// The body has no label and is encoded.
-pub const UNLABELLED: &str = "content encoding without a label";
 /// Something follows the end of the encoded data; it is passed over.
 pub const TRAILING: &str = "bytes after the encoded body";
 /// The checksum or length at the end of a gzip member does not fit what was decoded.
 pub const CHECKSUM: &str = "bad checksum of the encoded body";
+/// There is no memory for a decoder.
+pub const MEMORY: &str = "no memory to decode the body";
 /// The encoded data breaks its format's rules.
 pub const CORRUPT: &str = "encoded body is damaged";
 /// The encoded data needs a larger window than RFC 9659 allows.

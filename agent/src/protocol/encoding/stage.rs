@@ -95,10 +95,8 @@ impl Stage {
             Some(coding) => State::Coded { format: coding.decoder(start), output: vec![0; OUTPUT].into_boxed_slice() },
             None => State::Plain,
         };
-        match self.label {
-            label if label == coding => {}
-            Some(_) => sink(meter, Event::Odd(reason::MISLABELLED)),
-            None => sink(meter, Event::Odd(reason::UNLABELLED)),
+        if self.label.is_some() && self.label != coding {
+            sink(meter, Event::Odd(reason::MISLABELLED));
         }
         self.feed(start, meter, sink);
     }

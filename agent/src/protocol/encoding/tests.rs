@@ -148,7 +148,7 @@ fn check(label: &str, body: &[u8], data: &[u8], notes: &[Event<'static>]) {
     }
 }
 
-const JSON: &[u8] =
+static JSON: &[u8] =
     br#"{"id":"chatcmpl-1","object":"chat.completion","choices":[{"index":0,"message":{"content":"hi"}}]}"#;
 
 /// Text that compresses as bodies of LLM APIs do.
@@ -224,9 +224,8 @@ fn a_wrong_label_is_seen_through() {
 
 #[test]
 fn a_body_without_a_label_is_looked_at() {
-    let odd = [Event::Odd(reason::UNLABELLED)];
-    check("", &Form::Zstd.encode(JSON), JSON, &odd);
-    check("", &Form::Gzip.encode(JSON), JSON, &odd);
+    check("", &Form::Zstd.encode(JSON), JSON, &[]);
+    check("", &Form::Gzip.encode(JSON), JSON, &[]);
     for plain in [JSON, b"", b"(", b"(\xb5/", b"\x1f\x8b", b"(\xb5x"] {
         check("", plain, plain, &[]);
     }

@@ -52,7 +52,7 @@ impl Zstd {
 impl Format for Zstd {
     fn step(&mut self, input: &[u8], output: &mut [u8]) -> Step {
         let Some(context) = &mut self.context else {
-            return Step { fault: Some(Fault::Broken(reason::CORRUPT)), ..Step::default() };
+            return Step { fault: Some(Fault::Broken(reason::MEMORY)), ..Step::default() };
         };
         // One block at a time, because the library forgets what it has decoded in the call in which it finds a fault.
         // The hint counts the next block's header in.

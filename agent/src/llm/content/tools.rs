@@ -1,0 +1,126 @@
+//! Tools that a request offers.
+
+use super::{Budget, Clipped};
+use crate::{
+    llm::arguments::ValueWriter,
+    protocol::json::{Step, Token},
+};
+
+/// Most tools that are kept: agents with every tool of a dozen MCP servers offer some hundred.
+const MAX_TOOLS: usize = 1024;
+
+/// One tool.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Definition {
+    /// `function`, or what a tool of the provider's own is called; absent where the API has functions only.
+    pub kind: Option<String>,
+    /// Name.
+    pub name: Option<String>,
+    /// What it does.
+    pub description: Clipped,
+    /// JSON schema of its arguments.
+    pub parameters: Clipped,
+}
+
+/// The tools of a request while they are read. Details are kept only if the policy asks for them, and out of a budget
+/// of their own, so that no schema takes the place of a later tool's name.
+#[derive(Clone, Debug)]
+pub(crate) struct ToolDefinitions {
+    names: Budget,
+    details: Budget,
+    list: Vec<Definition>,
+    /// Whether the last tool takes values.
+    open: bool,
+    /// Writes the last tool's parameters.
+    schema: ValueWriter,
+}
+
+impl ToolDefinitions {
+    /// None yet.
+    pub fn new(cap: Option<usize>) -> Self {
+        Self {
+            names: Budget::new(cap),
+            details: Budget::new(None),
+            list: Vec::new(),
+            open: false,
+            schema: ValueWriter::default(),
+        }
+    }
+
+    /// Keeps descriptions and parameters too, up to `cap`.
+    pub fn keep_details(&mut self, cap: Option<usize>) {
+        self.details = Budget::new(cap);
+    }
+
+    /// Whether anything is to be kept.
+    pub fn is_on(&self) -> bool {
+        self.names.is_on()
+    }
+
+    /// Keeps nothing more: bytes are missing.
+    pub fn seal(&mut self) {
+        self.names.seal();
+        self.details.seal();
+    }
+
+    /// Begins a tool.
+    pub fn begin(&mut self) {
+        self.open = self.list.len() < MAX_TOOLS && self.names.charge();
+        match self.open {
+            true => {
+                self.list.push(Definition::default());
+                self.schema = ValueWriter::default();
+            }
+            false => self.names.cut |= self.names.is_on(),
+        }
+    }
+
+    /// Takes the current tool's type.
+    pub fn kind(&mut self, token: Token<'_>) {
+        let kind = self.names.name(token);
+        if let Some(tool) = self.current() {
+            tool.kind = kind;
+        }
+    }
+
+    /// Takes the current tool's name.
+    pub fn name(&mut self, token: Token<'_>) {
+        let name = self.names.name(token);
+        if let Some(tool) = self.current() {
+            tool.name = name;
+        }
+    }
+
+    /// Takes the current tool's description.
+    pub fn description(&mut self, token: Token<'_>) {
+        let Self { details, list, open, .. } = self;
+        if let Some(tool) = list.last_mut().filter(|_| *open) {
+            tool.description.push_token(token, details);
+        }
+    }
+
+    /// Takes a value of the current tool's parameters, whose path begins with `base` steps that lead to them.
+    pub fn parameters(&mut self, path: &[Step<'_>], base: usize, token: Token<'_>) {
+        let Self { details, list, open, schema, .. } = self;
+        if let Some(tool) = list.last_mut().filter(|_| *open && details.is_on()) {
+            schema.push(base, path, token, &mut tool.parameters, details);
+        }
+    }
+
+    fn current(&mut self) -> Option<&mut Definition> {
+        self.list.last_mut().filter(|_| self.open)
+    }
+
+    /// The tools, and whether something was left out.
+    pub fn into_definitions(self) -> (Vec<Definition>, bool) {
+        let Self { names, details, list, open: _, schema: _ } = self;
+        (list, names.cut || details.cut)
+    }
+
+    /// Bytes held, for tests of the bound.
+    #[cfg(test)]
+    pub fn held(&self) -> usize {
+        let of = |tool: &Definition| tool.description.text.capacity() + tool.parameters.text.capacity();
+        self.list.iter().map(of).sum::<usize>() + self.list.capacity() * size_of::<Definition>()
+    }
+}
