@@ -36,8 +36,8 @@ pub const DEFAULT_PATH: &str = "/etc/inferscope/config.toml";
 /// Largest file that is read: a real one has some hundred bytes, and a path may name a device.
 const MAX_FILE: u64 = 1 << 20;
 
-/// Mean log-probability below which an answer is marked unless the file says otherwise: a probability of one in four for
-/// each of its tokens.
+/// Mean log-probability below which an answer is marked unless the file says otherwise: a probability of one in four
+/// for each of its tokens.
 pub const LOW_CONFIDENCE: f64 = -1.4;
 
 /// Everything that the file can say.
@@ -56,6 +56,16 @@ pub struct Config {
     pub quality: QualityConfig,
     /// What calls cost.
     pub cost: CostConfig,
+    /// How tokens are counted.
+    pub usage: UsageConfig,
+}
+
+/// `[usage]`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct UsageConfig {
+    /// Estimate token counts from the texts where none are reported, in attributes of their own.
+    pub estimate: bool,
 }
 
 /// `[quality]`
@@ -343,7 +353,7 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), (String, &'static str)> {
-        let Self { capture, targets, privacy, export, quality, cost } = self;
+        let Self { capture, targets, privacy, export, quality, cost, usage: _ } = self;
         let positive = |setting: &str, value: Option<u64>| match value {
             Some(0) => Err((setting.to_owned(), "must be more than zero")),
             _ => Ok(()),

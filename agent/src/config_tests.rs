@@ -13,6 +13,7 @@ fn an_empty_file_gives_the_defaults() {
     assert_eq!(config, Config::default());
     assert!(!config.privacy.content && !config.capture.all_http && !config.capture.infer);
     assert_eq!(config.capture.idle_timeout_seconds, 300);
+    assert!(!config.usage.estimate);
     assert!(config.cost.enabled && config.cost.table && config.cost.prices.is_empty());
     assert!(config.export.otlp.is_none() && config.export.jsonl.is_none());
 }
@@ -67,6 +68,8 @@ fn every_setting_is_read() {
         input_audio_per_mtok = 1
         output_audio_per_mtok = 2
         per_call = 0.001
+        [usage]
+        estimate = true
         [quality]
         low_confidence_logprob = -2.5
         [export.otlp]
@@ -95,6 +98,7 @@ fn every_setting_is_read() {
     assert_eq!(operators, [("customer", Operator::Hash), ("project", Operator::Replace)]);
     assert!(config.cost.enabled && !config.cost.table);
     assert_eq!(config.cost.prices["vllm/llama-3*"].output_per_mtok, 0.4);
+    assert!(config.usage.estimate);
     assert_eq!(config.quality.low_confidence_logprob, Some(-2.5));
     let otlp = config.export.otlp.unwrap();
     assert_eq!(otlp.compression, Some(Compression::Gzip));

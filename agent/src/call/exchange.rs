@@ -351,7 +351,13 @@ impl Exchange {
                 body.broken = true;
             }
             body.streamed = session.is_stream();
-            facts = Some(session.into_facts());
+            let mut said = session.into_facts();
+            if let Some(estimated) = &mut said.estimated
+                && self.capture == Capture::Complete
+            {
+                estimated.from_chunks(&said.usage, said.provider, self.chunk_count);
+            }
+            facts = Some(said);
         }
         body.readable = !self.undecoded[Part::Response as usize];
         if ended == Ended::Shutdown && !body.finished {

@@ -38,6 +38,8 @@ pub struct Plan {
     pub content: ContentPolicy,
     /// What is redacted in them.
     pub redactor: &'static Redactor,
+    /// Whether token counts are estimated where none are reported.
+    pub estimate: bool,
     /// Mean log-probability of an answer's tokens below which it is marked.
     pub low_confidence: Option<f64>,
     /// Give a call up after this long without a byte.
@@ -59,6 +61,7 @@ impl Plan {
             },
             content: if content { ContentPolicy::On { cap: CONTENT_BYTES } } else { ContentPolicy::Off },
             redactor: Redactor::shared(),
+            estimate: false,
             low_confidence: Some(config::LOW_CONFIDENCE),
             idle: Duration::from_secs(300),
             duration,
@@ -81,6 +84,7 @@ impl Plan {
         connection.session.content = self.content.cap();
         connection.session.redactor = self.redactor;
         connection.session.low_confidence = self.low_confidence;
+        connection.session.estimate = self.estimate;
         PipelineOptions {
             connection,
             idle_ns: u64::try_from(self.idle.as_nanos()).unwrap_or(u64::MAX),

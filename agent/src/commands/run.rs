@@ -85,6 +85,7 @@ fn plan(config: &Config, redactor: &'static Redactor) -> Plan {
         },
         content: config.privacy.content(),
         redactor,
+        estimate: config.usage.estimate,
         low_confidence: config.quality.low_confidence_logprob,
         idle: Duration::from_secs(capture.idle_timeout_seconds),
         duration: None,

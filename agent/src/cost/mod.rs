@@ -2,11 +2,11 @@
 //!
 //! Owns where a price comes from, in this order: the provider's own word (gateways report what they charged), the
 //! operator's prices (`own`), the table that comes with the program (`table`). A model that none of them knows has no
-//! cost, and is counted: an invented price is worse than none. Stands at the edge of the pure core, because the table is
-//! another crate's and slow to load.
+//! cost, and is counted: an invented price is worse than none. Stands at the edge of the pure core, because the table
+//! is another crate's and slow to load.
 //!
-//! One call has one cost. Of the two ends of a call on one host the client's has it. The table is only asked about calls
-//! to hosts of providers: a local engine may call its model whatever it likes.
+//! One call has one cost. Of the two ends of a call on one host the client's has it. The table is only asked about
+//! calls to hosts of providers: a local engine may call its model whatever it likes.
 
 mod own;
 mod table;
@@ -37,8 +37,8 @@ pub struct CostConfig {
     pub enabled: bool,
     /// Whether the table that comes with the program is used.
     pub table: bool,
-    /// `[cost.prices."provider/model"]`: the operator's prices, which go before the table's. `*` stands for any provider,
-    /// and at the end of a model for any rest of its name.
+    /// `[cost.prices."provider/model"]`: the operator's prices, which go before the table's. `*` stands for any
+    /// provider, and at the end of a model for any rest of its name.
     pub prices: std::collections::BTreeMap<String, Price>,
 }
 

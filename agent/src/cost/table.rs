@@ -1,6 +1,7 @@
 //! The table of list prices that comes with the program: the crate `genai-prices`, of which only the prices are used.
 //!
-//! Loading it takes a tenth of a second and nine megabytes for good, so a host that calls no provider never pays for it.
+//! Loading it takes a tenth of a second and nine megabytes for good, so a host that calls no provider never pays for
+//! it.
 
 use std::{sync::Once, time::SystemTime};
 
@@ -40,7 +41,8 @@ pub(super) fn cost(facts: &Facts, at: SystemTime) -> Option<f64> {
     let table = loaded();
     let full = usage(facts);
     let plain = plain(facts);
-    // What answered is billed. Where it has a name of its own (a deployment, a snapshot) what was asked for may be known.
+    // What answered is billed. Where it has a name of its own (a deployment, a snapshot) what was asked for may be
+    // known.
     let models = [&facts.response.model, &facts.request.model];
     models.into_iter().flatten().find_map(|model| {
         let price = |usage| {

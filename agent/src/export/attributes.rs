@@ -204,6 +204,10 @@ names! {
     INFERSCOPE_NATIVE_FINISH_REASON = "inferscope.response.native_finish_reason";
     /// The response that this one was to continue.
     INFERSCOPE_PREVIOUS_RESPONSE_ID = "inferscope.request.previous_response_id";
+    /// Input tokens, estimated, where none were reported and the configuration asks for it.
+    INFERSCOPE_USAGE_ESTIMATED_INPUT_TOKENS = "inferscope.usage.estimated.input_tokens";
+    /// Output tokens, estimated likewise.
+    INFERSCOPE_USAGE_ESTIMATED_OUTPUT_TOKENS = "inferscope.usage.estimated.output_tokens";
     /// Names of the tools that the model called.
     INFERSCOPE_TOOL_CALLS = "inferscope.tool_calls";
     /// Messages in the request.

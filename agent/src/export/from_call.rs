@@ -15,7 +15,7 @@ use crate::{
         Binding, Capture, Completion, FinishedCall, HttpFacts, Note, NoteKind, Place, Retry, Side, Timing, ToolRun,
     },
     host::ProcessIdentity,
-    llm::{Content, Facts, Quality, RequestFacts, ResponseFacts, Timings, Usage},
+    llm::{Content, Estimated, Facts, Quality, RequestFacts, ResponseFacts, Timings, Usage},
     privacy::Redactor,
     record::Address,
     time::{Mono, WallAnchor},
@@ -140,7 +140,8 @@ fn span_name(call: &FinishedCall) -> String {
 }
 
 fn model_call(out: &mut Attributes, facts: &Facts) {
-    let Facts { api, operation, provider, request, response, usage, timings, retrieval, quality, .. } = facts;
+    let Facts { api, operation, provider, request, response, usage, timings, retrieval, estimated, quality, .. } =
+        facts;
     out.text(names::GEN_AI_OPERATION_NAME, Some(*operation));
     out.text(names::GEN_AI_PROVIDER_NAME, Some(*provider));
 
@@ -216,6 +217,7 @@ fn model_call(out: &mut Attributes, facts: &Facts) {
     out.list(names::INFERSCOPE_TOOL_CALLS, tool_calls);
     out.int(names::INFERSCOPE_REQUEST_MESSAGE_COUNT, *message_count);
     out.int(names::INFERSCOPE_REQUEST_TOOL_COUNT, *tool_count);
+    estimates(out, usage, *estimated);
     signs(out, quality);
 }
 
@@ -321,7 +323,15 @@ fn tokens(out: &mut Attributes, usage: &Usage) {
     out.int(names::INFERSCOPE_USAGE_WEB_SEARCHES, web_searches);
     out.int(names::INFERSCOPE_USAGE_SEARCH_UNITS, search_units);
     out.int(names::INFERSCOPE_USAGE_UNATTRIBUTED_TOKENS, usage.unattributed());
-    out.text(names::INFERSCOPE_USAGE_SOURCE, usage.is_reported().then_some("reported"));
+}
+
+/// Where token counts come from, and what was estimated in their place.
+fn estimates(out: &mut Attributes, usage: &Usage, estimated: Option<Estimated>) {
+    let Estimated { input, output } = estimated.unwrap_or_default();
+    out.int(names::INFERSCOPE_USAGE_ESTIMATED_INPUT_TOKENS, input);
+    out.int(names::INFERSCOPE_USAGE_ESTIMATED_OUTPUT_TOKENS, output);
+    let estimated = input.or(output).map(|_| "estimated");
+    out.text(names::INFERSCOPE_USAGE_SOURCE, if usage.is_reported() { Some("reported") } else { estimated });
 }
 
 fn stream_times(out: &mut Attributes, call: &FinishedCall) {

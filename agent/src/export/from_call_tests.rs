@@ -6,7 +6,7 @@ use crate::{
         span::{Span, SpanKind, SpanStatus, Value},
         testing::{ANCHOR, chat},
     },
-    llm::{Content, Quality, Timings},
+    llm::{Content, Estimated, Quality, Timings, Usage},
     record::Address,
     time::Mono,
 };
@@ -309,4 +309,22 @@ fn only_bad_signs_are_told() {
         (names::INFERSCOPE_QUALITY_LOGPROB_MEAN, Value::Double(-2.5)),
     ];
     assert_eq!(told(quality), expect);
+}
+
+#[test]
+fn what_is_estimated_stands_beside_what_is_reported_and_never_in_its_place() {
+    let span = |usage: Usage| {
+        span(|call| {
+            let facts = call.facts.as_mut().unwrap();
+            facts.usage = usage;
+            facts.estimated = Some(Estimated { input: None, output: Some(7) });
+        })
+    };
+    let estimated = span(Usage::default());
+    assert_eq!(estimated.get(names::INFERSCOPE_USAGE_ESTIMATED_OUTPUT_TOKENS), Some(&Value::Int(7)));
+    assert_eq!(text(&estimated, names::INFERSCOPE_USAGE_SOURCE), Some("estimated"));
+    assert!(estimated.attributes.iter().all(|(name, _)| !name.starts_with("gen_ai.usage")));
+    let half = span(Usage { input: Some(1), ..Usage::default() });
+    assert_eq!(text(&half, names::INFERSCOPE_USAGE_SOURCE), Some("reported"));
+    assert_eq!(half.get(names::INFERSCOPE_USAGE_ESTIMATED_OUTPUT_TOKENS), Some(&Value::Int(7)));
 }

@@ -1,9 +1,11 @@
 //! What is read of a call whatever API it speaks.
 //!
-//! Owns the readers that need no wire API, because the names that they look for mean the same in all of them: the history
-//! of the messages and the schemas of the tools. They stand beside the API and see the same values of the request.
+//! Owns the readers that need no wire API, because the names that they look for mean the same in all of them: the
+//! history of the messages, the schemas of the tools and, where estimates are wanted, how much text there is. They
+//! stand beside the API and see the same values of the request.
 
 use super::{
+    estimate::{InputTokens, Tokens},
     history::{History, HistoryReader},
     quality::Schemas,
     session::{Options, RequestLine},
@@ -16,6 +18,8 @@ pub(crate) struct AnyApi {
     /// Known when the request is over.
     request: Option<History>,
     schemas: Schemas,
+    /// Absent unless estimates are wanted.
+    input: Option<InputTokens>,
     retry_count: Option<u32>,
     low_confidence: Option<f64>,
 }
@@ -28,6 +32,8 @@ pub(crate) struct Read {
     pub retry_count: Option<u32>,
     /// The request's tools.
     pub schemas: Schemas,
+    /// Whether estimates are wanted, and the request's text where it is all that there is.
+    pub input: Option<Option<Tokens>>,
     /// As [`Options::low_confidence`].
     pub low_confidence: Option<f64>,
 }
@@ -39,6 +45,7 @@ impl AnyApi {
             history: line.is_some().then(|| HistoryReader::new(&options.secret)),
             request: None,
             schemas: Schemas::default(),
+            input: options.estimate.then(InputTokens::default),
             retry_count: line.and_then(|line| line.headers).and_then(|headers| headers.retry_count),
             low_confidence: options.low_confidence,
         }
@@ -50,16 +57,23 @@ impl AnyApi {
             history.take(path, token);
         }
         self.schemas.take(path, token);
+        if let Some(input) = &mut self.input {
+            input.take(path, token);
+        }
     }
 
     /// The request is over. A history that was not read whole could be taken for another.
     pub fn request_end(&mut self, whole: bool) {
+        if !whole && let Some(input) = &mut self.input {
+            *input = InputTokens::default();
+        }
         self.request = self.history.take().filter(|_| whole).map(|mut history| history.end());
     }
 
     /// What was read.
     pub fn end(self) -> Read {
-        let Self { history: _, request, schemas, retry_count, low_confidence } = self;
-        Read { history: request, retry_count, schemas, low_confidence }
+        let Self { history: _, request, schemas, input, retry_count, low_confidence } = self;
+        let input = input.map(InputTokens::end);
+        Read { history: request, retry_count, schemas, input, low_confidence }
     }
 }

@@ -8,6 +8,7 @@ use super::{
     any_api::Read,
     api::{Draft, WireApi},
     content::{render, render_parts, render_recent, render_tools},
+    estimate::Estimated,
     facts::{AskedTool, Content, Facts, RequestFacts, ResponseFacts},
     mcp::RpcFacts,
     quality::judge,
@@ -46,7 +47,8 @@ pub(crate) fn facts(
         // An error status is the better name for an error that the body leaves without one.
         kind.or_else(|| status.is_none_or(|status| status < 400).then(|| OTHER.to_owned()))
     });
-    let Read { history, retry_count, schemas, low_confidence } = read;
+    let Read { history, retry_count, schemas, input: counted, low_confidence } = read;
+    let estimated = counted.map(|input| Estimated::of(input, &mut choices, &usage, &request, &response));
     let quality = judge(&mut choices, &schemas, &logprobs, error.as_deref(), low_confidence);
     let content = cap.map(|cap| {
         let mut truncated = false;
@@ -82,6 +84,7 @@ pub(crate) fn facts(
         history: history.map(Box::new),
         retry_count,
         asked,
+        estimated,
         quality,
     }
 }

@@ -3,7 +3,9 @@
 //! Owns the normalised record that every wire API fills in and every exporter reads. Absent means "not seen on
 //! the wire": nothing here has a default that could be mistaken for a value (invariant 4).
 
-use super::{history::History, mcp::RpcFacts, quality::Quality, retrieval::RetrievalFacts, timings::Timings};
+use super::{
+    estimate::Estimated, history::History, mcp::RpcFacts, quality::Quality, retrieval::RetrievalFacts, timings::Timings,
+};
 
 /// Longest model name, id or finish reason that is kept, in bytes. Such values come from the payload: a
 /// hostile one must not grow labels or logs without bound.
@@ -40,6 +42,8 @@ pub struct Facts {
     pub retry_count: Option<u32>,
     /// The tool calls of the answer, in order of appearance.
     pub asked: Vec<AskedTool>,
+    /// Token counts where none were reported; absent unless the operator asked for estimates.
+    pub estimated: Option<Estimated>,
     /// What is wrong with the answer.
     pub quality: Quality,
 }

@@ -46,6 +46,7 @@ mod converse_output;
 mod documents;
 mod embeddings;
 mod engine;
+mod estimate;
 mod events;
 mod facts;
 mod frames;
@@ -99,6 +100,7 @@ mod value;
 mod vllm;
 mod watsonx;
 
+pub use estimate::Estimated;
 pub use facts::{AskedTool, Content, Facts, MAX_NAME, Modality, RequestFacts, ResponseFacts, Usage};
 pub(crate) use history::keyed;
 pub use history::{History, Secret, ToolResult};

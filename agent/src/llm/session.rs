@@ -50,6 +50,8 @@ pub struct Options {
     pub redactor: &'static Redactor,
     /// What hashes of messages are keyed with.
     pub secret: Secret,
+    /// Estimate token counts where none are reported.
+    pub estimate: bool,
     /// Mean log-probability of an answer's tokens below which it is marked. Absent: none is.
     pub low_confidence: Option<f64>,
 }
@@ -369,6 +371,7 @@ impl Declared {
 /// A call of which nothing is known.
 fn draft(options: &Options) -> Draft {
     let mut draft = Draft::new(options.content);
+    draft.choices.budget.counted = options.estimate;
     if options.redactor.policy().tool_details {
         draft.tools.keep_details(options.content);
     }

@@ -1,10 +1,10 @@
 //! Which calls belong together: turns of a conversation, tries of one request, and the tools between two turns.
 //!
 //! Owns the rule that makes a call a later turn: its messages begin with all messages of an earlier call of the same
-//! process. A history is proof whoever sends it, so for a server all its clients count as one, and chats that begin with
-//! the same words are one conversation. Where the provider keeps the history, its ids tell. Owns also what is a retry
-//! (the same request again after one that failed or was cut) and a regeneration (the same history again after an answer),
-//! and the spans of tools (`tools`). Pure: kernel times in, hashes of histories in, and no text.
+//! process. A history is proof whoever sends it, so for a server all its clients count as one, and chats that begin
+//! with the same words are one conversation. Where the provider keeps the history, its ids tell. Owns also what is a
+//! retry (the same request again after one that failed or was cut) and a regeneration (the same history again after an
+//! answer), and the spans of tools (`tools`). Pure: kernel times in, hashes of histories in, and no text.
 //!
 //! A call and its other end on the same host are in the same conversation: whichever is over first names it.
 
@@ -176,9 +176,9 @@ impl Conversations {
         call.facts = Some(facts);
     }
 
-    /// Puts a call to a tool into the trace of what caused it. `traceparent` is the context that the message itself carries
-    /// (W3C Trace Context section 3.2), and the best witness; else the tool `name` that a model asked the process for. The
-    /// server's end of a call whose client was seen keeps its parent.
+    /// Puts a call to a tool into the trace of what caused it. `traceparent` is the context that the message itself
+    /// carries (W3C Trace Context section 3.2), and the best witness; else the tool `name` that a model asked the
+    /// process for. The server's end of a call whose client was seen keeps its parent.
     fn place_tool_call(&mut self, call: &mut FinishedCall, name: Option<&str>, traceparent: Option<&str>) {
         let running = name.and_then(|name| self.tools.running(call, name)).map(|ids| (ids.trace, ids.span));
         let Some((trace, span)) = traceparent.and_then(context).or(running) else { return };

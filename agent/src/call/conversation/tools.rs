@@ -1,9 +1,9 @@
 //! The tools that ran between two turns.
 //!
-//! Owns the span of a tool: from the end of the call that asked for it to the start of the request that brings its result.
-//! Its id is derived when the call that asked is over, so that what happens in between can be its child: a call of MCP's by
-//! the same process, of the same tool. A tool whose result never comes gives a span only if it has such a child, and then
-//! up to that child's end.
+//! Owns the span of a tool: from the end of the call that asked for it to the start of the request that brings its
+//! result. Its id is derived when the call that asked is over, so that what happens in between can be its child: a call
+//! of MCP's by the same process, of the same tool. A tool whose result never comes gives a span only if it has such a
+//! child, and then up to that child's end.
 
 use sha2::{Digest as _, Sha256};
 
@@ -128,9 +128,9 @@ impl Tools {
         self.made += made;
     }
 
-    /// The tool that `call` ran, another program's by the name of `name`: the one that its process was asked for last and
-    /// has not answered. Gives the trace and the tool's span. The server's end does not know the client's process: there
-    /// the name must be one process's alone.
+    /// The tool that `call` ran, another program's by the name of `name`: the one that its process was asked for last
+    /// and has not answered. Gives the trace and the tool's span. The server's end does not know the client's process:
+    /// there the name must be one process's alone.
     pub fn running(&mut self, call: &FinishedCall, name: &str) -> Option<SpanIds> {
         let is_client = call.side == Side::Client;
         let own = |asking: &Asking| asking.process.pid == call.process.pid;

@@ -39,6 +39,8 @@ pub(crate) struct Budget {
     on: bool,
     /// Texts are judged, kept or not.
     watched: bool,
+    /// Texts are counted, kept or not.
+    pub counted: bool,
     left: usize,
     tools: u32,
     /// Something was left out.
@@ -49,7 +51,14 @@ impl Budget {
     /// A budget for `cap` bytes, or one that keeps nothing. The margin is what redaction needs to see of a text
     /// that will be cut at the cap.
     pub fn new(cap: Option<usize>) -> Self {
-        Self { on: cap.is_some(), watched: false, left: cap.map_or(0, text_cap), tools: MAX_TOOL_CALLS, cut: false }
+        Self {
+            on: cap.is_some(),
+            watched: false,
+            counted: false,
+            left: cap.map_or(0, text_cap),
+            tools: MAX_TOOL_CALLS,
+            cut: false,
+        }
     }
 
     /// The same budget, for texts that are judged too.
@@ -123,8 +132,8 @@ pub(crate) struct Clipped {
 impl Clipped {
     /// Appends as much of `text` as the budget allows. `truncated` says that `text` itself is only a beginning.
     pub fn push(&mut self, text: &str, truncated: bool, budget: &mut Budget) {
-        if budget.watched {
-            self.heard.string(text, truncated);
+        if let Some(heard) = self.heard_by(budget) {
+            heard.string(text, truncated);
         }
         self.keep(text, truncated, budget);
     }
@@ -138,10 +147,16 @@ impl Clipped {
 
     /// Appends a piece of a JSON text that is whole whatever was cut inside its strings.
     pub fn push_json(&mut self, text: &str, cut: bool, budget: &mut Budget) {
-        if budget.watched {
-            self.heard.string(text, false);
+        if let Some(heard) = self.heard_by(budget) {
+            heard.string(text, false);
         }
         self.keep(text, cut, budget);
+    }
+
+    /// What notices the text, if anything does.
+    fn heard_by(&mut self, budget: &Budget) -> Option<&mut Heard> {
+        self.heard.counts |= budget.counted;
+        budget.watched.then_some(&mut self.heard)
     }
 
     fn keep(&mut self, text: &str, truncated: bool, budget: &mut Budget) {
@@ -168,7 +183,7 @@ impl Clipped {
     /// Appends a string value, or notices a piece of one.
     pub fn push_token(&mut self, token: Token<'_>, budget: &mut Budget) {
         match token {
-            Token::Piece(text) if budget.watched => self.heard.piece(text),
+            Token::Piece(text) => self.heard_by(budget).into_iter().for_each(|heard| heard.piece(text)),
             Token::String { text, truncated } => self.push(text, truncated, budget),
             _ => {}
         }

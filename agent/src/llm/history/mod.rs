@@ -4,12 +4,13 @@
 //! business of `call::conversation`. Needs no wire API: the lists of messages are told by their names, which all APIs
 //! share.
 //!
-//! Counted are the role and the values of every message. Left out is what clients change or drop between two requests of
-//! the same conversation: cache marks, reasoning, ids and states of items, the type of a part. System prompts are hashed
-//! apart (`frame`), because some carry the time. All hashes are keyed with the run's secret, so that nobody can try
-//! words on them.
+//! Counted are the role and the values of every message. Left out is what clients change or drop between two requests
+//! of the same conversation: cache marks, reasoning, ids and states of items, the type of a part. System prompts are
+//! hashed apart (`frame`), because some carry the time. All hashes are keyed with the run's secret, so that nobody can
+//! try words on them.
 //!
-//! To add an API whose list has another name: its key to [`LISTS`]. To leave something else out: its key to [`SKIPPED`].
+//! To add an API whose list has another name: its key to [`LISTS`]. To leave something else out: its key to
+//! [`SKIPPED`].
 
 mod message;
 #[cfg(test)]
@@ -27,10 +28,10 @@ use crate::protocol::json::{
 use message::Message;
 
 /// Keys of a request's list of messages: most APIs, Responses and interactions, Gemini, Cohere v1.
-const LISTS: [&str; 4] = ["messages", "input", "contents", "chat_history"];
+pub(crate) const LISTS: [&str; 4] = ["messages", "input", "contents", "chat_history"];
 
 /// Keys of what stands over all messages.
-const SYSTEM: [&str; 5] = ["system", "instructions", "systemInstruction", "system_instruction", "preamble"];
+pub(crate) const SYSTEM: [&str; 5] = ["system", "instructions", "systemInstruction", "system_instruction", "preamble"];
 
 /// Keys below a message that are not history.
 const SKIPPED: [&str; 15] = [

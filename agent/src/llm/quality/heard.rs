@@ -5,6 +5,7 @@
 //! piece waits as text while it is short, as those of a stream are, and is watched at once when it is long.
 
 use super::{Arguments, Loops, Verdict};
+use crate::llm::estimate::Tokens;
 #[cfg(test)]
 use crate::protocol::json::Token;
 
@@ -15,6 +16,8 @@ const MAX_PENDING: usize = 4096;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Heard {
     any: bool,
+    /// The text is counted too.
+    pub counts: bool,
     /// The string that is being read has come in pieces.
     pieced: bool,
     pending: String,
@@ -26,6 +29,8 @@ pub(crate) struct Heard {
 struct Watch {
     loops: Loops,
     arguments: Arguments,
+    /// Absent unless the text is counted.
+    tokens: Option<Tokens>,
 }
 
 impl Heard {
@@ -35,15 +40,16 @@ impl Heard {
         self.feed(text);
     }
 
-    /// Takes a string, of which `truncated` says that it is only the beginning of one. The rest may have come before, in
-    /// pieces.
+    /// Takes a string, of which `truncated` says that it is only the beginning of one. The rest may have come before,
+    /// in pieces.
     pub fn string(&mut self, text: &str, truncated: bool) {
         if std::mem::take(&mut self.pieced) {
             return;
         }
         self.feed(text);
         if truncated {
-            self.watch.get_or_insert_default().arguments.set_unknown();
+            self.settle();
+            self.watch().arguments.set_unknown();
         }
     }
 
@@ -59,14 +65,15 @@ impl Heard {
 
     /// Adds what followed in the same document.
     pub fn append(&mut self, piece: Self) {
-        let Self { any, pieced: _, pending, watch } = piece;
+        let Self { any, counts, pieced: _, pending, watch } = piece;
         self.any |= any;
+        self.counts |= counts;
         match (&mut self.watch, watch) {
             (_, None) => self.feed(&pending),
             (None, Some(later)) if self.pending.is_empty() => self.watch = Some(later),
             (_, Some(later)) => {
                 self.settle();
-                self.watch.get_or_insert_default().join(*later);
+                self.watch().join(*later);
             }
         }
     }
@@ -92,9 +99,15 @@ impl Heard {
         self.watch.as_ref().is_some_and(|watch| watch.loops.found())
     }
 
+    /// How much text there was, if it was counted.
+    pub fn tokens(&self) -> Option<Tokens> {
+        self.watch.as_ref().and_then(|watch| watch.tokens)
+    }
+
     /// What is to be said of the text as a tool's arguments.
     pub fn take_verdict(&mut self) -> Verdict {
-        self.watch.take().map_or(Verdict::Unknown, |watch| watch.arguments.end())
+        let watch = self.watch.as_mut();
+        watch.map_or(Verdict::Unknown, |watch| std::mem::take(&mut watch.arguments).end())
     }
 
     fn feed(&mut self, text: &str) {
@@ -103,19 +116,22 @@ impl Heard {
             Some(watch) => watch.push(text),
             None if self.pending.len() + text.len() <= MAX_PENDING => self.pending.push_str(text),
             None => {
-                let mut watch = Box::<Watch>::default();
-                watch.push(&std::mem::take(&mut self.pending));
-                watch.push(text);
-                self.watch = Some(watch);
+                self.settle();
+                self.watch().push(text);
             }
         }
+    }
+
+    fn watch(&mut self) -> &mut Watch {
+        let tokens = self.counts.then(Tokens::default);
+        self.watch.get_or_insert_with(|| Box::new(Watch { tokens, ..Watch::default() }))
     }
 
     /// Watches what waited.
     fn settle(&mut self) {
         if !self.pending.is_empty() {
             let pending = std::mem::take(&mut self.pending);
-            self.watch.get_or_insert_default().push(&pending);
+            self.watch().push(&pending);
         }
     }
 }
@@ -124,12 +140,16 @@ impl Watch {
     fn push(&mut self, text: &str) {
         self.loops.push(text);
         self.arguments.push(text);
+        self.tokens.iter_mut().for_each(|tokens| tokens.push(text));
     }
 
     /// Goes on with another that took what followed, from a new beginning.
     fn join(&mut self, later: Self) {
         if !self.loops.found() {
             self.loops = later.loops;
+        }
+        if let (Some(own), Some(later)) = (&mut self.tokens, &later.tokens) {
+            own.add(later);
         }
         if self.arguments.has_begun() {
             self.arguments.set_unknown();

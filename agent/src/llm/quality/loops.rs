@@ -1,8 +1,8 @@
 //! Text that goes round in circles.
 //!
-//! A model that has lost its way repeats a word, a sentence or a paragraph until it runs into its limit. The text is cut
-//! into units (words, runs of punctuation, single characters of scripts without spaces) and each is compared with the ones
-//! up to [`MAX_PERIOD`] before it. Memory is fixed, and the pieces that the text comes in make no difference.
+//! A model that has lost its way repeats a word, a sentence or a paragraph until it runs into its limit. The text is
+//! cut into units (words, runs of punctuation, single characters of scripts without spaces) and each is compared with
+//! the ones up to [`MAX_PERIOD`] before it. Memory is fixed, and the pieces that the text comes in make no difference.
 
 use std::hash::{DefaultHasher, Hasher as _};
 

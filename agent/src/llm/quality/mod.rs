@@ -1,12 +1,12 @@
 //! Signs of a bad answer that are in the bytes.
 //!
-//! Owns what counts as one: refused, filtered, cut at the limit, empty, going round in circles, with tool arguments that
-//! are no JSON or not what the tool declared, with improbable tokens. Everything is judged while it comes, in fixed
-//! memory and in any cut; no text is kept for it. What was not seen whole is not judged.
+//! Owns what counts as one: refused, filtered, cut at the limit, empty, going round in circles, with tool arguments
+//! that are no JSON or not what the tool declared, with improbable tokens. Everything is judged while it comes, in
+//! fixed memory and in any cut; no text is kept for it. What was not seen whole is not judged.
 //!
-//! A wire API does three things for it: it appends answers and arguments with `Clipped::push_token`, which takes pieces of
-//! long strings too, it sets `Choice::refused` where a refusal has a place of its own, and `choice.rs` knows how it spells
-//! its finish reasons.
+//! A wire API does three things for it: it appends answers and arguments with `Clipped::push_token`, which takes pieces
+//! of long strings too, it sets `Choice::refused` where a refusal has a place of its own, and `choice.rs` knows how it
+//! spells its finish reasons.
 
 mod arguments;
 mod heard;

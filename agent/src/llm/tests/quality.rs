@@ -245,3 +245,28 @@ fn gemini_arguments_are_an_object() {
     assert_eq!(of(json!({"city": "Rome"})), good);
     assert_eq!(of(json!({"city": 5})), Quality { mismatched_arguments: 1, ..good });
 }
+
+#[test]
+fn tokens_are_estimated_only_where_asked_for_and_not_reported() {
+    let words = "one two three four five six seven eight nine ten ".repeat(10);
+    let request = json!({"model": "m", "messages": [{"role": "user", "content": words}]}).to_string();
+    let of = |response: String, estimate: bool, sizes: &[usize]| {
+        let line = RequestLine { method: "POST", path: CHAT, host: None, headers: None };
+        let mut session = Session::open(&line, &Options { estimate, ..Options::default() }).unwrap();
+        pieces(request.as_bytes(), sizes, |piece| session.request_body(piece));
+        session.request_end();
+        session.response_head(200, &typed(None));
+        pieces(response.as_bytes(), sizes, |piece| session.response_body(piece, &mut |_| ()));
+        session.response_end(&mut |_| ());
+        session.into_facts().estimated
+    };
+    let silent = plain(json!({"content": words}), "stop").to_string();
+    assert_eq!(of(silent.clone(), false, &[100]), None);
+    let estimated = of(silent.clone(), true, &[usize::MAX]).unwrap();
+    assert!(estimated.input.unwrap().abs_diff(104) < 5 && estimated.output.unwrap().abs_diff(100) < 5, "{estimated:?}");
+    assert_eq!(of(silent, true, &[1]), Some(estimated));
+    let deltas: Vec<Value> = words.split_inclusive(' ').map(|word| delta(json!({"content": word}))).collect();
+    assert_eq!(of(sse(&[deltas, vec![finish("stop")]].concat()), true, &[7]), Some(estimated));
+    let told = with(plain(json!({"content": words}), "stop"), "usage", usage(1, 2)).to_string();
+    assert_eq!(of(told, true, &[100]), Some(Estimated::default()));
+}
