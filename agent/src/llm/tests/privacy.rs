@@ -153,7 +153,7 @@ fn instructions_and_tools_of_every_api_are_kept_apart() {
         ),
     ] {
         let line = RequestLine { method: "POST", path, host: None, headers: None };
-        let options = Options { content: Some(10_000), redactor: with_details() };
+        let options = Options { content: Some(10_000), redactor: with_details(), ..Options::default() };
         let mut session = Session::open(&line, &options).expect("a model API's path");
         pieces(request.to_string().as_bytes(), &[1], |piece| session.request_body(piece));
         session.request_end();
