@@ -34,10 +34,12 @@ const KEPT: [&str; 9] = [
 
 /// What `--suite` can be. All but the first two are topics: the first part of scenarios' names in `tests/e2e/`, with
 /// `-` for `_`.
-const SUITES: [&str; 24] = [
+const SUITES: [&str; 27] = [
     "unit",
     "e2e",
     "clients",
+    "http2",
+    "grpc",
     "servers",
     "binding",
     "doctor",
@@ -56,6 +58,7 @@ const SUITES: [&str; 24] = [
     "infer",
     "stripped",
     "rustls",
+    "corpus-sample",
     FULL,
     CORPUS,
     SDKS,
@@ -113,7 +116,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
                 Err(error) => Outcome::Failed(format!("{error:#}")),
             },
         });
-        if matches!(suite, None | Some("e2e" | "go" | FULL)) {
+        if matches!(suite, None | Some("e2e" | "go" | "http2" | FULL)) {
             steps.take("Go programs", || match go::build(suite == Some(FULL)) {
                 Ok(()) => Outcome::Ok,
                 Err(error) => Outcome::Skipped(format!("{error:#}")),

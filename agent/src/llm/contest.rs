@@ -36,7 +36,8 @@ impl Contest {
         Self { candidates, chosen: None, joined: None }
     }
 
-    /// Between all APIs, over a response of which nothing has been read; `content` is the cap on kept content.
+    /// Between all APIs, over a response of which nothing has been read, to a request whose path is not known; `content` is
+    /// the cap on kept content.
     pub fn joined(content: Option<usize>) -> Self {
         let joined = Some(Joined { content, documents: 0 });
         Self { candidates: afresh(content), chosen: None, joined }
@@ -87,6 +88,8 @@ impl WireApi for Contest {
     fn request_value(&mut self, path: &[Step<'_>], token: Token<'_>, draft: &mut Draft) {
         match &mut self.chosen {
             Some(api) => api.request_value(path, token, draft),
+            // Its path is not known, and APIs that have one of their own take it for half of their proof.
+            None if self.joined.is_some() => {}
             None => {
                 self.candidates.iter_mut().for_each(|(api, own)| api.request_value(path, token, own));
                 self.choose(|own| own.request_proof, draft);

@@ -142,3 +142,19 @@ proptest! {
         session.into_facts();
     }
 }
+
+/// The path of a Converse call is half of its proof, and its request looks like that of a chat.
+#[test]
+fn a_call_whose_path_is_not_known_is_told_by_its_answer() {
+    let mut session = Session::join_at_head(Some("application/json"), &Options::default()).expect("may be a model's");
+    session.request_body(br#"{"messages": [{"role": "user", "content": "hi"}], "model": "m"}"#);
+    session.request_end();
+    assert_eq!(session.proof(), Proof::Pending);
+    session.response_head(200, &typed(Some("application/json")));
+    let body = json!({"id": "chatcmpl-1", "object": "chat.completion", "model": "m-1", "choices": [
+        {"index": 0, "message": {"role": "assistant", "content": "ho"}, "finish_reason": "stop"}]});
+    session.response_body(body.to_string().as_bytes(), &mut |_| {});
+    session.response_end(&mut |_| {});
+    let outcome = outcome(session, Vec::new());
+    assert_eq!((outcome.facts.api, outcome.facts.response.id.as_deref()), ("openai.chat", Some("chatcmpl-1")));
+}
