@@ -261,6 +261,7 @@ fn heads_say_what_the_allow_list_lets_out() {
             keep_alive: false,
             expect_continue: true,
             upgrade: some("websocket"),
+            model: None,
             headers: Headers {
                 content_type: some("application/json"),
                 content_encoding: some("gzip"),
