@@ -34,6 +34,7 @@ mod servers;
 mod sockets;
 mod stripped;
 mod targets;
+mod websocket;
 
 use std::process::ExitCode;
 
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
     corpus::add(&mut all);
     servers::add(&mut all);
     http2::add(&mut all);
+    websocket::add(&mut all);
     sockets::add(&mut all);
     binding::add(&mut all);
     rustls::add(&mut all);

@@ -22,7 +22,7 @@ use super::{
     opener::Opener,
 };
 use crate::{
-    llm::{Envelope, Role, Session, Socket},
+    llm::{Asked, Envelope, Role, Socket},
     protocol::{
         head::Headers,
         websocket::{End, Event, Extensions, Parser, reason},
@@ -53,8 +53,6 @@ pub(super) struct WebSocket {
 struct Half {
     parser: Parser,
     message: Message,
-    /// Nothing more can be read.
-    is_over: bool,
 }
 
 /// A message that is coming.
@@ -81,6 +79,10 @@ struct Calls {
 /// A response under way.
 struct Call {
     exchange: Exchange,
+    /// What asked for it, until the server says something of it.
+    asked: Option<Asked>,
+    /// When that, or what takes its place, had come.
+    asked_at: Mono,
     /// Its id, once it has begun; a transcript's item.
     id: Option<String>,
     is_transcript: bool,
@@ -92,6 +94,19 @@ struct Call {
 impl Call {
     fn has_begun(&self) -> bool {
         self.exchange.is_answered()
+    }
+
+    /// What asked for it is read with what the socket has said by then.
+    fn settle(&mut self, socket: &mut Socket) {
+        if let Some(asked) = self.asked.take() {
+            self.exchange.session = Some(socket.settle(asked));
+            self.exchange.request_end(self.asked_at);
+        }
+    }
+
+    fn into_exchange(mut self, socket: &mut Socket) -> Box<Exchange> {
+        self.settle(socket);
+        Box::new(self.exchange)
     }
 }
 
@@ -107,7 +122,7 @@ struct Context<'a> {
 impl WebSocket {
     /// A socket that a request with these facts has opened.
     pub fn new(socket: Socket, http: HttpFacts, extensions: &Extensions) -> Self {
-        let half = |parser| Half { parser, message: Message::new(), is_over: false };
+        let half = |parser| Half { parser, message: Message::new() };
         let calls = Calls { socket, http, open: Vec::new(), spoken: VecDeque::new(), unanswered: None };
         Self { halves: [half(Parser::client(extensions)), half(Parser::server(extensions))], calls }
     }
@@ -123,19 +138,17 @@ impl WebSocket {
         steps: &mut dyn FnMut(Step),
     ) {
         let Self { halves, calls } = self;
-        let Half { parser, message, is_over } = &mut halves[part as usize];
-        if *is_over {
-            if let Input::Bytes(bytes) = input {
-                steps(Step::Unparsed(bytes.len() as u64));
-            }
-            return;
-        }
+        let Half { parser, message } = &mut halves[part as usize];
         let mut context = Context { at, part, sender, opener, steps };
-        let mut sink = |event: Event<'_>| *is_over |= calls.on_event(event, message, &mut context);
+        let mut sink = |event: Event<'_>| calls.on_event(event, message, &mut context);
+        let mut unread = 0;
         match input {
-            Input::Bytes(bytes) => parser.push(bytes, &mut sink),
+            Input::Bytes(bytes) => unread = parser.push(bytes, &mut sink),
             Input::Gap(missing) => parser.gap(missing, &mut sink),
             Input::Close => parser.close(&mut sink),
+        }
+        if unread > 0 {
+            steps(Step::Unparsed(unread as u64));
         }
     }
 
@@ -156,8 +169,7 @@ impl WebSocket {
 }
 
 impl Calls {
-    /// True if nothing more can be read of the direction.
-    fn on_event(&mut self, event: Event<'_>, message: &mut Message, context: &mut Context<'_>) -> bool {
+    fn on_event(&mut self, event: Event<'_>, message: &mut Message, context: &mut Context<'_>) {
         let at = context.at;
         match event {
             Event::Begin(_) => message.begin(at),
@@ -178,7 +190,6 @@ impl Calls {
             Event::Ping | Event::Pong => {}
             Event::Close(_) => {
                 self.give_up(Ended::Closed(context.sender), |_| true, context.steps);
-                return true;
             }
             Event::Lost(reason) => {
                 self.on_gap(0, context);
@@ -188,10 +199,8 @@ impl Calls {
                     self.give_up(Ended::Lost, |_| true, context.steps);
                     (context.steps)(Step::Answer(REJECT));
                 }
-                return true;
             }
         }
-        false
     }
 
     /// Bytes are missing: of which response nobody knows, or of what later ones rest on.
@@ -236,11 +245,15 @@ impl Calls {
         let Message { start, ref bytes, .. } = *message;
         match envelope.role {
             Role::Ask => {
-                let session = self.socket.ask(bytes);
+                let asked = self.socket.ask(bytes);
                 let Envelope { lane, event, .. } = envelope;
-                self.open(start, session, context, |exchange| Call { lane, event, ..Call::of(exchange) });
+                self.open(start, asked, context, |call| Call { lane, event, ..call });
             }
-            Role::Context => self.socket.context(context.part == Part::Request, bytes),
+            Role::Settings => {
+                let asked = self.open.iter_mut().filter_map(|call| call.asked.as_mut());
+                self.socket.settings(bytes, asked);
+            }
+            Role::Item => self.socket.item(bytes),
             Role::Committed => {
                 self.socket.spoken(envelope.item.as_deref());
                 self.unanswered = Some(start);
@@ -296,7 +309,8 @@ impl Calls {
         let waits = |call: &Call| !call.has_begun() && (lane.is_none() || call.lane == *lane);
         let place = self.open.iter().position(waits).unwrap_or_else(|| {
             let start = self.unanswered.unwrap_or(start);
-            self.open(start, self.socket.unasked(), context, Call::of)
+            let unasked = Asked::Read(Box::new(self.socket.unasked()));
+            self.open(start, unasked, context, |call| call)
         });
         self.unanswered = None;
         if let Some(call) = self.open.get_mut(place) {
@@ -314,12 +328,8 @@ impl Calls {
         }
         let spoken = self.spoken.iter().position(|(spoken, _)| spoken == item).and_then(|at| self.spoken.remove(at));
         let start = spoken.map_or(start, |(_, at)| at);
-        let id = item.clone();
-        self.open(start, self.socket.transcript(), context, |exchange| Call {
-            id,
-            is_transcript: true,
-            ..Call::of(exchange)
-        })
+        let (id, transcript) = (item.clone(), Asked::Read(Box::new(self.socket.transcript())));
+        self.open(start, transcript, context, |call| Call { id, is_transcript: true, ..call })
     }
 
     /// Place of the response that is refused: the one whose event the server names, or else the oldest that waits.
@@ -332,32 +342,35 @@ impl Calls {
     }
 
     /// Begins an exchange and gives its place.
-    fn open(
-        &mut self,
-        start: Mono,
-        session: Session,
-        context: &mut Context<'_>,
-        call: impl FnOnce(Exchange) -> Call,
-    ) -> usize {
+    fn open(&mut self, start: Mono, asked: Asked, context: &mut Context<'_>, told: impl FnOnce(Call) -> Call) -> usize {
         if self.open.len() == MAX_CALLS {
-            (context.steps)(Step::Over(Box::new(self.open.remove(0).exchange), Ended::Lost));
+            let oldest = self.open.remove(0);
+            (context.steps)(Step::Over(oldest.into_exchange(&mut self.socket), Ended::Lost));
             (context.steps)(Step::Overflow);
         }
-        let mut exchange = Exchange::new(context.opener.number(), start, self.http.clone(), Some(session));
-        exchange.request_end(context.at);
-        self.open.push(call(exchange));
+        self.open.push(told(Call {
+            exchange: Exchange::new(context.opener.number(), start, self.http.clone(), None),
+            asked: Some(asked),
+            asked_at: context.at,
+            id: None,
+            is_transcript: false,
+            lane: None,
+            event: None,
+        }));
         self.open.len() - 1
     }
 
     /// A message of a response has come, which may be its first.
     fn answer(&mut self, place: usize, start: Mono, bytes: &[u8], context: &mut Context<'_>) {
-        let Some(Call { exchange, id, .. }) = self.open.get_mut(place) else { return };
-        if !exchange.is_answered() {
+        let Some(call) = self.open.get_mut(place) else { return };
+        if !call.has_begun() {
+            call.settle(&mut self.socket);
+            let Call { exchange, id, .. } = call;
             exchange.stream = id.as_deref().map_or(0, stream);
             exchange.response_head(context.at, start, SWITCHING, &Headers::default());
             (context.steps)(Step::Began(Begun::of(exchange)));
         }
-        exchange.response_message(context.at, bytes);
+        call.exchange.response_message(context.at, bytes);
     }
 
     fn end(&mut self, place: usize, context: &mut Context<'_>) {
@@ -370,19 +383,13 @@ impl Calls {
 
     fn give_up(&mut self, ended: Ended, is_meant: impl Fn(&Exchange) -> bool, steps: &mut dyn FnMut(Step)) {
         for call in self.open.extract_if(.., |call| is_meant(&call.exchange)) {
-            steps(Step::Over(Box::new(call.exchange), ended));
+            steps(Step::Over(call.into_exchange(&mut self.socket), ended));
         }
     }
 }
 
 /// `101 Switching Protocols`, which answered the request that opened the socket.
 const SWITCHING: u16 = 101;
-
-impl Call {
-    fn of(exchange: Exchange) -> Self {
-        Self { exchange, id: None, is_transcript: false, lane: None, event: None }
-    }
-}
 
 /// What both ends of a socket number a response by.
 fn stream(id: &str) -> u32 {

@@ -28,8 +28,10 @@ pub enum Role {
     TranscriptEnd,
     /// Something that the client sent is refused.
     Refusal,
-    /// What later responses rest on: the session's settings, items of the conversation.
-    Context,
+    /// The session's settings.
+    Settings,
+    /// An item of the conversation.
+    Item,
     /// Nothing that is read.
     Other,
 }
@@ -104,7 +106,7 @@ const NO_EVENT: &str = "a websocket message without a type";
 fn of_client(kind: &str) -> Role {
     match kind {
         "response.create" => Role::Ask,
-        "conversation.item.create" => Role::Context,
+        "conversation.item.create" => Role::Item,
         _ => Role::Other,
     }
 }
@@ -113,7 +115,7 @@ fn of_client(kind: &str) -> Role {
 fn of_server(kind: &str) -> Role {
     match kind {
         "session.created" | "session.updated" | "transcription_session.created" | "transcription_session.updated" => {
-            Role::Context
+            Role::Settings
         }
         "input_audio_buffer.committed" => Role::Committed,
         "conversation.item.input_audio_transcription.delta" => Role::Transcript,

@@ -117,5 +117,5 @@ pub use quality::Quality;
 pub(crate) use registry::is_never_a_model;
 pub use retrieval::RetrievalFacts;
 pub use session::{Options, Proof, RequestLine, ResponseEvent, Session};
-pub use socket::Socket;
+pub use socket::{Asked, Socket};
 pub use timings::Timings;

@@ -7,7 +7,7 @@
 //! `responses.rs`).
 //!
 //! To add an API: 1. its path's last segment in [`PATHS`] and in `inferscope_common::targets::SOCKET_SEGMENTS`, which
-//! the kernel side compares with; 2. its variant of [`Speaks`], and what it reads a response with in [`Socket::ask`];
+//! the kernel side compares with; 2. its variant of [`Speaks`], and what reads a response, in `Socket::reader`;
 //! 3. the types of its events in `envelope.rs`.
 
 use super::{
@@ -39,6 +39,24 @@ enum Speaks {
 
 /// Last segments of paths.
 const PATHS: &[(&str, Speaks)] = &[("realtime", Speaks::Realtime), ("responses", Speaks::Responses)];
+
+/// Largest request that waits for its response to begin. One of the Realtime API is a few hundred bytes.
+const MAX_WAITING: usize = 16 * 1024;
+
+/// A request for a response that has not begun: until then the server may still tell the session's settings, which it
+/// applied before.
+pub enum Asked {
+    /// It is read when the response begins.
+    Waiting(Box<Waiting>),
+    /// It was read: nothing more is to come for it, or it is too long to wait.
+    Read(Box<Session>),
+}
+
+/// What the conversation was when it was asked for, and the message that asks.
+pub struct Waiting {
+    base: Base,
+    message: Vec<u8>,
+}
 
 /// What later responses rest on.
 #[derive(Clone)]
@@ -97,8 +115,26 @@ impl Socket {
     }
 
     /// A message that asks for a response.
-    pub fn ask(&mut self, message: &[u8]) -> Session {
-        let mut base = self.base.clone();
+    pub fn ask(&mut self, message: &[u8]) -> Asked {
+        let base = self.base.clone();
+        if self.speaks == Speaks::Realtime && message.len() <= MAX_WAITING {
+            return Asked::Waiting(Box::new(Waiting { base, message: message.to_vec() }));
+        }
+        Asked::Read(Box::new(self.read(base, message)))
+    }
+
+    /// The response begins, or never will.
+    pub fn settle(&mut self, asked: Asked) -> Session {
+        match asked {
+            Asked::Waiting(waiting) => {
+                let Waiting { base, message } = *waiting;
+                self.read(base, &message)
+            }
+            Asked::Read(session) => *session,
+        }
+    }
+
+    fn read(&mut self, mut base: Base, message: &[u8]) -> Session {
         base.draft.request_proof = true;
         let mut api = self.reader();
         let Self { speaks, options, scanner, .. } = self;
@@ -129,27 +165,46 @@ impl Socket {
         self.session(Box::<RealtimeTranscript>::default(), Base { draft, any })
     }
 
-    /// The session's settings, which the server repeats whole, or an item that the client adds to the conversation.
-    pub fn context(&mut self, is_clients: bool, message: &[u8]) {
+    /// The session's settings, which the server repeats whole. They hold for what is `asked` for already, too.
+    pub fn settings<'a>(&mut self, message: &[u8], asked: impl Iterator<Item = &'a mut Asked>) {
         if self.speaks != Speaks::Realtime {
             return;
         }
         let Self { options, scanner, base, transcriber, .. } = self;
+        let waiting = asked.filter_map(|asked| match asked {
+            Asked::Waiting(waiting) => Some(&mut waiting.base),
+            Asked::Read(_) => None,
+        });
+        for base in waiting.chain([base]) {
+            let mut api = Realtime::default();
+            scan(scanner, message, &mut |path, token| match path {
+                [Key("session"), Key("id")] => base.draft.request.conversation_id = value::name(token),
+                // What serves is told; what was asked for stays.
+                [Key("session"), Key("model")] => base.draft.response.model = value::name(token),
+                [Key("session"), Key("audio"), Key("input"), Key("transcription"), Key("model")]
+                | [Key("session"), Key("input_audio_transcription"), Key("model")] => {
+                    *transcriber = value::name(token);
+                }
+                [Key("session"), path @ ..] => {
+                    base.replace(path, token, options);
+                    base.take(path, token, &mut api);
+                }
+                _ => {}
+            });
+        }
+    }
+
+    /// The client adds an item to the conversation.
+    pub fn item(&mut self, message: &[u8]) {
+        if self.speaks != Speaks::Realtime {
+            return;
+        }
+        let Self { scanner, base, .. } = self;
         let mut api = Realtime::default();
-        scan(scanner, message, &mut |path, token| match (path, is_clients) {
-            ([Key("item"), rest @ ..], true) => base.take(&[ITEM, rest].concat(), token, &mut api),
-            ([Key("session"), Key("id")], false) => base.draft.request.conversation_id = value::name(token),
-            // What serves is told; what was asked for stays.
-            ([Key("session"), Key("model")], false) => base.draft.response.model = value::name(token),
-            ([Key("session"), Key("audio"), Key("input"), Key("transcription"), Key("model")], false)
-            | ([Key("session"), Key("input_audio_transcription"), Key("model")], false) => {
-                *transcriber = value::name(token);
+        scan(scanner, message, &mut |path, token| {
+            if let [Key("item"), rest @ ..] = path {
+                base.take(&[ITEM, rest].concat(), token, &mut api);
             }
-            ([Key("session"), path @ ..], false) => {
-                base.replace(path, token, options);
-                base.take(path, token, &mut api);
-            }
-            _ => {}
         });
     }
 
