@@ -70,7 +70,7 @@ struct Calls {
     /// Of the request that opened the socket.
     http: HttpFacts,
     open: Vec<Call>,
-    /// Speech that was handed over, by its item.
+    /// Speech that was handed over, by its item where the server names one.
     spoken: VecDeque<(Option<String>, Mono)>,
     /// When the last of it was, until a response answers it.
     unanswered: Option<Mono>,
@@ -183,6 +183,7 @@ impl Calls {
                 message.end();
             }
             Event::End(End::Damaged(reason)) => {
+                self.on_gap(0, context);
                 self.on_malformed(reason, context);
                 message.end();
             }
@@ -251,17 +252,15 @@ impl Calls {
             }
             Role::Settings => {
                 let asked = self.open.iter_mut().filter_map(|call| call.asked.as_mut());
-                self.socket.settings(bytes, asked);
+                self.socket.settings(context.part == Part::Request, bytes, asked);
             }
             Role::Item => self.socket.item(bytes),
             Role::Committed => {
                 self.socket.spoken(envelope.item.as_deref());
                 self.unanswered = Some(start);
-                if self.spoken.len() == MAX_SPOKEN {
-                    self.spoken.pop_front();
-                }
-                self.spoken.push_back((envelope.item, start));
+                self.note_spoken(envelope.item, start);
             }
+            Role::Commit => self.note_spoken(None, start),
             Role::Begin | Role::Piece => {
                 let place = self.place(&envelope, start, context);
                 self.answer(place, start, bytes, context);
@@ -290,6 +289,14 @@ impl Calls {
             }
             Role::Other => {}
         }
+    }
+
+    /// Speech is over, from which on its transcript is waited for.
+    fn note_spoken(&mut self, item: Option<String>, at: Mono) {
+        if self.spoken.len() == MAX_SPOKEN {
+            self.spoken.pop_front();
+        }
+        self.spoken.push_back((item, at));
     }
 
     /// Place of the response that a message is of. One that is not known begins with it.
@@ -326,8 +333,8 @@ impl Calls {
         if let Some(place) = self.open.iter().position(|call| call.is_transcript && call.id == *item) {
             return place;
         }
-        let spoken = self.spoken.iter().position(|(spoken, _)| spoken == item).and_then(|at| self.spoken.remove(at));
-        let start = spoken.map_or(start, |(_, at)| at);
+        let start = self.spoken.iter().find(|(spoken, _)| spoken == item).map_or(start, |(_, at)| *at);
+        self.spoken.retain(|(spoken, _)| spoken != item);
         let (id, transcript) = (item.clone(), Asked::Read(Box::new(self.socket.transcript())));
         self.open(start, transcript, context, |call| Call { id, is_transcript: true, ..call })
     }

@@ -1,8 +1,8 @@
 //! What a message on a WebSocket is to the calls on it, before it is read for what it says.
 //!
 //! Owns the types of events of OpenAI's Realtime API (platform.openai.com/docs/api-reference/realtime-client-events and
-//! -server-events, with the names of its beta) and of the Responses API's WebSocket mode, and the members that say whose
-//! a message is. They come in any order, so a message is gone through once for them and once more for its content.
+//! -server-events, with the names of its beta), of what vLLM and Mistral made of it for transcripts, and of the Responses
+//! API's WebSocket mode, and the members that say whose a message is. They come in any order, so a message is gone through once for them and once more for its content.
 //!
 //! To add an event: its type to [`of_client`] or [`of_server`].
 
@@ -28,6 +28,8 @@ pub enum Role {
     TranscriptEnd,
     /// Something that the client sent is refused.
     Refusal,
+    /// The client ends what it has to say; where the server names its items, [`Role::Committed`] follows.
+    Commit,
     /// The session's settings.
     Settings,
     /// An item of the conversation.
@@ -107,6 +109,8 @@ fn of_client(kind: &str) -> Role {
     match kind {
         "response.create" => Role::Ask,
         "conversation.item.create" => Role::Item,
+        "session.update" => Role::Settings,
+        "input_audio_buffer.commit" => Role::Commit,
         _ => Role::Other,
     }
 }
@@ -118,9 +122,13 @@ fn of_server(kind: &str) -> Role {
             Role::Settings
         }
         "input_audio_buffer.committed" => Role::Committed,
-        "conversation.item.input_audio_transcription.delta" => Role::Transcript,
+        // OpenAI's, vLLM's and Mistral's, as of all transcripts below.
+        "conversation.item.input_audio_transcription.delta" | "transcription.delta" | "transcription.text.delta" => {
+            Role::Transcript
+        }
         "conversation.item.input_audio_transcription.completed"
-        | "conversation.item.input_audio_transcription.failed" => Role::TranscriptEnd,
+        | "conversation.item.input_audio_transcription.failed"
+        | "transcription.done" => Role::TranscriptEnd,
         "response.created" => Role::Begin,
         // The Realtime API has one end, the Responses API one for each way to end.
         "response.done" | "response.completed" | "response.incomplete" | "response.failed" => Role::End,

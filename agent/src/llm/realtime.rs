@@ -1,4 +1,4 @@
-//! `openai.realtime`: responses on a socket of OpenAI's Realtime API, and of those who copied it (Azure, xAI, vLLM).
+//! `openai.realtime`: responses on a socket of OpenAI's Realtime API, and of those who copied it (Azure, xAI).
 //!
 //! A response rests on what the socket said before it: the session's settings and the conversation's items. `socket.rs`
 //! tells all of them in the form of one request of the Responses API, whose members nearly all have the same names.

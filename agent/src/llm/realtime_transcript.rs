@@ -1,4 +1,5 @@
-//! Transcripts of what was spoken to a socket of the Realtime API: `conversation.item.input_audio_transcription.*`.
+//! Transcripts of what was spoken to a socket: `conversation.item.input_audio_transcription.*` of the Realtime API,
+//! `transcription.*` of vLLM and Mistral, whose realtime sockets do nothing else.
 //!
 //! A model of its own writes them, and its tokens or seconds are billed apart from the response's, so each is a call.
 
@@ -19,9 +20,8 @@ use crate::protocol::json::{
 #[derive(Debug, Default)]
 pub(crate) struct RealtimeTranscript {
     kind: Option<String>,
-    piece: Clipped,
-    /// The whole of it, which repeats the pieces.
-    whole: Clipped,
+    /// A piece, or the whole of it, which repeats the pieces.
+    text: Clipped,
     has_pieces: bool,
     over: bool,
     usage: UsageReader,
@@ -48,8 +48,10 @@ impl WireApi for RealtimeTranscript {
         match path {
             [Key("type")] => self.kind = value::name(token),
             [Key("item_id")] => draft.response.id = value::name(token).or(draft.response.id.take()),
-            [Key("delta")] => self.piece.push_token(token, &mut draft.choices.budget.clone()),
-            [Key("transcript")] => self.whole.push_token(token, &mut draft.choices.budget.clone()),
+            [Key("model")] => draft.response.model = value::name(token).or(draft.response.model.take()),
+            [Key("delta" | "text" | "transcript")] => {
+                self.text.push_token(token, &mut draft.choices.budget.clone());
+            }
             [Key("usage"), rest @ ..] => self.usage.value(rest, token),
             [Key("error"), rest @ ..] => self.error.value(rest, token),
             _ => {}
@@ -58,15 +60,17 @@ impl WireApi for RealtimeTranscript {
 
     fn response_document(&mut self, _streamed: bool, draft: &mut Draft) -> bool {
         let kind = self.kind.take().unwrap_or_default();
-        draft.response_proof |= kind.starts_with("conversation.item.input_audio_transcription.");
-        self.over |= kind.ends_with(".completed") || kind.ends_with(".failed");
+        draft.response_proof |= ["conversation.item.input_audio_transcription.", "transcription."]
+            .iter()
+            .any(|start| kind.starts_with(start));
+        let is_end = [".completed", ".failed", ".done"].iter().any(|end| kind.ends_with(end));
+        self.over |= is_end;
         std::mem::take(&mut self.usage).end(draft);
         if let Some(failure) = std::mem::take(&mut self.error).end() {
             draft.failure.get_or_insert(failure);
         }
-        let (piece, whole) = (std::mem::take(&mut self.piece), std::mem::take(&mut self.whole));
-        let text = if whole.heard.is_any() && !self.has_pieces { whole } else { piece };
-        let carries = text.heard.is_any();
+        let text = std::mem::take(&mut self.text);
+        let carries = text.heard.is_any() && !(is_end && self.has_pieces);
         self.has_pieces |= carries;
         if carries {
             draft.choices.absorb(0, Choice { text, carries, ..Choice::default() });

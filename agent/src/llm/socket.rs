@@ -159,14 +159,17 @@ impl Socket {
     /// A transcript of what was spoken.
     pub fn transcript(&self) -> Session {
         let mut draft = draft(&self.options);
-        draft.request.model.clone_from(&self.transcriber);
-        draft.request.conversation_id.clone_from(&self.base.draft.request.conversation_id);
+        let Base { draft: base, any: _ } = &self.base;
+        // A socket that does nothing else has its model in the query.
+        draft.request.model = self.transcriber.as_ref().or(base.request.model.as_ref()).cloned();
+        draft.request.conversation_id.clone_from(&base.request.conversation_id);
         let any = AnyApi::new(None, &self.options);
         self.session(Box::<RealtimeTranscript>::default(), Base { draft, any })
     }
 
-    /// The session's settings, which the server repeats whole. They hold for what is `asked` for already, too.
-    pub fn settings<'a>(&mut self, message: &[u8], asked: impl Iterator<Item = &'a mut Asked>) {
+    /// The session's settings, which OpenAI's server repeats whole; vLLM's client only names a model. They hold for what
+    /// is `asked` for already, too.
+    pub fn settings<'a>(&mut self, is_clients: bool, message: &[u8], asked: impl Iterator<Item = &'a mut Asked>) {
         if self.speaks != Speaks::Realtime {
             return;
         }
@@ -178,6 +181,8 @@ impl Socket {
         for base in waiting.chain([base]) {
             let mut api = Realtime::default();
             scan(scanner, message, &mut |path, token| match path {
+                [Key("model")] if is_clients => *transcriber = value::name(token),
+                _ if is_clients => {}
                 [Key("session"), Key("id")] => base.draft.request.conversation_id = value::name(token),
                 // What serves is told; what was asked for stays.
                 [Key("session"), Key("model")] => base.draft.response.model = value::name(token),

@@ -337,6 +337,43 @@ fn a_transcript_is_a_call_of_the_model_that_writes_it() {
     assert_eq!(input, json!([text("user", "good day"), text("assistant", "hello")]));
 }
 
+/// vLLM's transcripts name no item, and Mistral's have the piece where OpenAI has the whole.
+#[test]
+fn transcripts_without_items() {
+    let commit = json!({"type": "input_audio_buffer.commit", "final": true});
+    let mut vllm = Wire::open("/v1/realtime");
+    vllm.server(json!({"type": "session.created", "id": "sess-1", "created": 1}));
+    vllm.client(json!({"type": "session.update", "model": "voxtral"}));
+    vllm.client(commit.clone());
+    vllm.server(json!({"type": "transcription.delta", "delta": "good "}));
+    vllm.server(json!({"type": "transcription.delta", "delta": "day"}));
+    vllm.server(
+        json!({"type": "transcription.done", "text": "good day", "usage": {"prompt_tokens": 13, "completion_tokens": 9,
+        "total_tokens": 22}}),
+    );
+    let mut mistral = Wire::open("/v1/audio/transcriptions/realtime?model=voxtral");
+    mistral.server(json!({"type": "session.created", "session": {"request_id": "r", "model": "voxtral-1"}}));
+    mistral.client(commit);
+    mistral.server(json!({"type": "transcription.text.delta", "text": "good "}));
+    mistral.server(json!({"type": "transcription.text.delta", "text": "day"}));
+    mistral.server(
+        json!({"type": "transcription.done", "model": "voxtral-1", "text": "good day", "usage": {"prompt_tokens": 13,
+        "completion_tokens": 9, "total_tokens": 22, "prompt_audio_seconds": 12}}),
+    );
+    for (wire, served, seconds) in [(vllm, None, None), (mistral, Some("voxtral-1"), Some(12.0))] {
+        let calls = wire.calls(usize::MAX);
+        let [call] = &calls[..] else { panic!("{calls:?}") };
+        let facts = call.facts.as_ref().unwrap();
+        assert_eq!((facts.operation, facts.request.model.as_deref()), ("transcription", Some("voxtral")));
+        assert_eq!((facts.response.model.as_deref(), facts.response.audio_seconds), (served, seconds));
+        assert_eq!((facts.usage.input, facts.usage.output), (Some(13), Some(9)));
+        assert_eq!((call.completion, call.chunk_count), (Some(Completion::Done), 2));
+        assert_eq!(call.timing.first_chunk.unwrap().since(call.timing.start).as_millis(), 1);
+        let output = messages(&facts.content.as_ref().unwrap().output_messages);
+        assert_eq!(output[0]["parts"], json!([{"type": "text", "content": "good day"}]));
+    }
+}
+
 #[test]
 fn a_tool_runs_between_two_responses() {
     let mut wire = Wire::open(REALTIME);
