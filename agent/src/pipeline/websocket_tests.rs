@@ -808,4 +808,43 @@ proptest! {
         wire.give(&mut bench, &mut End::socket(0xa, 1), Side::Client, usize::MAX);
         bench.balanced();
     }
+
+    #[test]
+    fn events_in_any_order_give_the_same_calls_in_any_chunking(
+        events in prop::collection::vec((0usize..EVENTS.len(), 0u8..3, 0u8..3), 0..30),
+        size in 1usize..200,
+        responses: bool,
+    ) {
+        let mut wire = Wire::open(if responses { "/v1/responses" } else { REALTIME });
+        for (kind, id, lane) in events {
+            let (is_client, kind) = EVENTS[kind];
+            let event = json!({"type": kind, "response_id": format!("r{id}"), "item_id": format!("i{id}"), "event_id": "e",
+                "stream_id": (lane > 0).then_some(lane.to_string()), "delta": "a", "transcript": "t", "input": "x",
+                "item": {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "x"}]},
+                "session": {"id": "s", "instructions": "y"}, "error": {"code": "c", "event_id": Value::Null}});
+            if is_client { wire.client(event) } else { wire.server(event) }
+        }
+        wire.0.push((false, frame(0x88, false, b"")));
+        let calls: Vec<String> = wire.calls(usize::MAX).iter().map(said).collect();
+        prop_assert_eq!(wire.calls(size).iter().map(said).collect::<Vec<_>>(), calls);
+    }
 }
+
+/// Events, and whether they are the client's.
+const EVENTS: [(bool, &str); 15] = [
+    (true, "response.create"),
+    (true, "conversation.item.create"),
+    (true, "session.update"),
+    (true, "input_audio_buffer.commit"),
+    (false, "session.created"),
+    (false, "input_audio_buffer.committed"),
+    (false, "response.created"),
+    (false, "response.output_text.delta"),
+    (false, "response.output_item.added"),
+    (false, "response.done"),
+    (false, "response.completed"),
+    (false, "conversation.item.input_audio_transcription.delta"),
+    (false, "conversation.item.input_audio_transcription.completed"),
+    (false, "transcription.done"),
+    (false, "error"),
+];

@@ -285,6 +285,19 @@ fn heads_say_what_the_allow_list_lets_out() {
 }
 
 #[test]
+fn a_handshake_says_what_was_agreed_on() {
+    let asked = request_head(
+        "GET /v1/realtime?key=canary&model=m%201 HTTP/1.1\r\nUpgrade: websocket\r\nSec-WebSocket-Protocol: canary\r\n\r\n",
+    );
+    assert_eq!((asked.model.as_deref(), asked.path.as_str()), (Some("m%201"), "/v1/realtime"));
+    assert!(!format!("{asked:?}").contains("canary"));
+    let agreed = response_head(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: WebSocket\r\nSec-WebSocket-Extensions: a\r\nsec-websocket-extensions: b; c=1\r\n\r\n",
+    );
+    assert_eq!((agreed.upgrade.as_deref(), agreed.extensions.as_deref()), (Some("websocket"), Some("a, b; c=1")));
+}
+
+#[test]
 fn persistence_follows_version_and_connection_header() {
     for (version, connection, keep) in
         [("1.1", "x", true), ("1.0", "x", false), ("1.0", "Keep-Alive", true), ("1.1", "close", false)]
