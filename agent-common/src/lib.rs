@@ -1,7 +1,7 @@
 //! The ABI between inferscope's kernel programs and its userspace agent.
 //!
 //! Owns every layout that crosses the boundary: ring records ([`record`]), the globals that userspace sets
-//! before load ([`config`]), the values that userspace writes into maps ([`verdict`], [`join`]), the slots of the kernel's
+//! before load ([`config`]), the values that userspace writes into maps ([`verdict`], [`join`], [`wake`]), the slots of the kernel's
 //! counters ([`counters`], [`probe_stats`], [`process_stats`]), the attach cookie of TLS probes ([`tls_cookie`]) and what it has no
 //! room for ([`go_place`]). Holds no logic and
 //! has no dependencies; both sides compile the same source, so they cannot drift apart.
@@ -21,3 +21,4 @@ pub mod record;
 pub mod targets;
 pub mod tls_cookie;
 pub mod verdict;
+pub mod wake;

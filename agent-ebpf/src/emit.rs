@@ -3,12 +3,13 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
     helpers::{bpf_ktime_get_ns, bpf_loop, bpf_probe_read_user, generated::bpf_probe_read_user as raw_read_user},
 };
 use inferscope_common::{
     counters::Counter,
     record::{Data, Header, Kind, MAX_HELLO, MAX_PAYLOAD, SOURCE_SYSCALL, Socket, TlsHello, UnixSocket},
+    wake::ANY_RECORD,
 };
 
 use crate::{
@@ -35,13 +36,16 @@ pub fn header<T>(kind: Kind, current: Current) -> Header {
     }
 }
 
-/// Wakes the reader if it said that it sleeps. Waking on every record costs the traced program about a
-/// microsecond each; never waking loses most of them.
+/// Wakes the reader if it said that it sleeps, and if as much waits for it as it said. Waking on every record costs the
+/// traced program about a microsecond each; never waking loses most of them.
 #[inline(always)]
 fn wake_flag() -> u64 {
     if let Some(flag) = WAKE.get_ptr_mut(0) {
         unsafe {
-            if core::ptr::read_volatile(flag) != 0 {
+            let from = core::ptr::read_volatile(flag);
+            let due =
+                from == ANY_RECORD || from > ANY_RECORD && DATA.query(u64::from(BPF_RB_AVAIL_DATA)) >= u64::from(from);
+            if due {
                 core::ptr::write_volatile(flag, 0);
                 return u64::from(BPF_RB_FORCE_WAKEUP);
             }

@@ -35,8 +35,8 @@ pub static DATA: RingBuf = RingBuf::with_byte_size(32 << 20, 0);
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
-/// Set by a reader that is about to sleep: the next record then wakes it. While it polls by itself, no record
-/// costs the traced program a wake-up.
+/// Set by a reader that is about to sleep, to the payload bytes from which the next record wakes it, or to
+/// [`ANY_RECORD`](inferscope_common::wake::ANY_RECORD). At 0 the reader polls by itself, and no record costs the traced program a wake-up.
 #[map]
 pub static WAKE: Array<u32> = Array::with_max_entries(1, 0);
 

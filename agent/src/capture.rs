@@ -20,7 +20,7 @@ use crate::{
     discover::{Asker, Discovery},
     host::ProcessWatch,
     judge::Judge,
-    kernel::{self, Accounts, Degraded, KernelCounters, Rings, Settings, Waker, clock},
+    kernel::{self, Accounts, Answers, Degraded, KernelCounters, Rings, Settings, Waker, clock},
     pipeline::{Output, Pipeline, PipelineOptions},
     record,
     recording::Recorder,
@@ -28,7 +28,6 @@ use crate::{
     time::WallAnchor,
 };
 use anyhow::Context as _;
-use inferscope_common::join::{Joined, Place};
 
 /// Calls that may wait for the output; at 2 KiB each some 8 MiB.
 const MAX_WAITING_CALLS: usize = 4096;
@@ -67,6 +66,7 @@ impl Stop {
 /// A capture that is running: probes are attached, records are coming.
 pub struct Capture {
     rings: Rings,
+    answers: Answers,
     counters: KernelCounters,
     accounts: Arc<Accounts>,
     degraded: Vec<Degraded>,
@@ -94,14 +94,14 @@ impl Capture {
         for lost in &loaded.degraded {
             tracing::warn!(missing = lost.mechanism, consequence = lost.consequence, "running with less");
         }
-        let kernel::Loaded { mut rings, mut prober, counters, accounts, degraded } = loaded;
+        let kernel::Loaded { mut rings, answers, mut prober, counters, accounts, degraded } = loaded;
         let judge = Judge::new(&settings.targets, prober.targets().clone());
         prober.follow_processes()?;
         // Set once: a capture is started once per `Stop`.
         let _ = stop.waker.set(rings.waker());
         let discovery = Discovery::start(prober, Arc::clone(&accounts), settings, Arc::clone(&stop.flag))?;
         rings.resume()?;
-        Ok(Self { rings, counters, accounts, degraded, discovery, judge, stop })
+        Ok(Self { rings, answers, counters, accounts, degraded, discovery, judge, stop })
     }
 
     /// What does not work on this kernel.
@@ -122,7 +122,7 @@ impl Capture {
         calls: &SyncSender<Box<FinishedCall>>,
         recorder: Option<Recorder>,
     ) -> (Ledger, Finish) {
-        let Self { mut rings, counters, accounts, discovery, judge, stop, .. } = self;
+        let Self { mut rings, answers, counters, accounts, discovery, judge, stop, .. } = self;
         let mut intake = Intake {
             pipeline: Pipeline::new(options),
             watch: ProcessWatch::default(),
@@ -130,7 +130,7 @@ impl Capture {
             recorder,
             recording: Ok(()),
             told_losses: 0,
-            outlet: Outlet { calls, undelivered: 0, answers: Vec::new(), dull: Vec::new(), joins: Vec::new() },
+            outlet: Outlet { calls, undelivered: 0, answers },
         };
         let (mut next_tick, mut next_telling) = (Instant::now() + TICK, Instant::now() + TELL_LOSSES);
         while !stop.is_requested() {
@@ -192,17 +192,7 @@ struct Intake<'a> {
 impl Intake<'_> {
     /// One round; true if there may be more at once.
     fn drain(&mut self, rings: &mut Rings) -> bool {
-        let more = rings.drain(clock::now, |bytes| self.take(bytes));
-        for (stream, with) in self.outlet.joins.drain(..) {
-            rings.join(stream, with);
-        }
-        for (address, verdict) in self.outlet.answers.drain(..) {
-            rings.answer(address, verdict);
-        }
-        for path in self.outlet.dull.drain(..) {
-            rings.learn(path);
-        }
-        more
+        rings.drain(clock::now, |bytes| self.take(bytes))
     }
 
     fn take(&mut self, bytes: &[u8]) {
@@ -282,9 +272,7 @@ pub struct Finish {
 struct Outlet<'a> {
     calls: &'a SyncSender<Box<FinishedCall>>,
     undelivered: u64,
-    answers: Vec<(u64, inferscope_common::verdict::Verdict)>,
-    dull: Vec<inferscope_common::targets::DullPath>,
-    joins: Vec<(Place, Option<Joined>)>,
+    answers: Answers,
 }
 
 impl Outlet<'_> {
@@ -294,9 +282,9 @@ impl Outlet<'_> {
                 Ok(()) => {}
                 Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => self.undelivered += 1,
             },
-            Output::Answer { address, verdict } => self.answers.push((address, verdict)),
-            Output::Dull(path) => self.dull.push(path),
-            Output::Join { stream, with } => self.joins.push((stream, with)),
+            Output::Answer { address, verdict } => self.answers.answer(address, verdict),
+            Output::Dull(path) => self.answers.learn(path),
+            Output::Join { stream, with } => self.answers.join(stream, with),
         }
     }
 }

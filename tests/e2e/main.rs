@@ -18,6 +18,7 @@ mod expect;
 mod failures;
 mod go;
 mod group;
+mod grpc;
 mod http2;
 mod infer;
 mod joining;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
     clients::add(&mut all);
     corpus::add(&mut all);
     servers::add(&mut all);
+    grpc::add(&mut all);
     http2::add(&mut all);
     websocket::add(&mut all);
     sockets::add(&mut all);

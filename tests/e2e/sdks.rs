@@ -82,6 +82,11 @@ fn calls(name: &str, client: Client, tls: bool) -> Result<()> {
         }
     };
     let client = Program::spawn(name, &mut command)?;
+    judge(name, agent, &server, &client, tls)
+}
+
+/// Waits until a client is done, and compares what it says of its calls with their spans, of both sides.
+pub fn judge(name: &str, agent: Agent, server: &Program, client: &Program, tls: bool) -> Result<()> {
     client.wait_success(SOON).with_context(|| format!("the server says {:?}", server.stderr()))?;
     let reports =
         client.stdout().iter().map(|line| Ok(serde_json::from_str(line)?)).collect::<Result<Vec<Report>>>()?;
@@ -107,7 +112,7 @@ fn calls(name: &str, client: Client, tls: bool) -> Result<()> {
         }
     }
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
-    say(&format!("{name}: {} calls, each once per side and as the SDK saw it", reports.len()));
+    say(&format!("{name}: {} calls, each once per side and as the client saw it", reports.len()));
     Ok(())
 }
 
@@ -131,7 +136,7 @@ fn same(report: &Report, call: &Call) -> Result<()> {
             None => differ.compare(name, got, want),
         }
     }
-    let is_error = !report.attributes["error.type"].is_null();
+    let is_error = report.attributes.get("error.type").is_some_and(|kind| !kind.is_null());
     differ.check("the status is not that of its error", (call.member("status") == Some("error")) == is_error);
     differ.check("it did not end well", matches!(call.completion(), Some("done" | "length")) || is_error);
     differ.compare("inferscope.capture", call.attr("inferscope.capture"), &json!("complete"));

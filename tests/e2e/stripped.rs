@@ -12,14 +12,16 @@ use anyhow::{Context as _, Result, ensure};
 use inferscope_tests::{
     agent::Agent,
     call::Call,
+    pki::Pki,
     place,
     process::{Program, Stream},
     programs::Large,
     server::{Pace, Stack, Uvicorn},
 };
+use serde_json::json;
 
 use crate::{
-    expect::is_of,
+    expect::{Differences, is_of, pair},
     scenario::{Need, Room, SOON, Scenarios},
 };
 
@@ -31,6 +33,7 @@ pub fn add(all: &mut Scenarios) {
     all.add("stripped::static_openssl", &[Need::StaticOpenSsl], static_openssl);
     all.add("capture_full::bun_on_both_sides", &[Need::Large(Large::BUN)], bun);
     all.add("capture_full::claude_code", &[Need::Large(Large::CLAUDE), Need::Unshare], claude);
+    all.add("capture_full::codex", &[Need::Large(Large::CODEX), Need::Unshare], codex);
 }
 
 /// A program with Debian's libssl inside, without a symbol: it runs when the agent starts, is searched, and each of its
@@ -98,15 +101,56 @@ fn bun() -> Result<()> {
     Ok(())
 }
 
+/// Starts what runs a program in a network namespace where only a server of the test's is.
+fn alone(name: &str, program: Large, pki: &Pki, room: &Room) -> Result<Program> {
+    let mut command = Command::new("unshare");
+    command.arg("--net").arg(place::python()?).arg(place::script(&format!("{name}.py"))).arg(program.program());
+    let alone = Program::spawn(name, command.arg(&pki.cert).arg(&pki.key).arg(&pki.ca).arg(room.path()))?;
+    alone.wait_for_line(Stream::Stdout, "ready", SOON, |line| line == "ready")?;
+    Ok(alone)
+}
+
+/// Codex in such a namespace: every call after the first, during which it is searched, once from each end, and linked.
+fn codex() -> Result<()> {
+    let room = Room::new()?;
+    let pki = room.pki(true)?.context("no authority")?;
+    const CALLS: usize = 4;
+    let mut alone = alone("codex_alone", Large::CODEX, &pki, &room)?;
+    let agent = Agent::trace(&["-v"])?;
+    for n in 1..=CALLS {
+        alone.write_line("Say hello")?;
+        let line = alone.wait_for("what it said", LARGE, |state| state.stdout.get(n).cloned())?;
+        ensure!(line.contains("Hello from next door."), "it said {line}");
+        let probed = |line: &str| line.contains("TLS library probed") && line.contains("/codex");
+        agent.program().wait_for_line(Stream::Stderr, "probed", LARGE, probed)?;
+    }
+    let ours = |call: &Call| call.text("gen_ai.request.model") == Some("gpt-alone");
+    agent.wait_for_calls(2 * CALLS - 1, SOON, ours)?;
+    let calls = agent.stop()?.clean()?.calls()?;
+    for n in 2..=CALLS {
+        let (client, server) = pair(&calls, &format!("resp_{n}"))?;
+        for call in [client, server] {
+            let mut differ = Differences::default();
+            let mut attr = |name: &str, want| differ.compare(name, call.attr(name), &want);
+            attr("inferscope.api", json!("openai.responses"));
+            attr("gen_ai.usage.input_tokens", json!(100 + n));
+            attr("gen_ai.usage.cache_read.input_tokens", json!(7));
+            attr("gen_ai.usage.output_tokens", json!(4));
+            attr("inferscope.completion", json!("done"));
+            attr("inferscope.capture", json!("complete"));
+            differ.into_result(call)?;
+        }
+        ensure!(client.attr("inferscope.capture.source") == Some(&json!("rustls")), "{}", client.json());
+    }
+    Ok(())
+}
+
 /// Claude Code in a network namespace where only a server of the test's is: what the agent records is, byte for byte, what
 /// that server has read and written.
 fn claude() -> Result<()> {
     let room = Room::new()?;
     let pki = room.pki(true)?.context("no authority")?;
-    let mut command = Command::new("unshare");
-    command.arg("--net").arg(place::python()?).arg(place::script("claude_alone.py")).arg(Large::CLAUDE.program());
-    let mut alone = Program::spawn("claude_alone", command.arg(&pki.cert).arg(&pki.key).arg(&pki.ca).arg(room.path()))?;
-    alone.wait_for_line(Stream::Stdout, "ready", SOON, |line| line == "ready")?;
+    let mut alone = alone("claude_alone", Large::CLAUDE, &pki, &room)?;
     let file = room.file("claude.raw");
     let path = file.to_str().context("a path that is no text")?;
     let agent = Agent::start(&["record", "-v", path, "--all-http", "--comm", "claude"])?;

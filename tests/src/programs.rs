@@ -32,8 +32,16 @@ impl Large {
     pub const CLAUDE: Self =
         Self { name: "claude", package: "@anthropic-ai/claude-code-linux-x64", version: "2.1.332", path: "claude" };
 
+    /// Codex: a program in Rust, with rustls over aws-lc inside and no symbols.
+    pub const CODEX: Self = Self {
+        name: "codex",
+        package: "@openai/codex",
+        version: "0.171.0-linux-x64",
+        path: "vendor/x86_64-unknown-linux-musl/bin/codex",
+    };
+
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::BUN, Self::DENO, Self::CLAUDE];
+    pub const ALL: [Self; 4] = [Self::BUN, Self::DENO, Self::CLAUDE, Self::CODEX];
 
     /// The directory that npm installs into; the version is in its name, so a new one is a new installation.
     pub fn prefix(&self) -> PathBuf {

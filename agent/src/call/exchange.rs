@@ -244,6 +244,13 @@ impl Exchange {
         }
     }
 
+    /// What came behind the response's body.
+    pub fn response_trailers(&mut self, headers: &Headers) {
+        if let Some(session) = &mut self.session {
+            session.response_trailers(headers);
+        }
+    }
+
     /// Bytes of the response's body.
     pub fn response_body(&mut self, at: Mono, bytes: &[u8]) {
         self.end = self.end.max(at);

@@ -301,6 +301,7 @@ impl Streams {
         if part == Part::Response && !exchange.is_answered() {
             self.on_response(number, &ResponseHead { headers, ..ResponseHead::default() }, context);
         } else if part == Part::Response {
+            exchange.response_trailers(&headers);
             exchange.response_end(at);
         }
     }

@@ -207,6 +207,7 @@ fn model_call(out: &mut Attributes, facts: &Facts) {
     out.double(names::INFERSCOPE_USAGE_AUDIO_SECONDS, *audio_seconds);
     out.int(names::INFERSCOPE_COUNTED_TOKENS, *counted_tokens);
     tokens(out, usage);
+    estimates(out, usage, *estimated);
 
     server_timings(out, timings);
     if let Some(retrieval) = retrieval {
@@ -217,7 +218,6 @@ fn model_call(out: &mut Attributes, facts: &Facts) {
     out.list(names::INFERSCOPE_TOOL_CALLS, tool_calls);
     out.int(names::INFERSCOPE_REQUEST_MESSAGE_COUNT, *message_count);
     out.int(names::INFERSCOPE_REQUEST_TOOL_COUNT, *tool_count);
-    estimates(out, usage, *estimated);
     signs(out, quality);
 }
 

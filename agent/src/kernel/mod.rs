@@ -2,7 +2,7 @@
 //!
 //! Owns everything that is specific to BPF and to aya, which is named nowhere else: the object and its globals
 //! ([`object`]), the offsets that its programs need ([`btf`], [`offsets`]), TLS probes ([`prober`]), the rings
-//! ([`rings`]), the kernel's counters ([`counters`]), which inode a file's probes are on ([`file`]) and the stream of new
+//! ([`rings`]) and the way back ([`answers`]), the kernel's counters ([`counters`]), which inode a file's probes are on ([`file`]) and the stream of new
 //! executable mappings ([`mappings`]). Leaves to others what the records mean and which files are worth probing.
 //!
 //! To add a probe: write the program in `agent-ebpf/src` (one file per hook family), run `cargo xtask build-ebpf`,
@@ -11,6 +11,7 @@
 #![allow(unsafe_code, reason = "the perf ring and plain-old-data map values need it; each block says why it holds")]
 
 mod accounts;
+mod answers;
 mod btf;
 pub mod clock;
 mod counters;
@@ -34,6 +35,7 @@ mod settings;
 mod targets;
 
 pub use accounts::Accounts;
+pub use answers::Answers;
 pub use counters::KernelCounters;
 pub use error::LoadError;
 pub use file::FileId;

@@ -10,6 +10,7 @@ use inferscope_common::config::{CONFIG_GLOBAL, Config, OFFSETS_GLOBAL};
 
 use super::{
     accounts::Accounts,
+    answers::Answers,
     btf::Btf,
     counters::KernelCounters,
     error::{LoadError, VMLINUX_BTF},
@@ -31,8 +32,10 @@ const VERIFIER_LOG_LINES: usize = 40;
 
 /// The kernel side, up and running. Dropping its parts detaches and unloads everything.
 pub struct Loaded {
-    /// The two rings, and the way back for verdicts.
+    /// The two rings.
     pub rings: Rings,
+    /// The way back.
+    pub answers: Answers,
     /// Attaches TLS probes.
     pub prober: Prober,
     /// Reads the kernel's counters.
@@ -116,10 +119,11 @@ pub fn load(settings: &Settings) -> Result<Loaded, LoadError> {
         }
     }
     let rings = Rings::take(&mut ebpf)?;
+    let answers = Answers::take(&mut ebpf)?;
     let counters = KernelCounters::take(&mut ebpf)?;
     let accounts = Arc::new(Accounts::take(&mut ebpf)?);
     let prober = Prober::new(ebpf, multi, settings, follow_uring)?;
-    Ok(Loaded { rings, prober, counters, accounts, degraded })
+    Ok(Loaded { rings, answers, prober, counters, accounts, degraded })
 }
 
 fn load_tracepoints(ebpf: &mut Ebpf, btf: &AyaBtf) -> Result<(), LoadError> {

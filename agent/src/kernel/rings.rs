@@ -15,15 +15,11 @@ use std::{
 
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, Map, MapData},
+    maps::{Array, Map, MapData},
 };
-use inferscope_common::{
-    join::{Joined, Place},
-    targets::DullPath,
-    verdict::Verdict,
-};
+use inferscope_common::wake::ANY_RECORD;
 
-use super::{error::LoadError, programs::Plain, ring::Ring};
+use super::{error::LoadError, ring::Ring};
 use crate::{record, time::Mono};
 
 /// Payload records that are handed out before a call of [`Rings::drain`] returns, so that its caller gets to do
@@ -36,6 +32,9 @@ const NAP: Duration = Duration::from_millis(2);
 
 /// The same while few come: getting up for each of them would cost more than reading it.
 const DOZE: Duration = Duration::from_millis(10);
+
+/// Payload bytes that end a doze early: a burst is not to fill the ring, nor to be over before it is answered.
+const DOZE_UNTIL: u32 = 128 << 10;
 
 /// Records in one drain from which they are many.
 const MANY: usize = 64;
@@ -51,14 +50,13 @@ pub struct Rings {
     data: Ring<RingMap>,
     events: Ring<RingMap>,
     wake: Array<MapData, u32>,
-    verdicts: HashMap<MapData, u64, Plain<Verdict>>,
-    dull_paths: HashMap<MapData, Plain<DullPath>, u32>,
-    joined: HashMap<MapData, Plain<Place>, Plain<Joined>>,
     paused: Array<MapData, u32>,
     waiting: VecDeque<Vec<u8>>,
     idle_rounds: u32,
     /// Payload records that the last drain took.
     taken: usize,
+    /// The last drain ended at a record that is still being written.
+    unfinished: bool,
     waker: Waker,
 }
 
@@ -110,19 +108,13 @@ impl Rings {
         let events = ring(ebpf, "EVENTS")?;
         let wake = ebpf.take_map("WAKE").ok_or(LoadError::Lacks("map WAKE"))?;
         let wake = Array::try_from(wake).map_err(|error| LoadError::Map("WAKE", error))?;
-        let verdicts = ebpf.take_map("VERDICTS").ok_or(LoadError::Lacks("map VERDICTS"))?;
-        let verdicts = HashMap::try_from(verdicts).map_err(|error| LoadError::Map("VERDICTS", error))?;
-        let dull_paths = ebpf.take_map("DULL_PATHS").ok_or(LoadError::Lacks("map DULL_PATHS"))?;
-        let dull_paths = HashMap::try_from(dull_paths).map_err(|error| LoadError::Map("DULL_PATHS", error))?;
-        let joined = ebpf.take_map("JOINED").ok_or(LoadError::Lacks("map JOINED"))?;
-        let joined = HashMap::try_from(joined).map_err(|error| LoadError::Map("JOINED", error))?;
         let paused = ebpf.take_map("PAUSED").ok_or(LoadError::Lacks("map PAUSED"))?;
         let mut paused: Array<_, u32> = Array::try_from(paused).map_err(|error| LoadError::Map("PAUSED", error))?;
         // Plaintext without the socket calls around it has no socket, and its bytes are compared with those of sockets.
         paused.set(0, 1, 0).map_err(|error| LoadError::Map("PAUSED", error))?;
         let waker = Waker::new()?;
         let waiting = VecDeque::new();
-        Ok(Self { data, events, wake, verdicts, dull_paths, joined, paused, waiting, idle_rounds: 0, taken: 0, waker })
+        Ok(Self { data, events, wake, paused, waiting, idle_rounds: 0, taken: 0, unfinished: false, waker })
     }
 
     /// A handle that ends waits early.
@@ -132,16 +124,26 @@ impl Rings {
 
     /// Waits until there may be something to read. Returns at once after a [`Waker::wake`].
     pub fn wait(&mut self) {
-        if self.idle_rounds < 3 {
-            self.waker.wait(if self.taken < MANY { DOZE } else { NAP });
-        } else {
+        if self.unfinished {
+            // Its bytes count as waiting, so that a sleep would end at once.
+            self.waker.wait(NAP);
+        } else if self.idle_rounds >= 3 {
             // Say that we sleep, then look once more: a record written between the two has no one else to notice it.
-            let _ = self.wake.set(0, 1, 0);
-            if self.data_is_waiting() {
-                return;
+            let _ = self.wake.set(0, ANY_RECORD, 0);
+            if !self.data_is_waiting() {
+                self.sleep(SLEEP);
             }
-            self.waker.wait_with(&[self.data.as_raw_fd(), self.events.as_raw_fd()], SLEEP);
+        } else if self.taken < MANY {
+            let _ = self.wake.set(0, DOZE_UNTIL, 0);
+            self.sleep(DOZE);
+        } else {
+            self.waker.wait(NAP);
         }
+    }
+
+    /// Until a program wakes us, or a [`Waker`], or the time is over.
+    fn sleep(&self, time: Duration) {
+        self.waker.wait_with(&[self.data.as_raw_fd(), self.events.as_raw_fd()], time);
     }
 
     fn data_is_waiting(&self) -> bool {
@@ -163,7 +165,7 @@ impl Rings {
             sink(item);
             taken += 1;
             if taken == BATCH {
-                (self.idle_rounds, self.taken) = (0, taken);
+                (self.idle_rounds, self.taken, self.unfinished) = (0, taken, false);
                 return true;
             }
         }
@@ -172,16 +174,13 @@ impl Rings {
         // The ring also reads as empty at a record that is reserved and not yet written, by a program that was
         // preempted; a poll tells the two apart. If it is really empty, every payload record stamped before `began` has
         // been handed out, but for those that were stamped and not yet reserved.
-        let until = if poll(&[data.as_raw_fd()], Duration::ZERO) {
-            last
-        } else {
-            Some(Mono(began.0.saturating_sub(STAMP_TO_RESERVE_NS)))
-        };
+        let unfinished = poll(&[data.as_raw_fd()], Duration::ZERO);
+        let until = if unfinished { last } else { Some(Mono(began.0.saturating_sub(STAMP_TO_RESERVE_NS))) };
         if until.is_some() {
             release(waiting, until, &mut sink);
         }
         let idle = taken == 0 && before == 0 && waiting.is_empty();
-        self.taken = taken;
+        (self.taken, self.unfinished) = (taken, unfinished);
         self.idle_rounds = if idle { self.idle_rounds.saturating_add(1) } else { 0 };
         false
     }
@@ -200,25 +199,6 @@ impl Rings {
     pub fn pause(&mut self) {
         // An array's only slot can always be written.
         let _ = self.paused.set(0, 1, 0);
-    }
-
-    /// Answers about a stream. A full table loses the answer, which costs copying and nothing else.
-    pub fn answer(&mut self, address: u64, verdict: Verdict) {
-        let _ = self.verdicts.insert(address, Plain(verdict), 0);
-    }
-
-    /// Says which stream's gate decides for another; `None` takes that back. Not to be told costs copying and nothing
-    /// else.
-    pub fn join(&mut self, stream: Place, with: Option<Joined>) {
-        let _ = match with {
-            Some(joined) => self.joined.insert(Plain(stream), Plain(joined), 0),
-            None => self.joined.remove(&Plain(stream)),
-        };
-    }
-
-    /// Says that requests for a path need not be copied. Not to be told costs copying and nothing else.
-    pub fn learn(&mut self, path: DullPath) {
-        let _ = self.dull_paths.insert(Plain(path), 1, 0);
     }
 }
 

@@ -1,8 +1,10 @@
 //! Calls whose bodies are gRPC messages ("gRPC over HTTP2", length-prefixed messages).
 //!
-//! Owns how such a body is cut into messages and how a message becomes what a JSON document is: values with paths, by a
-//! table of the fields that are wanted. So an API's one reader takes both. A message that is compressed is not read. The
+//! Owns how a message becomes what a JSON document is: values with paths, by a table of the fields that are wanted. So an
+//! API's one reader takes both. How a body is cut into messages and how these are compressed is `protocol::grpc`'s. The
 //! status of the call stands in trailers, which are HTTP's.
+//!
+//! To add a method: its table in `grpc_tables`, and its path where its API is registered.
 
 use super::{
     api::{Draft, WireApi},
@@ -10,6 +12,7 @@ use super::{
     session::ResponseEvent,
 };
 use crate::protocol::{
+    grpc::{Event, Parser},
     json::{Step, Token},
     protobuf::{Field, Scanner},
 };
@@ -25,8 +28,33 @@ pub(crate) struct Method {
     pub streams: bool,
 }
 
-/// Bytes before each message: whether it is compressed, and its length.
-const PREFIX: usize = 5;
+/// Names of the status codes, in their order (gRPC, "Status codes and their use").
+const STATUS: [&str; 17] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
+
+/// The name of the status with this number, if it says that the call failed. A number that has no name is unknown, as it
+/// is for gRPC's own clients.
+pub(crate) fn failed(number: &str) -> Option<&'static str> {
+    let number: usize = number.trim().parse().ok()?;
+    (number != 0).then(|| STATUS.get(number).copied().unwrap_or("UNKNOWN"))
+}
 
 /// What a body says.
 pub(crate) enum Read<'a> {
@@ -37,97 +65,52 @@ pub(crate) enum Read<'a> {
 }
 
 /// Reads one body.
-#[derive(Debug)]
 pub(crate) struct Messages {
+    parser: Parser,
     scanner: Scanner,
-    prefix: Vec<u8>,
-    /// Bytes of the message that are still to come; absent in a prefix.
-    left: Option<u32>,
-    compressed: bool,
-    lost: bool,
     malformed: Option<&'static str>,
 }
 
 impl Messages {
-    /// A reader of messages with these fields, that takes at most `max_text` bytes of a text.
-    pub fn new(fields: &'static [Field], max_text: usize) -> Self {
-        Self {
-            scanner: Scanner::new(fields, max_text),
-            prefix: Vec::with_capacity(PREFIX),
-            left: None,
-            compressed: false,
-            lost: false,
-            malformed: None,
-        }
+    /// A reader of messages with these fields, compressed as `coding` says, that takes at most `max_text` bytes of a text.
+    pub fn new(fields: &'static [Field], coding: Option<&str>, max_text: usize) -> Self {
+        Self { parser: Parser::new(coding), scanner: Scanner::new(fields, max_text), malformed: None }
     }
 
     /// Takes the next bytes.
     pub fn push(&mut self, bytes: &[u8], sink: &mut dyn FnMut(Read<'_>)) {
-        let mut rest = bytes;
-        while !rest.is_empty() && !self.lost {
-            let wanted = self.left.map_or(PREFIX.saturating_sub(self.prefix.len()), |left| left as usize);
-            let (taken, tail) = rest.split_at(wanted.min(rest.len()));
-            rest = tail;
-            match self.left {
-                None => {
-                    self.prefix.extend_from_slice(taken);
-                    self.begin();
+        let Self { parser, scanner, malformed } = self;
+        parser.push(bytes, &mut |event| match event {
+            Event::Data(bytes) => scanner.push(bytes, &mut |path, token| sink(Read::Value(path, token))),
+            Event::End { is_whole } => {
+                if is_whole {
+                    scanner.finish(&mut |path, token| sink(Read::Value(path, token)));
+                    *malformed = malformed.or(scanner.malformed());
                 }
-                Some(left) => {
-                    if !self.compressed {
-                        self.scanner.push(taken, &mut |path, token| sink(Read::Value(path, token)));
-                    }
-                    self.left = Some(left.saturating_sub(taken.len() as u32));
-                }
+                scanner.reset();
+                sink(Read::End);
             }
-            if self.left == Some(0) {
-                self.end_message(sink);
-            }
-        }
+        });
     }
 
     /// Bytes are missing: where the next message begins cannot be told.
     pub fn gap(&mut self) {
-        self.lost = true;
+        self.parser.gap(&mut |_| {});
     }
 
     /// The body is over.
     pub fn end(&mut self) {
-        if !self.lost && (self.left.is_some() || !self.prefix.is_empty()) {
-            self.malformed.get_or_insert("the body ends inside a message");
-        }
+        self.parser.end(&mut |_| {});
     }
 
     /// Whether every message so far is whole.
     pub fn is_whole(&self) -> bool {
-        !self.lost && self.malformed.is_none() && self.left.is_none() && self.prefix.is_empty()
+        self.malformed().is_none() && self.parser.is_between_messages()
     }
 
     /// Why something of the body could not be read.
     pub fn malformed(&self) -> Option<&'static str> {
-        self.malformed
-    }
-
-    fn begin(&mut self) {
-        if let [flag, length @ ..] = self.prefix.as_slice()
-            && let Ok(length) = <[u8; 4]>::try_from(length)
-        {
-            self.compressed = *flag != 0;
-            self.left = Some(u32::from_be_bytes(length));
-            self.prefix.clear();
-            self.scanner.reset();
-        }
-    }
-
-    fn end_message(&mut self, sink: &mut dyn FnMut(Read<'_>)) {
-        self.left = None;
-        if self.compressed {
-            self.malformed.get_or_insert("a compressed message is not read");
-        } else {
-            self.scanner.finish(&mut |path, token| sink(Read::Value(path, token)));
-            self.malformed = self.malformed.or(self.scanner.malformed());
-        }
-        sink(Read::End);
+        self.malformed.or(self.parser.malformed())
     }
 }
 
@@ -138,9 +121,9 @@ pub(crate) struct Responses {
 }
 
 impl Responses {
-    /// A reader of what `method` answers.
-    pub fn new(method: Method, max_text: usize) -> Self {
-        Self { messages: Messages::new(method.response, max_text), streams: method.streams }
+    /// A reader of what `method` answers, compressed as `coding` says.
+    pub fn new(method: Method, coding: Option<&str>, max_text: usize) -> Self {
+        Self { messages: Messages::new(method.response, coding, max_text), streams: method.streams }
     }
 }
 

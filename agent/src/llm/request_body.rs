@@ -32,9 +32,9 @@ impl RequestBody {
         Self::Undecided(max_text)
     }
 
-    /// A reader of gRPC messages with these fields.
-    pub fn messages(fields: &'static [protobuf::Field], max_text: usize) -> Self {
-        Self::Messages(Box::new(Messages::new(fields, max_text)))
+    /// A reader of gRPC messages with these fields, compressed as `coding` says.
+    pub fn messages(fields: &'static [protobuf::Field], coding: Option<&str>, max_text: usize) -> Self {
+        Self::Messages(Box::new(Messages::new(fields, coding, max_text)))
     }
 
     /// Takes the next bytes.

@@ -6,7 +6,7 @@
 
 use super::{
     any_api::AnyApi,
-    api::{Draft, Part, WireApi},
+    api::{Draft, Failure, Part, WireApi},
     assemble::facts,
     body::{Framing, Kind, sniff},
     content::text_cap,
@@ -16,7 +16,7 @@ use super::{
     events::Events,
     facts::{Facts, MAX_NAME},
     frames::Frames,
-    grpc::Responses,
+    grpc::{self, Responses},
     history::Secret,
     messages::Messages,
     provider::provider,
@@ -102,6 +102,12 @@ pub struct Session {
     ended: bool,
 }
 
+/// How a call over gRPC ended.
+const GRPC_STATUS: &str = "grpc-status";
+
+/// Names the compression of gRPC's messages.
+const GRPC_ENCODING: &str = "grpc-encoding";
+
 /// What the response's head says of its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Declared {
@@ -136,9 +142,9 @@ impl Session {
         let any = AnyApi::new(Some(line), options);
         let mut session = Self { provider, draft, any, ..Self::new(api, options) };
         if let Some(method) = session.api.grpc() {
-            let max_text = max_text(options.content);
-            session.request = RequestBody::messages(method.request, max_text);
-            session.response = Response::Framed(Box::new(Responses::new(method, max_text)));
+            let coding = line.headers.and_then(|headers| headers.signal_of(GRPC_ENCODING));
+            session.request = RequestBody::messages(method.request, coding, max_text(options.content));
+            session.response = Response::Framed(Box::new(Responses::new(method, None, max_text(options.content))));
         }
         Some(session)
     }
@@ -228,8 +234,27 @@ impl Session {
         if self.api.takes_other_bodies() && headers.content_type.as_deref().is_some_and(is_media) {
             self.set_kind(Kind::Neither);
         }
+        if let Some(method) = self.api.grpc() {
+            let coding = headers.signal_of(GRPC_ENCODING);
+            self.response = Response::Framed(Box::new(Responses::new(method, coding, max_text(self.cap))));
+        }
+        self.response_signals(headers);
+    }
+
+    /// Takes what came behind the response's body.
+    pub fn response_trailers(&mut self, headers: &Headers) {
+        self.response_signals(headers);
+    }
+
+    /// A call over gRPC that has failed at once has its status in its only head, any other in its trailers.
+    fn response_signals(&mut self, headers: &Headers) {
         let Self { api, draft, .. } = self;
         headers.signals.iter().for_each(|(name, value)| api.header(Part::Response, name, value, draft));
+        if api.grpc().is_some()
+            && let Some(failed) = headers.signal_of(GRPC_STATUS).and_then(grpc::failed)
+        {
+            draft.failure.get_or_insert(Failure { kind: Some(failed.to_owned()), shaped: true });
+        }
     }
 
     /// Takes the next bytes of the response's body. The sink hears of a stream's events; a response that is one

@@ -92,7 +92,7 @@ impl ToolDefinitions {
             }
             // Bedrock has a step more.
             [Key("inputSchema"), Key("json"), inner @ ..]
-            | [Key("parameters" | "input_schema" | "inputSchema" | "parametersJsonSchema"), inner @ ..] => {
+            | [Key("parameters" | "input_schema" | "parametersJsonSchema"), inner @ ..] => {
                 let Self { details, list, open, schema, .. } = self;
                 if let Some(tool) = list.last_mut().filter(|_| *open && details.is_on()) {
                     schema.push(path.len() - inner.len(), path, token, &mut tool.parameters, details);

@@ -106,7 +106,7 @@ fn triton_stream_with_raw_contents() {
 fn a_compressed_message_is_marked() {
     let request = message(&[bytes(5, tensor("text_input", &bytes(8, "why")))]);
     let outcome = called("/inference.GRPCInferenceService/ModelInfer", &request, b"\x01\0\0\0\x02ab");
-    assert_eq!((outcome.proof, outcome.malformed), (Proof::Request, Some("a compressed message is not read")));
+    assert_eq!((outcome.proof, outcome.malformed), (Proof::Request, Some("a compressed message cannot be read")));
 }
 
 fn retrieval(path: &str, request: &[u8], response: &[u8]) -> (RetrievalFacts, Outcome) {
@@ -181,4 +181,44 @@ fn weaviate_and_pinecone_over_grpc() {
     let request = message(&[bytes(1, "ns"), number(2, 4), bytes(7, [0; 16])]);
     let (facts, _) = retrieval("/VectorService/Query", &request, &message(&[bytes(2, b""), bytes(3, "ns")]));
     assert_eq!(facts, found("ns", "query", 4, Some(1)));
+}
+
+/// A request, the head that answers it, and what comes behind the body.
+fn ended(head: &[(&'static str, &str)], trailers: &[(&'static str, &str)], body: &[u8]) -> Outcome {
+    let line = RequestLine { method: "POST", path: "/qdrant.Points/Search", host: None, headers: None };
+    let mut session = Session::open(&line, &Options::default()).expect("a vector store's path");
+    session.request_body(&message(&[bytes(1, "docs"), bytes(2, [0; 64]), number(4, 5)]));
+    session.request_end();
+    let with = |signals: &[(&'static str, &str)]| Headers {
+        signals: signals.iter().map(|(name, value)| (*name, (*value).to_owned())).collect(),
+        ..Headers::default()
+    };
+    session.response_head(200, &with(head));
+    session.response_body(body, &mut |_| {});
+    session.response_trailers(&with(trailers));
+    session.response_end(&mut |_| {});
+    outcome(session, Vec::new())
+}
+
+#[test]
+fn the_status_is_in_the_trailers_or_in_the_only_head() {
+    let error = |outcome: Outcome| outcome.facts.error;
+    assert_eq!(error(ended(&[], &[("grpc-status", "0")], &message(&[double(2, 0.5)]))), None);
+    assert_eq!(error(ended(&[], &[("grpc-status", "14")], b"")).as_deref(), Some("UNAVAILABLE"));
+    assert_eq!(error(ended(&[("grpc-status", "5")], &[], b"")).as_deref(), Some("NOT_FOUND"));
+    assert_eq!(error(ended(&[("grpc-status", "99")], &[], b"")).as_deref(), Some("UNKNOWN"));
+}
+
+#[test]
+fn compressed_messages_are_read() {
+    use std::io::Write as _;
+    let point = bytes(1, bytes(1, number(1, 7)));
+    let plain = [point.clone(), point, double(2, 0.25)].concat();
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(&plain).unwrap();
+    let packed = encoder.finish().unwrap();
+    let body = [&[1][..], &(packed.len() as u32).to_be_bytes(), &packed].concat();
+    let outcome = ended(&[("grpc-encoding", "gzip")], &[("grpc-status", "0")], &body);
+    assert_eq!(outcome.facts.retrieval.unwrap().result_count, Some(2));
+    assert_eq!(outcome.malformed, None);
 }
