@@ -34,6 +34,23 @@ pub const fn hash_byte(hash: u64, byte: u8) -> u64 {
     (hash ^ byte as u64).wrapping_mul(0x0000_0100_0000_01b3)
 }
 
+/// Last segments of the paths on which a model API may speak over a WebSocket: a GET for one is looked at, every other is
+/// left alone.
+pub const SOCKET_SEGMENTS: [&str; 2] = ["realtime", "responses"];
+
+/// Their hashes.
+pub const SOCKET_HASHES: [u64; SOCKET_SEGMENTS.len()] = [hash(SOCKET_SEGMENTS[0]), hash(SOCKET_SEGMENTS[1])];
+
+/// Hash of a text.
+const fn hash(text: &str) -> u64 {
+    let (bytes, mut hash, mut at) = (text.as_bytes(), HASH_BASIS, 0);
+    while at < bytes.len() {
+        hash = hash_byte(hash, bytes[at]);
+        at += 1;
+    }
+    hash
+}
+
 /// A path that can be no model's, as the requests of one thread group name it: key of the `DULL_PATHS` map.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,8 @@
 //! uninteresting traffic near zero: here the first bytes of a message decide whether it is HTTP at all, and
 //! userspace then decides whether the exchange is a model's. A drop verdict holds for one exchange: the next
 //! POST opens the gate again, because one connection carries health checks as well as model calls. What userspace has
-//! learnt of a path holds for all of a process's connections ([`dull`]).
+//! learnt of a path holds for all of a process's connections ([`dull`]). Of the other methods only a GET is looked at,
+//! and only for a path on which a model API speaks over a WebSocket ([`socket`]).
 
 use aya_ebpf::helpers::bpf_probe_read_user_buf;
 use inferscope_common::{
@@ -13,7 +14,7 @@ use inferscope_common::{
     verdict::{DROP, FOLLOW, KEEP, REJECT},
 };
 
-use crate::{count, dull, globals::config, maps::VERDICTS};
+use crate::{count, dull, globals::config, maps::VERDICTS, socket};
 
 /// Nothing recognised yet.
 pub const UNKNOWN: u8 = 0;
@@ -88,7 +89,7 @@ impl Flow {
                 // A new request asks for a new answer; so may the end of HTTP on this stream.
                 match sniff(head, len) {
                     Sniffed::Post => self.state = on_post(head, len),
-                    Sniffed::OtherMethod if unsafe { config!(all_http) } == 0 => self.state = DROPPED,
+                    Sniffed::OtherMethod if unsafe { config!(all_http) } == 0 => self.state = on_other(head, len),
                     _ => self.apply_verdict(id, generation),
                 }
             }
@@ -121,9 +122,7 @@ impl Flow {
     fn sniff_beginning(&mut self, head: u64, len: u64, turned: bool) {
         match sniff(head, len) {
             Sniffed::Post => self.state = on_post(head, len),
-            Sniffed::OtherMethod => {
-                self.state = if unsafe { config!(all_http) } != 0 { HTTP } else { DROPPED };
-            }
+            Sniffed::OtherMethod => self.state = on_other(head, len),
             // Joined after the request: userspace looks what the answer is. A piece of a later download may begin alike.
             Sniffed::Response | Sniffed::Events | Sniffed::Frame if self.state == UNKNOWN => self.state = HTTP,
             // Also behind a CONNECT, which is HTTP at first; but a piece of a download may begin with the same bytes.
@@ -227,6 +226,13 @@ fn on_post(head: u64, len: u64) -> u8 {
         return DROPPED;
     }
     HTTP
+}
+
+/// State of a stream on which a request begins that is no POST: the path of a GET may be one on which a model API speaks
+/// over a WebSocket.
+#[inline(always)]
+fn on_other(head: u64, len: u64) -> u8 {
+    if unsafe { config!(all_http) } != 0 || socket::is_opened(head, len) { HTTP } else { DROPPED }
 }
 
 #[derive(PartialEq, Eq)]

@@ -37,6 +37,7 @@ mod process;
 mod records;
 mod sock;
 mod sock_state;
+mod socket;
 mod syscall;
 mod task;
 mod tls;

@@ -35,6 +35,7 @@ mod servers;
 mod sockets;
 mod stripped;
 mod targets;
+mod websocket;
 
 use std::process::ExitCode;
 
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
     servers::add(&mut all);
     grpc::add(&mut all);
     http2::add(&mut all);
+    websocket::add(&mut all);
     sockets::add(&mut all);
     binding::add(&mut all);
     rustls::add(&mut all);

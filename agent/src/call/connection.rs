@@ -1,7 +1,7 @@
 //! One connection of one process: two directions of bytes in, exchanges out.
 //!
 //! Owns which direction carries requests, which version of HTTP is spoken, and how a connection ends. Pairing is
-//! `http1`'s and `http2`'s. Says what it wants of the kernel side ([`Step::Answer`]).
+//! `http1`'s, `http2`'s and `websocket`'s. Says what it wants of the kernel side ([`Step::Answer`]).
 
 use inferscope_common::verdict::{DROP, KEEP};
 
@@ -11,6 +11,7 @@ use super::{
     http1::{Http1, Switch},
     http2::Http2,
     opener::Opener,
+    websocket::WebSocket,
 };
 use crate::{
     protocol::{http1, http2},
@@ -92,6 +93,7 @@ struct Alone {
 enum Speaks {
     Http1(Box<Http1>),
     Http2(Box<Http2>),
+    WebSocket(Box<WebSocket>),
 }
 
 impl Connection {
@@ -125,6 +127,7 @@ impl Connection {
         match &self.speaks {
             Speaks::Http1(http1) => http1.exchanges().next().is_some(),
             Speaks::Http2(http2) => http2.exchanges().next().is_some(),
+            Speaks::WebSocket(socket) => socket.exchanges().next().is_some(),
         }
     }
 
@@ -133,6 +136,7 @@ impl Connection {
         match &self.speaks {
             Speaks::Http1(_) => self.is_busy() && self.last_seen < since,
             Speaks::Http2(http2) => http2.exchanges().any(|exchange| exchange.last_seen() < since),
+            Speaks::WebSocket(socket) => socket.exchanges().any(|exchange| exchange.last_seen() < since),
         }
     }
 
@@ -142,6 +146,10 @@ impl Connection {
         match &self.speaks {
             Speaks::Http1(http1) => http1.exchanges().last().filter(wanted).map(Begun::of).into_iter().collect(),
             Speaks::Http2(http2) => http2.exchanges().filter(wanted).map(Begun::of).collect(),
+            // Until it is answered nothing names a response alike at both ends.
+            Speaks::WebSocket(socket) => {
+                socket.exchanges().filter(|exchange| exchange.is_answered()).map(Begun::of).collect()
+            }
         }
     }
 
@@ -196,6 +204,7 @@ impl Connection {
         match &mut self.speaks {
             Speaks::Http1(http1) => http1.unseen(at, part),
             Speaks::Http2(http2) => http2.unseen(at, part),
+            Speaks::WebSocket(socket) => socket.unseen(at, part),
         }
     }
 
@@ -204,7 +213,7 @@ impl Connection {
         let (at, by) = (self.last_seen, self.closed_by.unwrap_or(by));
         match &mut self.speaks {
             Speaks::Http1(http1) => http1.close(at, by, &mut self.opener, steps),
-            Speaks::Http2(_) => {
+            Speaks::Http2(_) | Speaks::WebSocket(_) => {
                 let side = self.side.unwrap_or(Side::Client);
                 self.feed(at, side, Part::Request, Input::Close, steps);
                 self.feed(at, side, Part::Response, Input::Close, steps);
@@ -218,6 +227,7 @@ impl Connection {
         match &mut self.speaks {
             Speaks::Http1(http1) => http1.give_up(ended, steps),
             Speaks::Http2(http2) => http2.give_up(ended, |_| true, steps),
+            Speaks::WebSocket(socket) => socket.give_up(ended, |_| true, steps),
         }
     }
 
@@ -226,6 +236,7 @@ impl Connection {
         match &mut self.speaks {
             Speaks::Http1(http1) => http1.give_up(Ended::Idle, steps),
             Speaks::Http2(http2) => http2.give_up(Ended::Idle, |exchange| exchange.last_seen() < since, steps),
+            Speaks::WebSocket(socket) => socket.give_up(Ended::Idle, |exchange| exchange.last_seen() < since, steps),
         }
     }
 
@@ -268,16 +279,18 @@ impl Connection {
                 http1.take(at, part, input, &mut self.opener, steps);
                 let Some((switch, beyond)) = http1.switch() else { return };
                 http1.give_up(Ended::Lost, steps);
-                self.speaks = Speaks::Http2(Box::new(match switch {
-                    Switch::Http2 => Http2::new(),
-                    Switch::Upgraded(exchange) => Http2::upgraded(exchange),
-                }));
+                self.speaks = match switch {
+                    Switch::Http2 => Speaks::Http2(Box::new(Http2::new())),
+                    Switch::Upgraded(exchange) => Speaks::Http2(Box::new(Http2::upgraded(exchange))),
+                    Switch::WebSocket(socket) => Speaks::WebSocket(socket),
+                };
                 steps(Step::Answer(KEEP));
                 if !beyond.is_empty() {
                     self.feed(at, side, part, Input::Bytes(&beyond), steps);
                 }
             }
             Speaks::Http2(http2) => http2.take(at, part, sender(side, part), input, &mut self.opener, steps),
+            Speaks::WebSocket(socket) => socket.take(at, part, sender(side, part), input, &mut self.opener, steps),
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use super::{Capture, Completion, HttpFacts, Note, NoteKind, Side, Timing, gaps::GapSketch};
 use crate::{
-    llm::{Facts, Proof, ResponseEvent, Session},
+    llm::{Facts, Proof, ResponseEvent, Session, Socket},
     protocol::{
         encoding::{self, Decoder},
         head::Headers,
@@ -74,6 +74,8 @@ pub struct Exchange {
     pub http: HttpFacts,
     /// The model session, if the path is a model's.
     pub session: Option<Session>,
+    /// What is spoken on the WebSocket that it opens, if the path is a model's.
+    pub socket: Option<Box<Socket>>,
     untargeted: bool,
     request_end: Option<Mono>,
     response_start: Option<Mono>,
@@ -120,6 +122,7 @@ impl Exchange {
             start,
             http,
             session,
+            socket: None,
             untargeted: false,
             request_end: None,
             response_start: None,
@@ -254,6 +257,14 @@ impl Exchange {
         self.decode(at, Part::Response, |decoder, sink| decoder.push(bytes, sink));
     }
 
+    /// A whole message of the response, where it comes in messages.
+    pub fn response_message(&mut self, at: Mono, bytes: &[u8]) {
+        self.end = self.end.max(at);
+        let Some(mut session) = self.session.take() else { return };
+        session.response_body(bytes, &mut |event| self.event(at, event));
+        self.session = Some(session);
+    }
+
     fn event(&mut self, at: Mono, event: ResponseEvent) {
         self.first_event.get_or_insert(at);
         if let ResponseEvent::Event { content: true } = event {
@@ -294,7 +305,7 @@ impl Exchange {
 
     /// Whether anybody asked for it.
     pub fn is_wanted(&self, all_http: bool) -> bool {
-        !self.untargeted && (all_http || self.session.is_some())
+        !self.untargeted && (all_http || self.session.is_some() || self.socket.is_some())
     }
 
     /// Its host is not of interest: it is not reported.

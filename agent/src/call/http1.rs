@@ -7,16 +7,19 @@ use std::collections::VecDeque;
 use inferscope_common::verdict::{DROP, FOLLOW, REJECT};
 
 use super::{
+    HttpFacts,
     connection::{Begun, Input, Step},
     dull,
     exchange::{ClosedBy, Ended, Exchange, Part},
     opener::{self, Opener},
+    websocket::WebSocket,
 };
 use crate::{
     llm::{Proof, Session},
     protocol::{
         head::{RequestHead, ResponseHead},
         http1::{End, Event, Parser},
+        websocket::{Extensions, Unsupported, reason},
     },
     time::Mono,
 };
@@ -31,6 +34,8 @@ pub(super) enum Switch {
     Http2,
     /// HTTP/2, which the server has agreed to: this exchange is its first stream (RFC 7540 section 3.2).
     Upgraded(Box<Exchange>),
+    /// A WebSocket, which the server has agreed to (RFC 6455 section 4.2.2).
+    WebSocket(Box<WebSocket>),
 }
 
 /// A connection that speaks HTTP/1.1. Bounded: two parsers and [`MAX_PIPELINED`] exchanges.
@@ -309,6 +314,18 @@ impl Pairing {
             return;
         }
         let Some(exchange) = self.exchanges.front_mut() else { return };
+        if head.status == 101
+            && head.upgrade.as_deref().is_some_and(opener::is_websocket)
+            && let Some(socket) = exchange.socket.take()
+        {
+            match Extensions::read(head.extensions.as_deref().unwrap_or_default()) {
+                Ok(extensions) => {
+                    let http = HttpFacts { status: None, ..exchange.http.clone() };
+                    self.switch = Some(Switch::WebSocket(Box::new(WebSocket::new(*socket, http, &extensions))));
+                }
+                Err(Unsupported) => steps(Step::Malformed(reason::EXTENSION)),
+            }
+        }
         opener::answer(exchange, at, started, head);
     }
 

@@ -9,7 +9,7 @@ use super::{
     exchange::{Exchange, Part},
 };
 use crate::{
-    llm::{Options, RequestLine, Session},
+    llm::{Options, RequestLine, Session, Socket},
     protocol::head::{RequestHead, ResponseHead},
     targets::Targets,
     time::Mono,
@@ -57,9 +57,12 @@ impl Opener {
         };
         let is_targeted = self.options.targets.wants_host(line.host);
         let session = if is_targeted { Session::open(&line, &self.options.session) } else { None };
+        let opens_socket = is_targeted && head.method == "GET" && head.upgrade.as_deref().is_some_and(is_websocket);
+        let socket = opens_socket.then(|| Socket::open(&line, head.model.as_deref(), &self.options.session)).flatten();
         let known = |text: String| (!text.is_empty()).then_some(text);
         let http = HttpFacts { method: known(head.method), path: Some(head.path), host: head.host, status: None };
         let mut exchange = Exchange::new(self.number(), start, http, session);
+        exchange.socket = socket.map(Box::new);
         if !is_targeted {
             exchange.set_untargeted();
         }
@@ -74,11 +77,17 @@ impl Opener {
         Some(Exchange::joined(self.number(), at, session))
     }
 
-    fn number(&mut self) -> u64 {
+    /// The number of the next exchange.
+    pub fn number(&mut self) -> u64 {
         let number = self.began;
         self.began += 1;
         number
     }
+}
+
+/// Whether an `Upgrade` is to a WebSocket (RFC 6455 section 4.1).
+pub(super) fn is_websocket(upgrade: &str) -> bool {
+    upgrade.split(',').any(|protocol| protocol.trim() == "websocket")
 }
 
 /// A response's head has come, its first byte at `started`.

@@ -13,6 +13,7 @@ use super::{
 use crate::protocol::json::{Step, Token};
 
 /// Reads one call.
+#[derive(Clone)]
 pub(crate) struct AnyApi {
     history: Option<HistoryReader>,
     /// Known when the request is over.
@@ -60,6 +61,21 @@ impl AnyApi {
         if let Some(input) = &mut self.input {
             input.take(path, token);
         }
+    }
+
+    /// Other tools take the place of those that were seen.
+    pub fn forget_tools(&mut self) {
+        self.schemas = Schemas::default();
+    }
+
+    /// Other messages take the place of those that were seen.
+    pub fn forget_messages(&mut self, options: &Options) {
+        self.history = Some(HistoryReader::new(&options.secret));
+    }
+
+    /// Messages are missing.
+    pub fn lose_messages(&mut self) {
+        self.history = None;
     }
 
     /// The request is over. A history that was not read whole could be taken for another.

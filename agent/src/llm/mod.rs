@@ -14,7 +14,8 @@
 //! 2. set `request_proof` and `response_proof` from what no other API has: a path proves nothing;
 //! 3. add its path to `ROUTES` in `hosted.rs`, `local.rs`, `stores.rs` or `remote.rs`, and its hosts to `provider.rs`;
 //! 4. if its body is framed in a way that `body.rs` does not list, add the framing there; if it streams an array, say
-//!    so (`WireApi::streams_array`); if the framing names events, take the names (`WireApi::event_name`);
+//!    so (`WireApi::streams_array`); if the framing names events, take the names (`WireApi::event_name`); what is spoken
+//!    on a WebSocket has its recipe in `socket.rs`;
 //! 5. add recorded bodies to `tests/`, named after the edge they show, and its rows to `agent/tests/corpus.rs`.
 
 mod a2a;
@@ -46,6 +47,7 @@ mod converse_output;
 mod documents;
 mod embeddings;
 mod engine;
+mod envelope;
 mod estimate;
 mod events;
 mod facts;
@@ -66,6 +68,7 @@ mod llamacpp;
 mod lmstudio;
 mod local;
 mod mcp;
+mod messages;
 mod moderations;
 mod ollama;
 mod ollama_request;
@@ -77,6 +80,8 @@ mod openai_usage;
 mod plain;
 mod provider;
 mod quality;
+mod realtime;
+mod realtime_transcript;
 mod registry;
 mod remote;
 mod request_body;
@@ -90,6 +95,7 @@ mod sampling;
 mod session;
 mod sglang;
 mod single;
+mod socket;
 mod stores;
 #[cfg(test)]
 mod tests;
@@ -100,6 +106,7 @@ mod value;
 mod vllm;
 mod watsonx;
 
+pub use envelope::{Envelope, Role};
 pub use estimate::Estimated;
 pub use facts::{AskedTool, Content, Facts, MAX_NAME, Modality, RequestFacts, ResponseFacts, Usage};
 pub(crate) use history::keyed;
@@ -110,4 +117,5 @@ pub use quality::Quality;
 pub(crate) use registry::is_never_a_model;
 pub use retrieval::RetrievalFacts;
 pub use session::{Options, Proof, RequestLine, ResponseEvent, Session};
+pub use socket::{Asked, Socket};
 pub use timings::Timings;

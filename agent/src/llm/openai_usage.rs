@@ -15,6 +15,8 @@ enum Place {
     Input,
     /// In the details of the output.
     Output,
+    /// In the details of what came from the cache, which are among those of the input (Realtime API).
+    Cached,
 }
 
 /// A count that a name stands for.
@@ -43,6 +45,9 @@ const NAMES: &[(Place, &str, Count)] = &[
     (Place::Output, "text_tokens", |usage| &mut usage.text.output),
     (Place::Output, "image_tokens", |usage| &mut usage.image.output),
     (Place::Output, "audio_tokens", |usage| &mut usage.audio.output),
+    (Place::Cached, "text_tokens", |usage| &mut usage.text.cache_read),
+    (Place::Cached, "image_tokens", |usage| &mut usage.image.cache_read),
+    (Place::Cached, "audio_tokens", |usage| &mut usage.audio.cache_read),
     // Perplexity's.
     (Place::Own, "num_search_queries", |usage| &mut usage.web_searches),
 ];
@@ -88,6 +93,7 @@ impl UsageReader {
             [Key("completion_tokens_details" | "output_tokens_details" | "output_token_details"), Key(name)] => {
                 (Place::Output, name)
             }
+            [Key("input_token_details"), Key("cached_tokens_details"), Key(name)] => (Place::Cached, name),
             _ => return,
         };
         let Some(n) = value::count(token) else { return };

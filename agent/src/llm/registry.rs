@@ -111,7 +111,7 @@ fn fits<'a>(suffix: &[&str], segments: &[&'a str]) -> Option<Option<&'a str>> {
 }
 
 /// A path segment as the program meant it (RFC 3986 section 2.1); what is not an escape stays.
-fn percent_decoded(segment: &str) -> Cow<'_, str> {
+pub(super) fn percent_decoded(segment: &str) -> Cow<'_, str> {
     if !segment.contains('%') {
         return Cow::Borrowed(segment);
     }

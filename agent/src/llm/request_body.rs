@@ -22,6 +22,8 @@ pub(crate) enum RequestBody {
     },
     /// gRPC messages.
     Messages(Box<Messages>),
+    /// It was read before: on a WebSocket it is no body.
+    Read,
 }
 
 impl RequestBody {
@@ -53,7 +55,7 @@ impl RequestBody {
                     sink(path, token);
                 }
             }),
-            Self::Form { .. } | Self::Undecided(_) => {}
+            Self::Form { .. } | Self::Undecided(_) | Self::Read => {}
         }
     }
 
@@ -68,6 +70,7 @@ impl RequestBody {
             Self::Document(reader) => reader.gap(),
             Self::Form { lost, .. } => *lost = true,
             Self::Messages(messages) => messages.gap(),
+            Self::Read => {}
         }
     }
 
@@ -81,6 +84,7 @@ impl RequestBody {
             }
             Self::Document(reader) => reader.end(sink),
             Self::Messages(messages) => messages.end(),
+            Self::Read => {}
             Self::Form { parser, lost } => {
                 if !*lost {
                     parser.finish();
@@ -96,13 +100,14 @@ impl RequestBody {
             Self::Document(reader) => reader.is_whole(),
             Self::Form { parser, lost } => !lost && parser.is_complete(),
             Self::Messages(messages) => messages.is_whole(),
+            Self::Read => true,
         }
     }
 
     /// Why the body could not be read to its end.
     pub fn malformed(&self) -> Option<&'static str> {
         match self {
-            Self::Undecided(_) => None,
+            Self::Undecided(_) | Self::Read => None,
             Self::Document(reader) => reader.malformed(),
             Self::Form { parser, .. } => parser.malformed(),
             Self::Messages(messages) => messages.malformed(),

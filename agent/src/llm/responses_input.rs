@@ -72,7 +72,9 @@ fn settle(message: &mut Message) {
 /// Reads one value of a typed content part. The part's type follows from the key that holds its value.
 fn part(rest: &[Step<'_>], token: Token<'_>, input: &mut Transcript) {
     match rest {
-        [Key("text" | "refusal")] => input.add_text(token, Part::Text),
+        // The Realtime API has the transcript of what is spoken beside it.
+        [Key("text" | "refusal" | "transcript")] => input.add_text(token, Part::Text),
+        [Key("audio")] => input.add_data(token, "audio", None),
         [Key("image_url")] => input.add_media(token, "image"),
         [Key("file_url" | "file_data")] => input.add_media(token, "document"),
         [Key("input_audio"), Key("data")] if matches!(token, Token::String { .. }) => input.add_blob("audio", None),

@@ -29,6 +29,10 @@ const DELTAS: &[(&str, Delta)] = &[
     ("response.output_text.delta", Delta::Text),
     ("response.refusal.delta", Delta::Text),
     ("response.audio.transcript.delta", Delta::Text),
+    // The Realtime API's, and the names of its beta.
+    ("response.output_audio_transcript.delta", Delta::Text),
+    ("response.audio_transcript.delta", Delta::Text),
+    ("response.text.delta", Delta::Text),
     ("response.reasoning_text.delta", Delta::Reasoning),
     ("response.reasoning_summary_text.delta", Delta::Reasoning),
     ("response.function_call_arguments.delta", Delta::Arguments),
@@ -170,7 +174,8 @@ impl Document {
             ([Key("id")], _) if response.id.is_none() => response.id = value::name(token),
             ([Key("model")], _) => response.model = value::name(token).or(response.model.take()),
             ([Key("status")], _) => self.status = value::name(token),
-            ([Key("incomplete_details"), Key("reason")], _) => self.incomplete = value::name(token),
+            ([Key("incomplete_details" | "status_details"), Key("reason")], _) => self.incomplete = value::name(token),
+            ([Key("status_details"), Key("error"), rest @ ..], _) => self.error.value(rest, token),
             ([Key("service_tier")], _) => response.service_tier = value::name(token).or(response.service_tier.take()),
             // The answer to `/input_tokens`, and no usage.
             ([Key("input_tokens")], _) => response.counted_tokens = value::count(token),

@@ -18,6 +18,7 @@ use super::{
     frames::Frames,
     grpc::{self, Responses},
     history::Secret,
+    messages::Messages,
     provider::provider,
     registry,
     request_body::RequestBody,
@@ -160,6 +161,19 @@ impl Session {
         let essence = content_type?.split(';').next().unwrap_or_default().trim();
         let known = essence.eq_ignore_ascii_case("application/json") || Kind::declared(essence).is_some();
         known.then(|| Self::new(Box::new(Contest::joined(options.content)), options))
+    }
+
+    /// Begins a call on a WebSocket, whose request has been read into `draft` and `any`. Its response's body comes a whole
+    /// message at a time.
+    pub(super) fn on_socket(
+        api: Box<dyn WireApi>,
+        draft: Draft,
+        any: AnyApi,
+        provider: Option<&'static str>,
+        options: &Options,
+    ) -> Self {
+        let response = Response::Framed(Box::new(Messages::new(max_text(options.content))));
+        Self { draft, any, provider, request: RequestBody::Read, response, ..Self::new(api, options) }
     }
 
     fn new(api: Box<dyn WireApi>, options: &Options) -> Self {
@@ -394,7 +408,7 @@ impl Declared {
 }
 
 /// A call of which nothing is known.
-fn draft(options: &Options) -> Draft {
+pub(super) fn draft(options: &Options) -> Draft {
     let mut draft = Draft::new(options.content);
     draft.choices.budget.counted = options.estimate;
     if options.redactor.policy().tool_details {
@@ -404,6 +418,6 @@ fn draft(options: &Options) -> Draft {
 }
 
 /// How much of a string has to be read.
-fn max_text(content: Option<usize>) -> usize {
+pub(super) fn max_text(content: Option<usize>) -> usize {
     content.map_or(MAX_NAME, text_cap).max(MAX_NAME)
 }

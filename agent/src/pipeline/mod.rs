@@ -22,6 +22,8 @@ mod socket_tests;
 mod table;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod websocket_tests;
 
 use inferscope_common::{
     join::{Joined, Place},

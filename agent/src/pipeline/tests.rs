@@ -83,7 +83,10 @@ impl End {
 
 impl Bench {
     pub(super) fn new(all_http: bool) -> Self {
-        let connection = ConnectionOptions { all_http, ..Default::default() };
+        Self::with(ConnectionOptions { all_http, ..Default::default() })
+    }
+
+    pub(super) fn with(connection: ConnectionOptions) -> Self {
         let options = PipelineOptions { connection, idle_ns: 1_000_000_000, epoch: [1; 16], infer: false };
         Self { pipeline: Pipeline::new(options), calls: Vec::new(), answers: Vec::new(), joins: Vec::new(), now: 1_000 }
     }

@@ -32,6 +32,8 @@ pub struct RequestHead {
     pub expect_continue: bool,
     /// `Upgrade`, in lower case.
     pub upgrade: Option<String>,
+    /// `model` or `deployment` of the query, as written: where a WebSocket is opened nothing else names it.
+    pub model: Option<String>,
 }
 
 /// What is taken out of a response's head.
@@ -46,6 +48,10 @@ pub struct ResponseHead {
     /// Bytes were missing or not understood before this head: responses to earlier requests may have been among
     /// them, so this one answers the latest.
     pub after_loss: bool,
+    /// `Upgrade`, in lower case.
+    pub upgrade: Option<String>,
+    /// `Sec-WebSocket-Extensions`; several lines as one list (RFC 6455 section 11.3.2).
+    pub extensions: Option<String>,
 }
 
 impl ResponseHead {
@@ -202,6 +208,17 @@ pub(crate) fn path(target: &str) -> String {
     cut(target.split(['?', '#']).next().unwrap_or_default(), MAX_PATH)
 }
 
+/// Members of a query that name a model: OpenAI's and Azure's.
+const MODELS: [&str; 2] = ["model", "deployment"];
+
+/// The model that a request target's query names. Nothing else of a query is let out.
+pub(crate) fn model(target: &str) -> Option<String> {
+    let (_, query) = target.split('#').next()?.split_once('?')?;
+    let mut members = query.split('&').filter_map(|member| member.split_once('='));
+    let (_, model) = members.find(|(name, model)| MODELS.contains(name) && !model.is_empty())?;
+    Some(cut(model, MAX_VALUE))
+}
+
 /// The elements of a comma-separated list (RFC 9110 section 5.6.1).
 pub(crate) fn items(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|item| !item.is_empty())
@@ -260,6 +277,22 @@ mod tests {
         for name in ["authorization", "x-api-key", "cookie", "content-length", "host", "User-Agent", ""] {
             assert_eq!(listed(name.as_bytes()), None, "{name}");
         }
+    }
+
+    #[test]
+    fn of_a_query_only_the_model_is_told() {
+        for (target, expect) in [
+            ("/v1/realtime?model=gpt-realtime", Some("gpt-realtime")),
+            ("/openai/realtime?api-version=1&deployment=d%201&api-key=canary", Some("d%201")),
+            ("/v1/realtime?key=canary", None),
+            ("/v1/realtime?model=", None),
+            ("/v1/realtime?modelx=a&xmodel=b", None),
+            ("/v1/realtime#?model=canary", None),
+            ("/v1/realtime", None),
+        ] {
+            assert_eq!(model(target).as_deref(), expect, "{target}");
+        }
+        assert_eq!(model(&format!("/?model={}", "x".repeat(1_000))).map(|model| model.len()), Some(MAX_VALUE));
     }
 
     #[test]

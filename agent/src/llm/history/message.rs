@@ -25,6 +25,7 @@ pub(super) enum Kind {
 }
 
 /// A message while it is read.
+#[derive(Clone)]
 pub(super) struct Message {
     hash: DefaultHasher,
     any: bool,

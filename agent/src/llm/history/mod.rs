@@ -115,6 +115,7 @@ pub struct ToolResult {
 }
 
 /// Reads a request's history while the request is parsed.
+#[derive(Clone)]
 pub(crate) struct HistoryReader {
     /// Begins every hash.
     seed: DefaultHasher,

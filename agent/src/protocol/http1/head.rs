@@ -38,6 +38,7 @@ pub(super) fn request(bytes: &[u8]) -> Result<(RequestHead, Follows), &'static s
     check(config().parse_request(&mut parsed, bytes), bytes)?;
     let method = cut(parsed.method.unwrap_or_default(), MAX_VALUE);
     let (path, authority) = target(&method, parsed.path.unwrap_or_default());
+    let model = head::model(parsed.path.unwrap_or_default());
     let fields = Fields::gather(parsed.headers);
     // RFC 9112 section 6.3: a request with neither header has no body.
     let body = match (fields.transfer, fields.length) {
@@ -52,6 +53,7 @@ pub(super) fn request(bytes: &[u8]) -> Result<(RequestHead, Follows), &'static s
         keep_alive: fields.connection.persists(parsed.version),
         expect_continue: fields.expect_continue,
         upgrade: fields.upgrade,
+        model,
         headers: fields.headers,
     };
     Ok((head, Follows::Body(body)))
@@ -65,13 +67,14 @@ pub(super) fn response(bytes: &[u8], method: Method) -> Result<(ResponseHead, Fo
     let fields = Fields::gather(parsed.headers);
     let status = parsed.code.unwrap_or_default();
     let keep_alive = fields.connection.persists(parsed.version);
-    let head = ResponseHead { status, headers: fields.headers, keep_alive, after_loss: false };
+    let Fields { headers, upgrade, extensions, transfer, length, .. } = fields;
+    let head = ResponseHead { status, headers, keep_alive, after_loss: false, upgrade, extensions };
     // The order is that of RFC 9112 section 6.3.
     let follows = match (status, method) {
         (101, _) | (200..300, Method::Connect) => Follows::Tunnel,
         _ if head.is_interim() => Follows::Response,
         (204 | 304, _) | (_, Method::Head) => Follows::Body(Body::Length(0)),
-        _ => Follows::Body(match (fields.transfer, fields.length) {
+        _ => Follows::Body(match (transfer, length) {
             (Transfer::Chunked, _) => Body::Chunked(Chunk::START),
             (Transfer::Other, _) => Body::UntilClose,
             (Transfer::None, length) => length?.map_or(Body::UntilClose, Body::Length),
@@ -120,6 +123,7 @@ struct Fields {
     connection: Connection,
     expect_continue: bool,
     upgrade: Option<String>,
+    extensions: Option<String>,
     transfer: Transfer,
     length: Result<Option<u64>, &'static str>,
 }
@@ -158,6 +162,7 @@ impl Fields {
             connection: Connection::Unsaid,
             expect_continue: false,
             upgrade: None,
+            extensions: None,
             transfer: Transfer::None,
             length: Ok(None),
         };
@@ -184,6 +189,7 @@ impl Fields {
             10 if is("connection") => self.connection(line.value),
             14 if is("content-length") => self.length(line.value),
             17 if is("transfer-encoding") => self.transfer(line.value),
+            24 if is("sec-websocket-extensions") => self.extensions(line.value),
             _ => self.headers.take(line.name, line.value),
         }
     }
@@ -212,6 +218,14 @@ impl Fields {
                 _ => Err(reason::CONTENT_LENGTH),
             };
         }
+    }
+
+    fn extensions(&mut self, value: &[u8]) {
+        let list = match self.extensions.take() {
+            Some(before) => before + ", " + &text(value),
+            None => text(value),
+        };
+        self.extensions = Some(cut(&list, MAX_VALUE));
     }
 
     fn transfer(&mut self, value: &[u8]) {

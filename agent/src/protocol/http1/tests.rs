@@ -261,6 +261,7 @@ fn heads_say_what_the_allow_list_lets_out() {
             keep_alive: false,
             expect_continue: true,
             upgrade: some("websocket"),
+            model: None,
             headers: Headers {
                 content_type: some("application/json"),
                 content_encoding: some("gzip"),
@@ -281,6 +282,19 @@ fn heads_say_what_the_allow_list_lets_out() {
     assert_eq!((bare.headers, bare.host, bare.keep_alive), (Headers::default(), None, true));
     let chunked = response_head("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: gzip, chunked\r\n\r\n");
     assert_eq!((chunked.headers.chunked, chunked.headers.content_length), (true, None));
+}
+
+#[test]
+fn a_handshake_says_what_was_agreed_on() {
+    let asked = request_head(
+        "GET /v1/realtime?key=canary&model=m%201 HTTP/1.1\r\nUpgrade: websocket\r\nSec-WebSocket-Protocol: canary\r\n\r\n",
+    );
+    assert_eq!((asked.model.as_deref(), asked.path.as_str()), (Some("m%201"), "/v1/realtime"));
+    assert!(!format!("{asked:?}").contains("canary"));
+    let agreed = response_head(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: WebSocket\r\nSec-WebSocket-Extensions: a\r\nsec-websocket-extensions: b; c=1\r\n\r\n",
+    );
+    assert_eq!((agreed.upgrade.as_deref(), agreed.extensions.as_deref()), (Some("websocket"), Some("a, b; c=1")));
 }
 
 #[test]

@@ -88,11 +88,12 @@ impl Fields {
                 keep_alive: true,
                 expect_continue,
                 upgrade: protocol,
+                model: None,
             });
         }
         if !is_request && self.is_response {
             let status = status.unwrap_or_default();
-            return Head::Response(ResponseHead { status, headers, keep_alive: true, after_loss: false });
+            return Head::Response(ResponseHead { status, headers, keep_alive: true, ..ResponseHead::default() });
         }
         Head::Trailers(headers)
     }

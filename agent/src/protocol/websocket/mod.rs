@@ -16,6 +16,8 @@ mod inflater;
 mod parser;
 pub mod reason;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 
 pub use extensions::{Extensions, Unsupported};

@@ -62,8 +62,8 @@ impl Parser {
         Self { masked, state: State::Header, held: Held::default(), message: None, inflater }
     }
 
-    /// Takes the next bytes.
-    pub fn push(&mut self, bytes: &[u8], sink: &mut dyn FnMut(Event<'_>)) {
+    /// Takes the next bytes. Gives how many of them were not read, because nothing follows what came before.
+    pub fn push(&mut self, bytes: &[u8], sink: &mut dyn FnMut(Event<'_>)) -> usize {
         let mut rest = bytes;
         while let Some((&byte, tail)) = rest.split_first() {
             rest = match self.state {
@@ -76,9 +76,10 @@ impl Parser {
                     tail
                 }
                 State::Payload(frame) => self.payload(frame, rest, sink),
-                State::Over => return,
+                State::Over => return rest.len(),
             };
         }
+        0
     }
 
     /// `len` bytes are missing here.

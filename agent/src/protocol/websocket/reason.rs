@@ -1,5 +1,5 @@
 //! Why frames or messages were not understood: the closed set behind [`Event::Lost`](super::Event::Lost) and
-//! [`End::Damaged`](super::End::Damaged).
+//! [`End::Damaged`](super::End::Damaged), and what the socket's owner has to say beside them.
 
 /// Missing bytes reach a frame's header.
 pub const GAP: &str = "bytes are missing between websocket frames";
@@ -19,5 +19,9 @@ pub const FRAGMENT: &str = "websocket fragment out of order";
 pub const CORRUPT: &str = "websocket message is damaged";
 /// Bytes are missing that the rest of the compressed data may refer to.
 pub const CONTEXT: &str = "bytes are missing before a compressed websocket message";
+/// The two ends agreed on an extension that is not known.
+pub const EXTENSION: &str = "unknown websocket extension";
+/// A message is larger than is read.
+pub const OVERSIZE: &str = "a websocket message is larger than is read";
 /// The messages unpack to more than any real ones of their size do.
 pub const BOMB: &str = "websocket messages are out of proportion";

@@ -1,9 +1,11 @@
 use std::io::Write as _;
 
-use flate2::{Compress, Compression, FlushCompress};
 use proptest::prelude::*;
 
-use super::*;
+use super::{
+    testing::{compress, frame},
+    *,
+};
 
 fn deflate() -> Extensions {
     Extensions::read("permessage-deflate").unwrap()
@@ -11,32 +13,6 @@ fn deflate() -> Extensions {
 
 fn no_takeover() -> Extensions {
     Extensions::read("permessage-deflate; client_no_context_takeover; server_no_context_takeover").unwrap()
-}
-
-const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
-
-/// A frame with this first byte.
-fn frame(first: u8, mask: bool, payload: &[u8]) -> Vec<u8> {
-    let bit = if mask { 0x80 } else { 0 };
-    let mut out = vec![first];
-    match payload.len() {
-        len @ 0..126 => out.push(bit | len as u8),
-        len @ 126..65_536 => {
-            out.push(bit | 126);
-            out.extend((len as u16).to_be_bytes());
-        }
-        len => {
-            out.push(bit | 127);
-            out.extend((len as u64).to_be_bytes());
-        }
-    }
-    if mask {
-        out.extend(KEY);
-        out.extend(payload.iter().zip(KEY.iter().cycle()).map(|(byte, key)| byte ^ key));
-    } else {
-        out.extend_from_slice(payload);
-    }
-    out
 }
 
 /// What is said, with the pieces of a message joined.
@@ -205,31 +181,6 @@ fn a_gap_across_a_header_loses_the_direction() {
     for (from, to) in [(0, 1), (3, 4), (0, 14)] {
         assert_eq!(with_gap(from_client(), &input, from, to), [lost.as_str()], "{from}..{to}");
     }
-}
-
-/// Compresses messages as a sender does that keeps its window from message to message, or does not.
-fn compress(messages: &[&[u8]], takeover: bool) -> Vec<Vec<u8>> {
-    let mut compress = Compress::new(Compression::default(), false);
-    let mut out = Vec::new();
-    for message in messages {
-        let mut bytes = Vec::with_capacity(message.len() + 100);
-        let before = compress.total_in();
-        while (compress.total_in() - before) < message.len() as u64 || bytes.len() == bytes.capacity() {
-            bytes.reserve(1_000);
-            let rest = &message[(compress.total_in() - before) as usize..];
-            compress.compress_vec(rest, &mut bytes, FlushCompress::Sync).unwrap();
-        }
-        if message.is_empty() {
-            bytes = vec![0, 0, 0, 0xff, 0xff];
-        }
-        assert!(bytes.ends_with(&[0, 0, 0xff, 0xff]));
-        bytes.truncate(bytes.len() - 4);
-        out.push(bytes);
-        if !takeover {
-            compress.reset();
-        }
-    }
-    out
 }
 
 #[test]
