@@ -34,7 +34,7 @@ const KEPT: [&str; 9] = [
 
 /// What `--suite` can be. All but the first two are topics: the first part of scenarios' names in `tests/e2e/`, with
 /// `-` for `_`.
-const SUITES: [&str; 24] = [
+const SUITES: [&str; 25] = [
     "unit",
     "e2e",
     "clients",
@@ -48,6 +48,7 @@ const SUITES: [&str; 24] = [
     "replay",
     "failures",
     "joining",
+    "mcp",
     "go",
     "capture",
     "sockets",
@@ -67,7 +68,7 @@ const FULL: &str = "capture-full";
 /// Scenarios that need recordings which are no part of the repository.
 const CORPUS: &str = "corpus";
 
-/// Scenarios that need the providers' SDKs.
+/// Scenarios that need the providers' SDKs, or MCP's.
 const SDKS: &str = "sdks";
 
 /// What runs only where it is asked for by name, and why.

@@ -19,6 +19,7 @@ pub mod ids;
 pub mod link;
 mod lru;
 mod opener;
+pub mod requests;
 
 pub use conversation::{Place, Retry, ToolRun};
 pub use finished::{

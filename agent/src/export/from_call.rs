@@ -17,7 +17,7 @@ use crate::{
     host::ProcessIdentity,
     llm::{Content, Estimated, Facts, Quality, RequestFacts, ResponseFacts, Timings, Usage},
     privacy::Redactor,
-    record::Address,
+    record::{Address, Source},
     time::{Mono, WallAnchor},
 };
 
@@ -55,7 +55,7 @@ impl Span {
         let (address, port) = server(call);
         out.text(names::SERVER_ADDRESS, address.as_deref());
         out.int(names::SERVER_PORT, port);
-        out.text(names::NETWORK_TRANSPORT, is_unix(call).then_some("unix"));
+        out.text(names::NETWORK_TRANSPORT, transport(call));
         out.text(names::NETWORK_PEER_ADDRESS, call.peer.as_ref().and_then(address_of).as_deref());
         out.int(names::NETWORK_PEER_PORT, call.peer.as_ref().and_then(port_of));
         process(&mut out, &call.process);
@@ -418,6 +418,11 @@ fn split_host(value: &str) -> Option<(&str, HostPort)> {
         Some(port) => port.parse().map_or(HostPort::Unreadable, HostPort::Given),
     };
     (!host.is_empty()).then_some((host, port))
+}
+
+/// What carried the call, where it was not TCP.
+fn transport(call: &FinishedCall) -> Option<&'static str> {
+    (call.source == Source::Pipe).then_some("pipe").or(is_unix(call).then_some("unix"))
 }
 
 fn is_unix(call: &FinishedCall) -> bool {

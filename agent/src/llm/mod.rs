@@ -66,6 +66,7 @@ mod llamacpp;
 mod lmstudio;
 mod local;
 mod mcp;
+mod mcp_stdio;
 mod moderations;
 mod ollama;
 mod ollama_request;
@@ -105,6 +106,7 @@ pub use facts::{AskedTool, Content, Facts, MAX_NAME, Modality, RequestFacts, Res
 pub(crate) use history::keyed;
 pub use history::{History, Secret, ToolResult};
 pub use mcp::RpcFacts;
+pub(crate) use mcp_stdio::{Answer, Said, Speech, facts as mcp_facts};
 pub(crate) use provider::is_provider;
 pub use quality::Quality;
 pub(crate) use registry::is_never_a_model;
