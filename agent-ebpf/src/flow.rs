@@ -36,6 +36,10 @@ pub const LINES: u8 = 7;
 /// an exchange shows its first recognisable message after at most two turns.
 const MAX_MISSES: u8 = 8;
 
+/// Bytes of a direction within which messages one a line begin. A socket that nothing is recognised on is not looked at
+/// for them for ever; one that was joined in a line may have a long one to its end.
+const LINES_BEGIN: u64 = 256 << 10;
+
 /// One direction of a stream.
 #[repr(C)]
 pub struct Lane {
@@ -80,8 +84,9 @@ impl Flow {
     #[inline(always)]
     pub fn admit_socket(&mut self, id: u64, generation: u64, direction: u8, head: u64, len: u64, unix: bool) -> bool {
         if unix && unsafe { config!(lines) } != 0 {
+            let is_early = self.lane(direction).offset < LINES_BEGIN;
             match self.state {
-                UNKNOWN if lines::is_message(head, len) => self.state = LINES,
+                UNKNOWN if is_early && lines::is_message(head, len) => self.state = LINES,
                 LINES => self.apply_verdict(id, generation),
                 _ => {}
             }

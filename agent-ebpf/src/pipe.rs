@@ -24,7 +24,7 @@ use crate::{
     lines,
     maps::{PIPE_HINT_COUNT, PIPE_HINTS, PIPES, Pipe, VERDICTS},
     sock::{self, PipeFile, StreamSock},
-    sock_state::{TCP_CLOSE, TCP_CLOSE_WAIT, TCP_FIN_WAIT1, tell},
+    sock_state::{TCP_CLOSE, TCP_CLOSE_WAIT, TCP_FIN_WAIT1, tell_of_pipe},
     task::{Current, read_at},
     transfer::{self, Call},
 };
@@ -86,7 +86,7 @@ pub fn end_was_met(found: &PipeFile, direction: u8) {
     let Some(entry) = known(found) else { return };
     let generation = unsafe { (*entry).generation };
     let way = if direction == READ { TCP_CLOSE_WAIT } else { TCP_FIN_WAIT1 };
-    tell(found.id, generation, way, TCP_CLOSE, false);
+    tell_of_pipe(found.id, generation, way, TCP_CLOSE);
     let _ = PIPES.remove(found.id);
     let _ = VERDICTS.remove(found.id);
 }

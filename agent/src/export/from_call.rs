@@ -420,9 +420,15 @@ fn split_host(value: &str) -> Option<(&str, HostPort)> {
     (!host.is_empty()).then_some((host, port))
 }
 
-/// What carried the call, where it was not TCP.
+/// What carried the call, where it was not TCP. A server's standard input and output are pipes whatever the client's
+/// runtime makes them of: Node's are UNIX sockets without a name.
 fn transport(call: &FinishedCall) -> Option<&'static str> {
-    (call.source == Source::Pipe).then_some("pipe").or(is_unix(call).then_some("unix"))
+    let is_named = |end: &Option<Address>| end.as_ref().and_then(address_of).is_some();
+    let is_pipe = call.source == Source::Lines && !is_named(&call.local) && !is_named(&call.peer);
+    if is_pipe || call.source == Source::Pipe {
+        return Some("pipe");
+    }
+    is_unix(call).then_some("unix")
 }
 
 fn is_unix(call: &FinishedCall) -> bool {

@@ -43,13 +43,15 @@ pub(crate) enum Said {
     Notification(RpcFacts),
     /// An answer to the request with this id.
     Answer(String, Answer),
+    /// A line is no JSON, or not all of it.
+    Stray,
     /// It is none of the protocol's, as far as can be told.
     Foreign,
 }
 
 /// What answers a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Answer(Message);
+pub(crate) struct Answer(Box<Message>);
 
 /// One direction of a conversation with a server.
 pub(crate) struct Speech {
@@ -118,7 +120,10 @@ impl Speech {
             }
             Item::End(reason) => {
                 reader.end();
-                standing.doubt(u32::from(reason.is_some()), 0);
+                if reason.is_some() {
+                    standing.doubt(1, 0);
+                    sink(Said::Stray);
+                }
             }
         });
         standing.doubt(0, bytes.len() as u64);
@@ -165,7 +170,7 @@ pub(crate) fn facts(mut rpc: RpcFacts, redactor: &Redactor) -> Facts {
 /// What a message says; nothing if it is none of the protocol's or has no span.
 fn said(message: Message, proven: bool) -> Option<Said> {
     if message.is_rpc && message.is_response() {
-        return message.id.clone().map(|id| Said::Answer(id, Answer(message)));
+        return message.id.clone().map(|id| Said::Answer(id, Answer(Box::new(message))));
     }
     if !is_request(&message, proven) {
         return None;

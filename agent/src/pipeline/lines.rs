@@ -150,6 +150,10 @@ impl Pipeline {
                 let start = self.channels.get(key).and_then(|channel| channel.wire(end)).map_or(at, |wire| wire.line);
                 return self.on_answer(key, Held { end, id, answer, start, stop: at }, out);
             }
+            Said::Stray => {
+                self.stats.malformed += 1;
+                self.missed.of(self.owner_of(key, end)).malformed += 1;
+            }
             Said::Foreign => {
                 let Some(wire) = self.channels.get(key).and_then(|channel| channel.wire(end)) else { return false };
                 let (address, turn) = (wire.object.address, wire.turn);
@@ -159,6 +163,11 @@ impl Pipeline {
             }
         }
         false
+    }
+
+    /// The process at an end of a channel.
+    fn owner_of(&self, key: u64, end: End) -> u32 {
+        self.channels.get(key).and_then(|channel| channel.wire(end)).map_or(0, |wire| wire.owner.tgid)
     }
 
     fn on_request(&mut self, place: Place, id: Option<String>, facts: RpcFacts, out: Out<'_>) {

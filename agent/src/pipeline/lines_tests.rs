@@ -3,7 +3,10 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{tests::Bench, *};
+use super::{
+    tests::{self, Bench},
+    *,
+};
 use crate::{
     call::{Capture, Completion, NoteKind},
     record::{Address, Direction, ObjectId, Socket, Source},
@@ -317,6 +320,27 @@ fn a_notification_has_no_answer() {
     pair.ask(&mut bench, &line(json!({"jsonrpc": "2.0", "method": "notifications/initialized"})));
     assert_eq!(bench.calls.len(), 2);
     assert!(bench.calls.iter().all(|call| call.completion == Some(Completion::Done)));
+}
+
+#[test]
+fn a_call_to_a_tool_that_a_model_asked_for_is_in_the_model_s_trace() {
+    let (mut bench, mut pair) = (Bench::new(false), Pair::usual());
+    let asks = r#"{"object":"chat.completion","choices":[{"index":0,"message":{"tool_calls":[{"id":"c1","function":{"name":"mcp__math__add","arguments":"{}"}}]},"finish_reason":"tool_calls"}]}"#;
+    let body = r#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#;
+    let mut model = tests::End::socket(0x10, CLIENT);
+    let head = format!("POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    bench.data(&mut model, Direction::Write, head.as_bytes());
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: ";
+    bench.data(&mut model, Direction::Read, format!("{head}{}\r\n\r\n{asks}", asks.len()).as_bytes());
+    let asked = bench.one_call();
+    pair.ask(&mut bench, &call(1, "add"));
+    pair.answer(&mut bench, &result(1));
+    let (client, server) = (of(&bench.calls, Side::Client).ids, of(&bench.calls, Side::Server).ids);
+    assert_eq!((client.trace, server.trace), (asked.ids.trace, asked.ids.trace));
+    assert_eq!(server.parent, Some(client.span));
+    bench.pipeline.finish(&mut |output| keep(output, &mut bench.calls));
+    let tool = bench.calls.iter().find(|call| call.tool.is_some()).unwrap();
+    assert_eq!((client.parent, tool.ids.parent), (Some(tool.ids.span), Some(asked.ids.span)));
 }
 
 #[test]

@@ -72,3 +72,20 @@ impl Source {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_no_tls_and_no_half() {
+        let of = |value| Source::of_abi(value).unwrap();
+        let (pipe, lines) = (of(abi::SOURCE_PIPE), of(abi::SOURCE_LINES));
+        assert_eq!((pipe.as_str(), lines.as_str()), ("pipe", "syscall"));
+        for source in [pipe, lines] {
+            assert!(source.is_lines() && !source.is_tls() && !source.is_half());
+        }
+        assert!(!of(abi::SOURCE_SYSCALL).is_lines() && !of(abi::SOURCE_OPENSSL).is_lines());
+        assert_eq!(Source::of_abi(99), Err(RecordError::BadMember("source")));
+    }
+}

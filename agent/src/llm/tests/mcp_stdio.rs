@@ -22,6 +22,7 @@ fn heard(speech: &mut Speech, pieces: &[&[u8]]) -> Vec<String> {
             }
             Said::Notification(facts) => out.push(facts.method),
             Said::Answer(id, _) => out.push(format!("answer {id}")),
+            Said::Stray => out.push("stray".to_owned()),
             Said::Foreign => out.push("foreign".to_owned()),
         });
     }
@@ -46,7 +47,10 @@ fn requests_answers_and_notifications_one_a_line() {
 
 #[test]
 fn stray_output_on_stdout_costs_nothing_else() {
-    check(&format!("Server is starting\n{{\"level\":\"info\"}}\n{}", request(3, "tools/list")), &["3 tools/list"]);
+    check(
+        &format!("Server is starting\n{{\"level\":\"info\"}}\n{}", request(3, "tools/list")),
+        &["stray", "3 tools/list"],
+    );
 }
 
 #[test]
