@@ -136,6 +136,14 @@ impl Channels {
         self.by_key.get_mut(&key)
     }
 
+    pub fn wire(&self, key: u64, end: End) -> Option<&Wire> {
+        self.by_key.get(&key)?.wire(end)
+    }
+
+    pub fn wire_mut(&mut self, key: u64, end: End) -> Option<&mut Wire> {
+        self.by_key.get_mut(&key)?.wire_mut(end)
+    }
+
     pub fn remove(&mut self, key: u64) {
         let partner = self.by_key.remove(&key).and_then(|channel| channel.partner);
         if let Some(partner) = partner.and_then(|partner| self.by_key.get_mut(&partner)) {

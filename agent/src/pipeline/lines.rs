@@ -66,12 +66,12 @@ impl Pipeline {
             let lost = &mut self.missed.of(origin.tgid).lost;
             *lost = lost.saturating_add(piece.lost);
         }
-        let Some(wire) = self.channels.get_mut(key).and_then(|channel| channel.wire_mut(end)) else { return };
+        let Some(wire) = self.channels.wire_mut(key, end) else { return };
         let Some(mut speech) = wire.speech.take() else { return };
         let missing = piece.lost.saturating_add(piece.skipped);
         if missing > 0 {
             speech.gap();
-            self.note_gap(key, origin.time, missing);
+            self.note_gap(key, end, origin.time, missing);
         }
         let place = Place { key, end, at: origin.time };
         let mut answers = false;
@@ -79,7 +79,7 @@ impl Pipeline {
         if answers {
             speech.prove();
         }
-        if let Some(wire) = self.channels.get_mut(key).and_then(|channel| channel.wire_mut(end)) {
+        if let Some(wire) = self.channels.wire_mut(key, end) {
             wire.speech = Some(speech);
         }
         self.settle_held(out);
@@ -140,14 +140,14 @@ impl Pipeline {
         let Place { key, end, at } = place;
         match said {
             Said::Begin => {
-                if let Some(wire) = self.channels.get_mut(key).and_then(|channel| channel.wire_mut(end)) {
+                if let Some(wire) = self.channels.wire_mut(key, end) {
                     wire.line = at;
                 }
             }
             Said::Request(id, facts) => self.on_request(place, Some(id), facts, out),
             Said::Notification(facts) => self.on_request(place, None, facts, out),
             Said::Answer(id, answer) => {
-                let start = self.channels.get(key).and_then(|channel| channel.wire(end)).map_or(at, |wire| wire.line);
+                let start = self.channels.wire(key, end).map_or(at, |wire| wire.line);
                 return self.on_answer(key, Held { end, id, answer, start, stop: at }, out);
             }
             Said::Stray => {
@@ -155,7 +155,7 @@ impl Pipeline {
                 self.missed.of(self.owner_of(key, end)).malformed += 1;
             }
             Said::Foreign => {
-                let Some(wire) = self.channels.get(key).and_then(|channel| channel.wire(end)) else { return false };
+                let Some(wire) = self.channels.wire(key, end) else { return false };
                 let (address, turn) = (wire.object.address, wire.turn);
                 let verdict = Verdict { generation: wire.object.generation, turn, verdict: REJECT };
                 self.channels.dismiss(key);
@@ -167,12 +167,12 @@ impl Pipeline {
 
     /// The process at an end of a channel.
     fn owner_of(&self, key: u64, end: End) -> u32 {
-        self.channels.get(key).and_then(|channel| channel.wire(end)).map_or(0, |wire| wire.owner.tgid)
+        self.channels.wire(key, end).map_or(0, |wire| wire.owner.tgid)
     }
 
     fn on_request(&mut self, place: Place, id: Option<String>, facts: RpcFacts, out: Out<'_>) {
         let Place { key, end, at } = place;
-        let Some(wire) = self.channels.get_mut(key).and_then(|channel| channel.wire_mut(end)) else { return };
+        let Some(wire) = self.channels.wire_mut(key, end) else { return };
         let waits = id.is_some();
         let request = wire.requests.message(wire.owner, wire.line, at, id, facts);
         if !waits {
@@ -184,7 +184,7 @@ impl Pipeline {
             let ids = self.request_ids(object, &request, end);
             self.links.start(side_of(end), tuple, ids, request.start);
         }
-        if let Some(wire) = self.channels.get_mut(key).and_then(|channel| channel.wire_mut(end))
+        if let Some(wire) = self.channels.wire_mut(key, end)
             && let Some(oldest) = wire.requests.wait(request)
         {
             self.stats.overflowed += 1;
@@ -200,7 +200,7 @@ impl Pipeline {
         };
         let Held { end, id, answer, start, stop } = held;
         let other = end.other();
-        let wire = self.channels.get_mut(asked).and_then(|channel| channel.wire_mut(other));
+        let wire = self.channels.wire_mut(asked, other);
         let Some(request) = wire.and_then(|wire| wire.requests.take(&id)) else { return false };
         self.report_request(asked, other, request, Over::Answered { answer, start, end: stop }, out);
         true
@@ -211,22 +211,18 @@ impl Pipeline {
         for (key, held) in self.channels.release() {
             let end = held.end;
             if self.on_answer(key, held, out)
-                && let Some(speech) =
-                    self.channels.get_mut(key).and_then(|channel| channel.wire_mut(end)?.speech.as_mut())
+                && let Some(speech) = self.channels.wire_mut(key, end).and_then(|wire| wire.speech.as_mut())
             {
                 speech.prove();
             }
         }
     }
 
-    /// Bytes are missing of a channel: requests on it were lost, or answers to what waits on the other.
-    fn note_gap(&mut self, key: u64, at: Mono, bytes: u64) {
+    /// Bytes are missing at an end of a channel: they may have answered what waits there on the other one.
+    fn note_gap(&mut self, key: u64, end: End, at: Mono, bytes: u64) {
         let partner = self.channels.get(key).and_then(|channel| channel.partner);
-        let Some(partner) = partner.and_then(|partner| self.channels.get_mut(partner)) else { return };
-        for end in End::BOTH {
-            if let Some(wire) = partner.wire_mut(end) {
-                wire.requests.gap(at, bytes);
-            }
+        if let Some(wire) = partner.and_then(|partner| self.channels.wire_mut(partner, end.other())) {
+            wire.requests.gap(at, bytes);
         }
     }
 
@@ -290,7 +286,7 @@ impl Pipeline {
     /// Ends what waits on a channel.
     fn end_requests(&mut self, key: u64, by: Party, out: Out<'_>) {
         for end in End::BOTH {
-            let wire = self.channels.get_mut(key).and_then(|channel| channel.wire_mut(end));
+            let wire = self.channels.wire_mut(key, end);
             for request in wire.map(|wire| wire.requests.take_if(|_| true)).unwrap_or_default() {
                 self.report_request(key, end, request, Over::Left(by), out);
             }
@@ -309,7 +305,7 @@ impl Pipeline {
         for key in self.channels.keys() {
             let left = self.channels.get(key).and_then(|channel| channel.left);
             for end in End::BOTH {
-                let Some(wire) = self.channels.get_mut(key).and_then(|channel| channel.wire_mut(end)) else { continue };
+                let Some(wire) = self.channels.wire_mut(key, end) else { continue };
                 wire.gone |= wire.owner.tgid == tgid;
                 let by = if left.unwrap_or(end) == End::Writer { Party::Requester } else { Party::Responder };
                 for request in wire.requests.take_if(|request| request.owner.tgid == tgid) {
@@ -336,7 +332,7 @@ impl Pipeline {
     fn give_up_requests(&mut self, which: &dyn Fn(&Request) -> bool, over: fn() -> Over, out: Out<'_>) {
         for key in self.channels.keys() {
             for end in End::BOTH {
-                let wire = self.channels.get_mut(key).and_then(|channel| channel.wire_mut(end));
+                let wire = self.channels.wire_mut(key, end);
                 for request in wire.map(|wire| wire.requests.take_if(which)).unwrap_or_default() {
                     self.report_request(key, end, request, over(), out);
                 }
@@ -346,9 +342,7 @@ impl Pipeline {
 
     /// Reports a request that was on a channel.
     fn report_request(&mut self, key: u64, end: End, request: Request, over: Over, out: Out<'_>) {
-        let Some((object, source)) =
-            self.channels.get(key).and_then(|channel| channel.wire(end)).map(|wire| (wire.object, wire.source))
-        else {
+        let Some((object, source)) = self.channels.wire(key, end).map(|wire| (wire.object, wire.source)) else {
             return;
         };
         let side = side_of(end);
