@@ -29,6 +29,8 @@ pub struct Config {
     pub max_chunks: u32,
     /// 1: the headers of TLS records are told where no probe reads the plaintext.
     pub infer: u32,
+    /// 1: messages that pass pipes and UNIX sockets one a line are captured.
+    pub lines: u32,
 }
 
 /// Offsets of kernel structure members, in bytes, computed from the running kernel's BTF. rustc emits no CO-RE
@@ -134,6 +136,6 @@ pub struct Offsets {
 pub const OFFSETS_LEN: usize = size_of::<Offsets>() / size_of::<u32>();
 
 const _: () = {
-    assert!(size_of::<Config>() == 28);
+    assert!(size_of::<Config>() == 32);
     assert!(OFFSETS_LEN == 46);
 };

@@ -47,7 +47,7 @@ pub enum Counter {
     ProcessEventsLost,
     /// Of them the lengths of records and plaintext: a stream's socket may stay unknown.
     LengthEventsLost,
-    /// Sockets not tracked because the table was full.
+    /// Sockets and pipes not tracked because the table was full.
     SocketTableFull,
     /// TLS streams not tracked because the table was full.
     TlsTableFull,

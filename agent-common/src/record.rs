@@ -58,6 +58,11 @@ pub const SOURCE_GO: u8 = 4;
 /// [`Data::source`]: rustls, at the AEAD functions below it. A stream is then one direction of a connection.
 pub const SOURCE_RUSTLS: u8 = 5;
 
+/// [`Data::source`]: a pipe, on which messages pass one a line. Both of its ends have its address.
+pub const SOURCE_PIPE: u8 = 6;
+/// [`Data::source`]: a socket of the UNIX family on which messages pass one a line.
+pub const SOURCE_LINES: u8 = 7;
+
 /// Common beginning of all records.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -86,9 +91,9 @@ pub struct Header {
 pub struct Data {
     /// See [`Header`]. `len` = size of this struct + `captured`.
     pub header: Header,
-    /// Stream: address of the kernel's `sock`, or of the TLS library's connection object.
+    /// Stream: address of the kernel's `sock` or `pipe_inode_info`, or of the TLS library's connection object.
     pub id: u64,
-    /// Tells apart streams that reuse `id`: the socket's inode number, or the time at which the TLS stream or UNIX
+    /// Tells apart streams that reuse `id`: the socket's inode number, or the time at which the TLS stream, pipe or UNIX
     /// socket was first seen.
     pub generation: u64,
     /// Position of the first payload byte in its direction of the stream, counted from where the kernel program
@@ -136,11 +141,12 @@ pub struct Socket {
     pub pad: u16,
 }
 
-/// A tracked socket changed its TCP state.
+/// A tracked socket changed its TCP state. A pipe has two: from `TCP_CLOSE_WAIT` to `TCP_CLOSE` when the process has read
+/// its end, because nobody writes any more, and from `TCP_FIN_WAIT1` when a write failed, because nobody reads.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct SocketState {
-    /// See [`Header`]; `tgid` and `tid` are 0: state changes happen in interrupts.
+    /// See [`Header`]; `tgid` and `tid` are 0: state changes of sockets happen in interrupts.
     pub header: Header,
     /// As in [`Socket`].
     pub id: u64,

@@ -8,14 +8,14 @@ use aya_ebpf::{
 };
 use inferscope_common::{
     counters::Counter,
-    record::{Data, Header, Kind, MAX_HELLO, MAX_PAYLOAD, SOURCE_SYSCALL, Socket, TlsHello, UnixSocket},
+    record::{Data, Header, Kind, MAX_HELLO, MAX_PAYLOAD, SOURCE_LINES, SOURCE_SYSCALL, Socket, TlsHello, UnixSocket},
     wake::ANY_RECORD,
 };
 
 use crate::{
     account::{Account, Outcome},
     count,
-    flow::Flow,
+    flow::{Flow, LINES},
     globals::config,
     maps::{DATA, EVENTS, SCRATCH, SCRATCH_SLOTS, WAKE},
     sock::{self, AF_UNIX},
@@ -165,7 +165,14 @@ fn unix_socket(id: u64, generation: u64, current: Current) -> bool {
 /// Tells userspace where a direction is, after bytes that were in no buffer of a call. Not left to the stream's next
 /// bytes: there may be none.
 #[inline(always)]
-pub fn passed(mut header: Header, id: u64, generation: u64, flow: &mut Flow, direction: u8, n: u64) {
+pub fn passed(header: Header, id: u64, generation: u64, flow: &mut Flow, direction: u8, n: u64) {
+    let source = if flow.state == LINES { SOURCE_LINES } else { SOURCE_SYSCALL };
+    passed_on(header, id, generation, flow, direction, n, source);
+}
+
+/// The same for a stream of any source.
+#[inline(always)]
+pub fn passed_on(mut header: Header, id: u64, generation: u64, flow: &mut Flow, direction: u8, n: u64, source: u8) {
     header.len = size_of::<Data>() as u32;
     header.kind = Kind::Data as u16;
     let turn = flow.turn;
@@ -180,7 +187,7 @@ pub fn passed(mut header: Header, id: u64, generation: u64, flow: &mut Flow, dir
         captured: 0,
         turn,
         direction,
-        source: SOURCE_SYSCALL,
+        source,
         overhead: 0,
     });
 }

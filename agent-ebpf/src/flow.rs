@@ -14,7 +14,7 @@ use inferscope_common::{
     verdict::{DROP, FOLLOW, KEEP, REJECT},
 };
 
-use crate::{count, dull, globals::config, maps::VERDICTS, socket};
+use crate::{count, dull, globals::config, lines, maps::VERDICTS, socket};
 
 /// Nothing recognised yet.
 pub const UNKNOWN: u8 = 0;
@@ -30,10 +30,16 @@ pub const TLS: u8 = 4;
 pub const REJECTED: u8 = 5;
 /// HTTP/2; userspace wants all of it. Many exchanges share the stream, and their first bytes look like anything.
 pub const KEPT: u8 = 6;
+/// Messages one a line ([`lines`]); copied until userspace says that they are none of ours.
+pub const LINES: u8 = 7;
 
 /// Turns without a recognisable beginning after which a stream is rejected. A connection joined in the middle of
 /// an exchange shows its first recognisable message after at most two turns.
 const MAX_MISSES: u8 = 8;
+
+/// Bytes of a direction within which messages one a line begin. A socket that nothing is recognised on is not looked at
+/// for them for ever; one that was joined in a line may have a long one to its end.
+const LINES_BEGIN: u64 = 256 << 10;
 
 /// One direction of a stream.
 #[repr(C)]
@@ -74,6 +80,21 @@ impl Flow {
         if direction == READ { &mut self.read } else { &mut self.write }
     }
 
+    /// Whether the message that begins at `head` in user memory is to be copied, on a socket that is no TLS stream's.
+    /// Changes the state.
+    #[inline(always)]
+    pub fn admit_socket(&mut self, id: u64, generation: u64, direction: u8, head: u64, len: u64, unix: bool) -> bool {
+        if unix && unsafe { config!(lines) } != 0 {
+            let is_early = self.lane(direction).offset < LINES_BEGIN;
+            match self.state {
+                UNKNOWN if is_early && lines::is_message(head, len) => self.state = LINES,
+                LINES => self.apply_verdict(id, generation),
+                _ => {}
+            }
+        }
+        self.admit(id, generation, direction, head, len)
+    }
+
     /// Whether the message that begins at `head` in user memory is to be copied. Changes the state.
     #[inline(always)]
     pub fn admit(&mut self, id: u64, generation: u64, direction: u8, head: u64, len: u64) -> bool {
@@ -81,6 +102,8 @@ impl Flow {
         match self.state {
             TLS | REJECTED => return false,
             KEPT if turned => self.apply_verdict(id, generation),
+            // A piece of an answer over HTTP may begin like a message that is a line.
+            LINES if turned && sniff(head, len) == Sniffed::Post => self.state = on_post(head, len),
             // Not only after a turn: what came in between may have passed unseen (sendfile, splice, io_uring).
             UNKNOWN | DROPPED => self.sniff_beginning(head, len, turned),
             // A client that is faster than the answers: what they were about is over, but what was learnt of the path holds.
@@ -104,7 +127,7 @@ impl Flow {
     /// Whether what the stream carries now is copied.
     #[inline(always)]
     pub fn is_copied(&self) -> bool {
-        self.state == HTTP || self.state == FOLLOWED || self.state == KEPT
+        self.state == HTTP || self.state == FOLLOWED || self.state == KEPT || self.state == LINES
     }
 
     /// Bytes move in this direction; true if the ones before did not.
@@ -138,7 +161,7 @@ impl Flow {
     }
 
     #[inline(always)]
-    fn apply_verdict(&mut self, id: u64, generation: u64) {
+    pub fn apply_verdict(&mut self, id: u64, generation: u64) {
         let Some(verdict) = VERDICTS.get_ptr(id) else { return };
         let verdict = unsafe { core::ptr::read(verdict) };
         let _ = VERDICTS.remove(id);

@@ -97,6 +97,37 @@ pub static SOCKS: HashMap<u64, Sock> = HashMap::with_max_entries(65_536, 0);
 #[map]
 pub static LOOSE_SOCKS: LruHashMap<u64, Sock> = LruHashMap::with_max_entries(16_384, 0);
 
+/// A pipe on which messages pass one a line.
+#[repr(C)]
+pub struct Pipe {
+    /// Inode number, which tells apart pipes that reuse the address.
+    pub inode: u64,
+    /// When it was first seen: one that was evicted and comes back is a new stream.
+    pub generation: u64,
+    pub flow: Flow,
+}
+
+/// Pipes that were taken up, by address of the kernel's `pipe_inode_info`; none of the many others. LRU, which is what
+/// bounds entries of pipes that end without a last call on them. Some hundred times the servers that a host runs.
+#[map]
+pub static PIPES: LruHashMap<u64, Pipe> = LruHashMap::with_max_entries(8192, 0);
+
+/// What is known of the pipes whose addresses have some bits in common.
+#[repr(C)]
+pub struct PipeHint {
+    /// 1: one of them was taken up. Never taken back: a needless look into [`PIPES`] harms nobody.
+    pub taken_up: u64,
+    /// Inode number of the last one that was not, and how many of its calls began like no message: half a word each.
+    pub missed: u64,
+}
+
+/// Hints at pipes. A look here costs a pipe that is of no interest a tenth of a look into a hash map. 128 KiB.
+#[map]
+pub static PIPE_HINTS: Array<PipeHint> = Array::with_max_entries(PIPE_HINT_COUNT, 0);
+
+/// Size of [`PIPE_HINTS`]; a power of two.
+pub const PIPE_HINT_COUNT: u32 = 8192;
+
 /// Userspace's answers, by stream id. A program that applies one removes it. LRU: an answer that is never
 /// fetched belongs to a stream that is gone.
 #[map]

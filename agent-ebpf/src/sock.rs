@@ -1,7 +1,8 @@
-//! From a descriptor to its socket, and what is read from a socket.
+//! From a descriptor to its socket or pipe, and what is read from a socket.
 //!
-//! The walk task -> files -> fdt -> file -> socket -> sock works for connections that are older than the agent, for
-//! descriptors that were duplicated, inherited or received, and needs no state of its own. Every step fails softly.
+//! The walk task -> files -> fdt -> file -> socket -> sock, or file -> pipe, works for connections that are older than the
+//! agent, for descriptors that were duplicated, inherited or received, and needs no state of its own. Every step fails
+//! softly.
 
 use core::ffi::c_void;
 
@@ -20,6 +21,7 @@ use crate::{
 
 const S_IFMT: u16 = 0o170_000;
 const S_IFSOCK: u16 = 0o140_000;
+const S_IFIFO: u16 = 0o010_000;
 pub const AF_UNIX: u16 = 1;
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
@@ -33,7 +35,14 @@ const TCP_ESTABLISHED: u8 = 1;
 /// `TCP_CLOSE`.
 const TCP_CLOSE: u8 = 7;
 
-/// A stream socket found behind a descriptor.
+/// What was found behind a descriptor.
+#[derive(Clone, Copy)]
+pub enum File {
+    Socket(Found),
+    Pipe(PipeFile),
+}
+
+/// A stream socket.
 #[derive(Clone, Copy)]
 pub struct Found {
     /// Address of the `sock`.
@@ -42,6 +51,15 @@ pub struct Found {
     pub inode: u64,
     /// Of the UNIX family; TCP otherwise.
     pub is_unix: bool,
+}
+
+/// A pipe.
+#[derive(Clone, Copy)]
+pub struct PipeFile {
+    /// Address of the `pipe_inode_info`.
+    pub id: u64,
+    /// Address of the `inode`: its number is of interest for few.
+    pub inode: u64,
 }
 
 /// The stream that a socket carries, as records name it.
@@ -53,29 +71,66 @@ pub struct StreamSock {
     pub generation: u64,
 }
 
+/// The stream socket or, if those are of interest, the pipe behind `fd` of the current task.
+#[inline(always)]
+pub fn or_pipe_of_fd(fd: u64) -> Option<File> {
+    let (private, inode, mode) = parts_of(file_of_fd(fd)?)?;
+    match mode & S_IFMT {
+        S_IFSOCK => of_socket(private, inode).map(File::Socket),
+        S_IFIFO if unsafe { config!(lines) } != 0 => Some(File::Pipe(PipeFile { id: private, inode })),
+        _ => None,
+    }
+}
+
 /// The stream socket behind `fd` of the current task, if it is one.
 #[inline(always)]
 pub fn of_fd(fd: u64) -> Option<Found> {
+    of_file(file_of_fd(fd)?)
+}
+
+/// The `struct file` behind `fd` of the current task.
+#[inline(always)]
+fn file_of_fd(fd: u64) -> Option<u64> {
     let task = unsafe { bpf_get_current_task() };
     let files: u64 = read_at(task, unsafe { offset!(task_files) })?;
     let fdt: u64 = read_at(files, unsafe { offset!(files_fdt) })?;
-    let max_fds: u32 = read_at(fdt, unsafe { offset!(fdtable_max_fds) })?;
-    if fd >= u64::from(max_fds) {
+    // The first is half as wide, and padded to the second.
+    let (max_fds, table) = both_at(fdt, unsafe { offset!(fdtable_max_fds) }, unsafe { offset!(fdtable_fd) })?;
+    if fd >= max_fds & 0xffff_ffff {
         return None;
     }
-    let table: u64 = read_at(fdt, unsafe { offset!(fdtable_fd) })?;
-    of_file(read_at(table + fd * 8, 0)?)
+    read_at(table + fd * 8, 0)
 }
 
 /// The stream socket that a `struct file` is, if it is one.
 #[inline(always)]
 pub fn of_file(file: u64) -> Option<Found> {
-    let inode: u64 = read_at(file, unsafe { offset!(file_inode) })?;
-    let mode: u16 = read_at(inode, unsafe { offset!(inode_mode) })?;
+    let (private, inode, mode) = parts_of(file)?;
     if mode & S_IFMT != S_IFSOCK {
         return None;
     }
-    let socket: u64 = read_at(file, unsafe { offset!(file_private_data) })?;
+    of_socket(private, inode)
+}
+
+/// Private data, inode and mode of a `struct file`.
+#[inline(always)]
+fn parts_of(file: u64) -> Option<(u64, u64, u16)> {
+    let (private, inode) = both_at(file, unsafe { offset!(file_private_data) }, unsafe { offset!(file_inode) })?;
+    Some((private, inode, read_at(inode, unsafe { offset!(inode_mode) })?))
+}
+
+/// Two words of one structure, by one read where they are neighbours: the walk is what most calls cost. The verifier
+/// leaves only the way that this kernel needs.
+#[inline(always)]
+fn both_at(base: u64, one: u32, other: u32) -> Option<(u64, u64)> {
+    if one != MISSING && one.wrapping_add(8) == other {
+        return read_at::<[u64; 2]>(base, one).map(|[one, other]| (one, other));
+    }
+    Some((read_at(base, one)?, read_at(base, other)?))
+}
+
+#[inline(always)]
+fn of_socket(socket: u64, inode: u64) -> Option<Found> {
     let id: u64 = read_at(socket, unsafe { offset!(socket_sk) })?;
     let is_unix = match family(id) {
         AF_INET | AF_INET6 => {
@@ -190,15 +245,20 @@ pub fn is_wanted_port(id: u64) -> bool {
     if used == 0 {
         return true;
     }
-    // It has none: left out where ports are chosen.
     if family(id) == AF_UNIX {
-        return used & PORT_WANTED == 0;
+        return is_wanted_without_port();
     }
     let local: Option<u16> = read_at(id, unsafe { offset!(skc_num) });
     let remote: Option<u16> = read_at(id, unsafe { offset!(skc_dport) });
     let (Some(local), Some(remote)) = (local, remote) else { return true };
     let flags = flags_of(local) | flags_of(u16::from_be(remote));
     flags & PORT_EXCLUDED == 0 && (used & PORT_WANTED == 0 || flags & PORT_WANTED != 0)
+}
+
+/// Whether what has no port is of interest: it is left out where ports are chosen.
+#[inline(always)]
+pub fn is_wanted_without_port() -> bool {
+    unsafe { config!(ports) & PORT_WANTED == 0 }
 }
 
 #[inline(always)]

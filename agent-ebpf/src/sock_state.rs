@@ -77,6 +77,17 @@ pub fn end_was_read(found: &Found) {
 /// Tells userspace of a state. UNIX sockets have TCP's, as far as they go.
 #[inline(always)]
 pub fn tell(id: u64, generation: u64, old: u8, new: u8, unread: bool) {
+    tell_with(id, generation, old, new, unread, sock::error(id));
+}
+
+/// The same for what is no socket, and has no error of its own.
+#[inline(always)]
+pub fn tell_of_pipe(id: u64, generation: u64, old: u8, new: u8) {
+    tell_with(id, generation, old, new, false, 0);
+}
+
+#[inline(always)]
+fn tell_with(id: u64, generation: u64, old: u8, new: u8, unread: bool, error: u32) {
     emit::event(&SocketState {
         header: header::<SocketState>(Kind::SocketState),
         id,
@@ -84,7 +95,7 @@ pub fn tell(id: u64, generation: u64, old: u8, new: u8, unread: bool) {
         old,
         new,
         unread: u16::from(unread),
-        error: sock::error(id),
+        error,
     });
 }
 

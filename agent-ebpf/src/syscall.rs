@@ -1,4 +1,4 @@
-//! Socket system calls, at their exit.
+//! System calls on sockets and pipes, at their exit.
 //!
 //! One program for all of them: any system call tracepoint taxes every call of the host, so there is exactly one.
 //! At the exit the arguments are still in the saved registers and the bytes of a write are resident, so no entry
@@ -22,7 +22,8 @@ use crate::{
     account, count,
     emit::{MAX_IOVECS, Source, mmsghdr},
     maps::CALL,
-    sock::{self, Found},
+    pipe,
+    sock::{self, File},
     sock_state,
     task::{Current, is_traced},
     transfer::{self, Call},
@@ -128,13 +129,18 @@ fn on_exit(regs: *const u8, ret: i64) {
     }
     // The kernel takes the lower half only.
     let mut direction = READ;
-    let mut socket = sock::of_fd(unsafe { reg(regs, regs::DI) } & 0xffff_ffff);
-    if socket.is_none() && unsafe { reg(regs, regs::ORIG_AX) } == nr::SPLICE {
+    let mut file = sock::or_pipe_of_fd(unsafe { reg(regs, regs::DI) } & 0xffff_ffff);
+    if !matches!(file, Some(File::Socket(_))) && unsafe { reg(regs, regs::ORIG_AX) } == nr::SPLICE {
         // One of its two descriptors is a pipe, the other one either end.
         direction = WRITE;
-        socket = sock::of_fd(unsafe { reg(regs, regs::DX) } & 0xffff_ffff);
+        file = sock::of_fd(unsafe { reg(regs, regs::DX) } & 0xffff_ffff).map(File::Socket);
     }
-    let Some(socket) = socket else { return };
+    let Some(file) = file else { return };
+    if let File::Pipe(pipe) = &file {
+        if !pipe::may_matter(pipe, ret) {
+            return;
+        }
+    }
     let nr = unsafe { reg(regs, regs::ORIG_AX) };
     match nr {
         nr::SPLICE => {}
@@ -144,10 +150,14 @@ fn on_exit(regs: *const u8, ret: i64) {
         _ => {}
     }
     if ret <= 0 || nr == nr::SHUTDOWN {
-        if socket.is_unix {
-            unix_end::notice(&socket, nr == nr::SHUTDOWN, direction == READ && ret == 0);
-        } else if ret == 0 && nr != nr::SHUTDOWN {
-            sock_state::end_was_read(&socket);
+        match &file {
+            File::Socket(socket) if socket.is_unix => {
+                unix_end::notice(socket, nr == nr::SHUTDOWN, direction == READ && ret == 0);
+            }
+            File::Socket(socket) if ret == 0 && nr != nr::SHUTDOWN => sock_state::end_was_read(socket),
+            // Nothing is what a read of no length returns, too.
+            File::Pipe(pipe) if ret < 0 || unsafe { reg(regs, regs::DX) } != 0 => pipe::end_was_met(pipe, direction),
+            _ => {}
         }
         return;
     }
@@ -155,14 +165,15 @@ fn on_exit(regs: *const u8, ret: i64) {
     let call = unsafe { &mut *call };
     call.n = ret as u64;
     call.direction = u64::from(direction);
-    if decode(regs, nr, &socket, call) {
-        transfer::take(current, &socket, call);
+    let is_unix = matches!(&file, File::Socket(socket) if socket.is_unix);
+    if decode(regs, nr, is_unix, call) {
+        transfer::take(current, &file, call);
     }
 }
 
 /// Finds out where the bytes are; false if what was received is not the stream's.
 #[inline(always)]
-fn decode(regs: *const u8, nr: u64, socket: &Found, call: &mut Call) -> bool {
+fn decode(regs: *const u8, nr: u64, is_unix: bool, call: &mut Call) -> bool {
     let (si, dx) = unsafe { (reg(regs, regs::SI), reg(regs, regs::DX)) };
     let flags = match nr {
         nr::RECVFROM | nr::RECVMMSG => unsafe { reg(regs, regs::R10) },
@@ -199,7 +210,7 @@ fn decode(regs: *const u8, nr: u64, socket: &Found, call: &mut Call) -> bool {
         // sendfile and splice move pages.
         _ => call.passed = 1,
     }
-    if flags & MSG_TRUNC != 0 && !socket.is_unix {
+    if flags & MSG_TRUNC != 0 && !is_unix {
         call.passed = 1;
     }
     true

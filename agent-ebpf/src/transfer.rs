@@ -6,19 +6,20 @@ use aya_ebpf::{
 };
 use inferscope_common::{
     counters::Counter,
-    record::{Data, Kind, READ, SOURCE_SYSCALL, WRITE},
+    record::{Data, Kind, READ, SOURCE_LINES, SOURCE_SYSCALL, WRITE},
 };
 
 use crate::{
     account::{self, Account},
     count,
     emit::{self, Job, Source},
-    flow::{Flow, REJECTED, TLS},
+    flow::{Flow, LINES, REJECTED, TLS},
     globals::config,
     headers::{self, Passed},
     maps::{LOOSE_SOCKS, SOCKS, Sock},
+    pipe,
     records::{self, Carry, Interest, Transfer},
-    sock::{self, Found, StreamSock},
+    sock::{self, File, Found, StreamSock},
     task::Current,
     tls,
 };
@@ -45,12 +46,18 @@ pub struct Call {
     pub skipped: u64,
     /// The stream's turn.
     pub turn: u64,
+    /// Where the bytes are said to have been read, `SOURCE_*`.
+    pub carrier: u64,
 }
 
-/// Takes a call's bytes into the socket's stream, and copies them if they are of interest.
+/// Takes a call's bytes into the stream of a socket or pipe, and copies them if they are of interest.
 #[inline(always)]
-pub fn take(current: Current, found: &Found, call: &mut Call) {
-    if is_wanted(current, found, call) {
+pub fn take(current: Current, file: &File, call: &mut Call) {
+    let wanted = match file {
+        File::Socket(found) => is_wanted(current, found, call),
+        File::Pipe(found) => pipe::is_wanted(current, found, call),
+    };
+    if wanted {
         copy(current, call);
     }
 }
@@ -79,7 +86,7 @@ fn copy(current: Current, call: *const Call) {
         total: n as u32,
         turn: of!(turn) as u32,
         direction: of!(direction) as u8,
-        library: SOURCE_SYSCALL,
+        library: of!(carrier) as u8,
         overhead: 0,
         account: None,
     };
@@ -129,7 +136,7 @@ fn is_wanted(current: Current, found: &Found, call: &mut Call) -> bool {
     }
     let (head, head_len) = head_of(&call.source);
     let head_len = if head_len < n { head_len } else { n };
-    let copy = flow.admit(socket.id, socket.generation, direction, head, head_len);
+    let copy = flow.admit_socket(socket.id, socket.generation, direction, head, head_len, found.is_unix);
     if let Some(account) = account {
         account.on_socket(direction, n, flow.state == TLS);
     }
@@ -146,6 +153,7 @@ fn is_wanted(current: Current, found: &Found, call: &mut Call) -> bool {
         call.position = position;
         call.skipped = flow.lane(direction).skipped;
         call.turn = u64::from(flow.turn);
+        call.carrier = u64::from(if flow.state == LINES { SOURCE_LINES } else { SOURCE_SYSCALL });
         return true;
     }
     if flow.state == TLS || flow.state == REJECTED {
@@ -184,7 +192,7 @@ pub fn end_of(end_seq: Option<u32>, id: u64, direction: u8) -> Option<u32> {
 
 /// User address of a call's first bytes, for sniffing; 0 if there are none.
 #[inline(always)]
-fn head_of(source: &Source) -> (u64, u64) {
+pub fn head_of(source: &Source) -> (u64, u64) {
     if source.segment_left > 0 {
         return (source.segment, source.segment_left);
     }

@@ -93,11 +93,13 @@ pub struct CaptureConfig {
     pub all_http: bool,
     /// Where TLS cannot be read, infer calls from the sizes and times of TLS records.
     pub infer: bool,
+    /// Report the calls of MCP servers that are spoken to over their standard input and output.
+    pub mcp_stdio: bool,
 }
 
 impl Default for CaptureConfig {
     fn default() -> Self {
-        Self { idle_timeout_seconds: 300, all_http: false, infer: false }
+        Self { idle_timeout_seconds: 300, all_http: false, infer: false, mcp_stdio: true }
     }
 }
 

@@ -13,6 +13,7 @@ fn an_empty_file_gives_the_defaults() {
     assert_eq!(config, Config::default());
     assert!(!config.privacy.content && !config.capture.all_http && !config.capture.infer);
     assert_eq!(config.capture.idle_timeout_seconds, 300);
+    assert!(config.capture.mcp_stdio);
     assert!(!config.usage.estimate);
     assert!(config.cost.enabled && config.cost.table && config.cost.prices.is_empty());
     assert!(config.export.otlp.is_none() && config.export.jsonl.is_none());
@@ -24,6 +25,7 @@ fn every_setting_is_read() {
         r#"
         [capture]
         idle_timeout_seconds = 60
+        mcp_stdio = false
         all_http = true
         infer = true
         [privacy]
@@ -98,7 +100,7 @@ fn every_setting_is_read() {
     assert_eq!(operators, [("customer", Operator::Hash), ("project", Operator::Replace)]);
     assert!(config.cost.enabled && !config.cost.table);
     assert_eq!(config.cost.prices["vllm/llama-3*"].output_per_mtok, 0.4);
-    assert!(config.usage.estimate);
+    assert!(config.usage.estimate && !config.capture.mcp_stdio);
     assert_eq!(config.quality.low_confidence_logprob, Some(-2.5));
     let otlp = config.export.otlp.unwrap();
     assert_eq!(otlp.compression, Some(Compression::Gzip));

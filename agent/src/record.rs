@@ -8,11 +8,13 @@
 //! round-trip test.
 
 mod reader;
+mod source;
 
 use std::{net::SocketAddr, sync::Arc};
 
 use inferscope_common::record as abi;
 use reader::Reader;
+pub use source::Source;
 use thiserror::Error;
 
 use crate::{host::ProcessIdentity, time::Mono};
@@ -36,63 +38,6 @@ impl Direction {
             abi::WRITE => Ok(Self::Write),
             _ => Err(RecordError::BadMember("direction")),
         }
-    }
-}
-
-/// Where plaintext was read (`inferscope.capture.source`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Source {
-    /// Socket system calls.
-    Syscall,
-    /// OpenSSL's `SSL_read` and `SSL_write` families, and what has its shape (LibreSSL).
-    OpenSsl,
-    /// BoringSSL's `SSL_read` and `SSL_write`.
-    BoringSsl,
-    /// GnuTLS' `gnutls_record_*` functions.
-    GnuTls,
-    /// Go's `crypto/tls`.
-    Go,
-    /// rustls, at the AEAD functions below it.
-    Rustls,
-    /// Nowhere: what is said follows from TLS records' headers (`--infer`).
-    Ciphertext,
-}
-
-impl Source {
-    /// The contract's spelling.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Syscall => "syscall",
-            Self::OpenSsl => "openssl",
-            Self::BoringSsl => "boringssl",
-            Self::GnuTls => "gnutls",
-            Self::Go => "go",
-            Self::Rustls => "rustls",
-            Self::Ciphertext => "ciphertext",
-        }
-    }
-
-    /// Whether the bytes are the inside of TLS.
-    pub fn is_tls(self) -> bool {
-        !matches!(self, Self::Syscall | Self::Ciphertext)
-    }
-
-    /// Whether a stream of it is one direction of a connection.
-    pub fn is_half(self) -> bool {
-        self == Self::Rustls
-    }
-
-    /// The kernel side's `SOURCE_*` value.
-    fn of_abi(value: u8) -> Result<Self, RecordError> {
-        Ok(match value {
-            abi::SOURCE_SYSCALL => Self::Syscall,
-            abi::SOURCE_OPENSSL => Self::OpenSsl,
-            abi::SOURCE_BORINGSSL => Self::BoringSsl,
-            abi::SOURCE_GNUTLS => Self::GnuTls,
-            abi::SOURCE_GO => Self::Go,
-            abi::SOURCE_RUSTLS => Self::Rustls,
-            _ => return Err(RecordError::BadMember("source")),
-        })
     }
 }
 

@@ -24,6 +24,7 @@ mod infer;
 mod joining;
 mod libssl;
 mod load;
+mod mcp;
 mod otlp;
 mod privacy;
 mod raw;
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
     infer::add(&mut all);
     go::add(&mut all);
     sdks::add(&mut all);
+    mcp::add(&mut all);
     stripped::add(&mut all);
     let trials = all.into_trials(!args.list);
     libtest_mimic::run(&args, trials).exit_code()

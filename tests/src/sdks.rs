@@ -1,4 +1,4 @@
-//! The providers' own SDKs, which are installed only where they are asked for.
+//! The providers' own SDKs and MCP's, which are installed only where they are asked for.
 //!
 //! `cargo xtask test --suite sdks` installs them: those for Python, pinned in `python/requirements-sdks.txt`, into an
 //! environment of their own, those for Node at the versions here. To add one: its line in either, its client in
@@ -18,8 +18,8 @@ pub const PYTHON: [&str; 7] = ["openai", "anthropic", "google", "mistral", "cohe
 /// The SDKs for Node, as `client_sdks_node.mjs` names them.
 pub const NODE: [&str; 2] = ["openai", "anthropic"];
 
-/// Their packages, pinned so that a result does not depend on the day.
-pub const PACKAGES: [&str; 2] = ["openai@7.55.0", "@anthropic-ai/sdk@1.10.0"];
+/// Their packages and MCP's, pinned so that a result does not depend on the day.
+pub const PACKAGES: [&str; 3] = ["openai@7.55.0", "@anthropic-ai/sdk@1.10.0", "@modelcontextprotocol/sdk@1.32.2"];
 
 /// The environment's interpreter.
 pub fn python() -> PathBuf {

@@ -34,12 +34,13 @@ const KEPT: [&str; 9] = [
 
 /// What `--suite` can be. All but the first two are topics: the first part of scenarios' names in `tests/e2e/`, with
 /// `-` for `_`.
-const SUITES: [&str; 27] = [
+const SUITES: [&str; 29] = [
     "unit",
     "e2e",
     "clients",
     "http2",
     "grpc",
+    "websocket",
     "servers",
     "binding",
     "doctor",
@@ -50,6 +51,7 @@ const SUITES: [&str; 27] = [
     "replay",
     "failures",
     "joining",
+    "mcp",
     "go",
     "capture",
     "sockets",
@@ -70,7 +72,7 @@ const FULL: &str = "capture-full";
 /// Scenarios that need recordings which are no part of the repository.
 const CORPUS: &str = "corpus";
 
-/// Scenarios that need the providers' SDKs.
+/// Scenarios that need the providers' SDKs, or MCP's.
 const SDKS: &str = "sdks";
 
 /// What runs only where it is asked for by name, and why.

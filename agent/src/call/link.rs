@@ -17,6 +17,8 @@ pub enum End {
     Ip(SocketAddr),
     /// The kernel's `sock` of a UNIX socket.
     Unix(u64),
+    /// Either end of a channel that carries messages one way: its address.
+    Channel(u64),
 }
 
 impl End {
@@ -36,7 +38,7 @@ pub struct Tuple {
     pub client: End,
     /// The end that answers.
     pub server: End,
-    /// Stream of HTTP/2, which both ends number alike; 0 for HTTP/1.1.
+    /// Stream of HTTP/2, or label of a request, which both ends number alike; 0 for HTTP/1.1.
     pub stream: u32,
 }
 

@@ -19,6 +19,7 @@ pub mod ids;
 pub mod link;
 mod lru;
 mod opener;
+pub mod requests;
 mod websocket;
 
 pub use conversation::{Place, Retry, ToolRun};

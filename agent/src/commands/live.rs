@@ -56,6 +56,7 @@ impl Plan {
                 targets: targets.into(),
                 all_http,
                 infer: false,
+                lines: true,
                 keeps_findings: false,
                 ring_bytes: None,
             },

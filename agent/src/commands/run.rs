@@ -81,6 +81,7 @@ fn plan(config: &Config, redactor: &'static Redactor) -> Plan {
             all_http: capture.all_http,
             keeps_findings: true,
             infer: capture.infer,
+            lines: capture.mcp_stdio,
             ring_bytes: None,
         },
         content: config.privacy.content(),

@@ -135,7 +135,8 @@ names! {
     SERVER_ADDRESS = "server.address";
     /// Port of the server.
     SERVER_PORT = "server.port";
-    /// `unix` for a call over a UNIX socket; absent for TCP, which is the conventions' default.
+    /// `unix` for a call over a UNIX socket, `pipe` over a program's standard input and output; absent for TCP, which is
+    /// the conventions' default.
     NETWORK_TRANSPORT = "network.transport";
     /// Address of the other end: IP address, or name of a UNIX socket.
     NETWORK_PEER_ADDRESS = "network.peer.address";

@@ -17,7 +17,7 @@ use crate::{
     host::ProcessIdentity,
     llm::{Content, Estimated, Facts, Quality, RequestFacts, ResponseFacts, Timings, Usage},
     privacy::Redactor,
-    record::Address,
+    record::{Address, Source},
     time::{Mono, WallAnchor},
 };
 
@@ -55,7 +55,7 @@ impl Span {
         let (address, port) = server(call);
         out.text(names::SERVER_ADDRESS, address.as_deref());
         out.int(names::SERVER_PORT, port);
-        out.text(names::NETWORK_TRANSPORT, is_unix(call).then_some("unix"));
+        out.text(names::NETWORK_TRANSPORT, transport(call));
         out.text(names::NETWORK_PEER_ADDRESS, call.peer.as_ref().and_then(address_of).as_deref());
         out.int(names::NETWORK_PEER_PORT, call.peer.as_ref().and_then(port_of));
         process(&mut out, &call.process);
@@ -418,6 +418,17 @@ fn split_host(value: &str) -> Option<(&str, HostPort)> {
         Some(port) => port.parse().map_or(HostPort::Unreadable, HostPort::Given),
     };
     (!host.is_empty()).then_some((host, port))
+}
+
+/// What carried the call, where it was not TCP. A server's standard input and output are pipes whatever the client's
+/// runtime makes them of: Node's are UNIX sockets without a name.
+fn transport(call: &FinishedCall) -> Option<&'static str> {
+    let is_named = |end: &Option<Address>| end.as_ref().and_then(address_of).is_some();
+    let is_pipe = call.source == Source::Lines && !is_named(&call.local) && !is_named(&call.peer);
+    if is_pipe || call.source == Source::Pipe {
+        return Some("pipe");
+    }
+    is_unix(call).then_some("unix")
 }
 
 fn is_unix(call: &FinishedCall) -> bool {

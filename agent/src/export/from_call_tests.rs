@@ -1,13 +1,13 @@
 use super::{HostPort, split_host};
 use crate::{
-    call::{Capture, Completion, FinishedCall, Note, NoteKind, Place, Retry, Side, ToolRun},
+    call::{Capture, Completion, FinishedCall, HttpFacts, Note, NoteKind, Place, Retry, Side, ToolRun},
     export::{
         attributes as names,
         span::{Span, SpanKind, SpanStatus, Value},
         testing::{ANCHOR, chat},
     },
     llm::{Content, Estimated, Quality, Timings, Usage},
-    record::Address,
+    record::{Address, Source},
     time::Mono,
 };
 
@@ -173,6 +173,23 @@ fn a_unix_socket_is_named_and_not_numbered() {
     assert_eq!(of(Side::Client, Some("/run/llm.sock")), (name(), name()));
     assert_eq!(of(Side::Server, Some("/run/llm.sock")), (name(), None));
     assert_eq!(of(Side::Client, None), (None, None));
+}
+
+#[test]
+fn standard_input_and_output_are_a_pipe_whatever_they_are_made_of() {
+    let of = |source, name: Option<&str>| {
+        let span = span(|call| {
+            let unix = |sock, name: Option<&str>| Some(Address::Unix { sock, name: name.map(Into::into) });
+            (call.source, call.http) = (source, HttpFacts::default());
+            (call.local, call.peer) =
+                if source == Source::Pipe { (None, None) } else { (unix(1, None), unix(2, name)) };
+        });
+        text(&span, names::NETWORK_TRANSPORT).map(str::to_owned)
+    };
+    assert_eq!(of(Source::Pipe, None).as_deref(), Some("pipe"));
+    assert_eq!(of(Source::Lines, None).as_deref(), Some("pipe"), "a socket pair");
+    assert_eq!(of(Source::Lines, Some("/run/mcp.sock")).as_deref(), Some("unix"));
+    assert_eq!(of(Source::Syscall, None).as_deref(), Some("unix"), "HTTP");
 }
 
 #[test]

@@ -75,6 +75,7 @@ pub fn load(settings: &Settings) -> Result<Loaded, LoadError> {
         // 32 MiB in one call, and all its segments.
         max_chunks: 2048,
         infer: settings.infer.into(),
+        lines: settings.lines.into(),
     });
     let offsets = Plain(resolved.offsets);
     let aya_btf = AyaBtf::from_sys_fs().map_err(|error| LoadError::Object(error.into()))?;
@@ -90,6 +91,9 @@ pub fn load(settings: &Settings) -> Result<Loaded, LoadError> {
     if !settings.infer {
         // Never used then, and its memory is taken when it is made.
         loader.map_max_entries("CHAINS", 1);
+    }
+    if !settings.lines {
+        loader.map_max_entries("PIPES", 1);
     }
     let mut ebpf = loader.load(OBJECT)?;
 

@@ -13,6 +13,8 @@ pub struct Settings {
     pub keeps_findings: bool,
     /// Tell the headers of TLS records whose plaintext nobody reads.
     pub infer: bool,
+    /// Capture messages that pass pipes and UNIX sockets one a line.
+    pub lines: bool,
     /// Size of the bulk ring in bytes, a power of two; `None` takes the object's default.
     pub ring_bytes: Option<u32>,
 }

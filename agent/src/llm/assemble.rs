@@ -17,7 +17,7 @@ use super::{
 use crate::privacy::Redactor;
 
 /// `error.type` of an error that nothing better is known of.
-const OTHER: &str = "_OTHER";
+pub(crate) const OTHER: &str = "_OTHER";
 
 /// Puts the facts together. `cap` is the content cap, absent when content is off; `redactor` sees everything before
 /// anybody else does.
@@ -127,7 +127,7 @@ fn redact_names(
     redact(single.chain(lists).chain(tools), redactor);
 }
 
-fn redact_call(call: &mut RpcFacts, redactor: &Redactor) {
+pub(crate) fn redact_call(call: &mut RpcFacts, redactor: &Redactor) {
     let RpcFacts {
         method,
         request_id,

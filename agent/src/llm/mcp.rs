@@ -1,9 +1,9 @@
-//! `mcp`: the Model Context Protocol over HTTP.
+//! `mcp`: the Model Context Protocol over HTTP, and what its messages mean whatever carries them.
 //!
 //! Owns which messages are MCP's and what a span of one says. Source: the specification's versions 2024-11-05 to
 //! 2026-07-28. A request is one POST, answered by one message or by a stream whose last message answers it; with the
 //! oldest version the answer comes on another connection and only the request is seen. The newest names method and
-//! target in headers as well. Messages of other carriers: see [`is_request`] and [`facts_of`].
+//! target in headers as well. Over pipes see [`mcp_stdio`](super::mcp_stdio).
 
 use super::{
     api::{Draft, Failure, Part, WireApi},
@@ -93,13 +93,20 @@ pub(crate) fn answer(facts: &mut RpcFacts, response: &Message, draft: &mut Draft
     if response.protocol_version.is_some() {
         facts.protocol_version.clone_from(&response.protocol_version);
     }
+    if let Some(failure) = failure_of(response) {
+        draft.failure.get_or_insert(failure);
+    }
+}
+
+/// The error that an answer is.
+pub(crate) fn failure_of(response: &Message) -> Option<Failure> {
     let kind = match response {
         Message { error: Some(code), .. } => Some(code.to_string()),
         Message { has_error: true, .. } => None,
         Message { tool_error: true, .. } => Some(TOOL_ERROR.to_owned()),
-        _ => return,
+        _ => return None,
     };
-    draft.failure.get_or_insert(Failure { kind, shaped: true });
+    Some(Failure { kind, shaped: true })
 }
 
 /// Reads one call.

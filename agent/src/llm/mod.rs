@@ -68,6 +68,7 @@ mod llamacpp;
 mod lmstudio;
 mod local;
 mod mcp;
+mod mcp_stdio;
 mod messages;
 mod moderations;
 mod ollama;
@@ -112,6 +113,7 @@ pub use facts::{AskedTool, Content, Facts, MAX_NAME, Modality, RequestFacts, Res
 pub(crate) use history::keyed;
 pub use history::{History, Secret, ToolResult};
 pub use mcp::RpcFacts;
+pub(crate) use mcp_stdio::{Answer, Said, Speech, facts as mcp_facts};
 pub(crate) use provider::is_provider;
 pub use quality::Quality;
 pub(crate) use registry::is_never_a_model;

@@ -4,6 +4,7 @@
 //! what the kernel saw. No clock, no thread, no file: the same records give the same calls, live or replayed.
 //! Every table has a cap and a counter.
 
+mod channels;
 #[cfg(test)]
 mod conversation_tests;
 mod halves;
@@ -16,6 +17,9 @@ mod inference;
 mod inference_tests;
 #[cfg(test)]
 mod joined_tests;
+mod lines;
+#[cfg(test)]
+mod lines_tests;
 mod missed;
 #[cfg(test)]
 mod socket_tests;
@@ -46,6 +50,7 @@ use crate::{
     stream::{Binder, Finding, Halves, Plain, StreamKey},
     time::Mono,
 };
+use channels::Channels;
 use missed::MissedTable;
 use table::{Entry, Tables};
 
@@ -104,6 +109,7 @@ pub enum Output {
 pub struct Pipeline {
     options: PipelineOptions,
     tables: Tables,
+    channels: Channels,
     links: Links,
     binder: Binder,
     halves: Halves,
@@ -125,6 +131,7 @@ impl Pipeline {
             options,
             inference,
             tables: Tables::default(),
+            channels: Channels::default(),
             links: Links::default(),
             binder: Binder::default(),
             halves: Halves::default(),
@@ -145,7 +152,7 @@ impl Pipeline {
 
     /// Connections known.
     pub fn connection_count(&self) -> usize {
-        self.tables.connections.len()
+        self.tables.connections.len() + self.channels.len()
     }
 
     /// A record that could not be read.
@@ -203,6 +210,7 @@ impl Pipeline {
                 for key in self.tables.unix_streams_of(origin.tgid) {
                     self.close(key, ClosedBy::Local, out);
                 }
+                self.leave_channels_of(origin.tgid, out);
                 // Not now: the kernel closes its TCP sockets after this, and they are its calls' ends.
                 self.tables.processes.ended(origin.tgid);
                 self.infer(out, |inference, _| inference.ended(origin.tgid));
@@ -225,6 +233,7 @@ impl Pipeline {
         for key in self.tables.idle_since(since) {
             self.with_connection(key, out, |connection, steps| connection.give_up_idle(since, steps));
         }
+        self.tick_channels(since, Mono(now.0.saturating_sub(QUIET_NS)), out);
         let idle = self.options.idle_ns;
         self.infer(out, |inference, found| inference.tick(now, idle, found));
     }
@@ -235,6 +244,7 @@ impl Pipeline {
         for key in self.tables.keys() {
             self.with_connection(key, out, |connection, steps| connection.give_up(Ended::Shutdown, steps));
         }
+        self.finish_channels(out);
         self.infer(out, |inference, found| inference.finish(found));
         self.conversations.finish(&mut |tool| out(Output::Call(Box::new(tool))));
         self.count_conversations();
@@ -246,6 +256,10 @@ impl Pipeline {
     }
 
     fn on_data(&mut self, origin: &Origin, data: &Data<'_>, out: &mut dyn FnMut(Output)) {
+        if data.source.is_lines() {
+            self.on_lines(origin, data, out);
+            return;
+        }
         if data.payload.is_empty() {
             self.on_passed(origin, data, out);
             return;
@@ -373,6 +387,7 @@ impl Pipeline {
     }
 
     fn on_socket_state(&mut self, at: Mono, state: &SocketState, out: &mut dyn FnMut(Output)) {
+        self.on_channel_state(state, out);
         let by = match (state.old, state.new) {
             (_, tcp::CLOSE_WAIT) => Some(ClosedBy::Peer),
             (tcp::ESTABLISHED, tcp::FIN_WAIT1) => Some(ClosedBy::Local),
@@ -496,7 +511,7 @@ impl Pipeline {
             return;
         }
         self.stats.calls += 1;
-        let mut call = FinishedCall {
+        let call = FinishedCall {
             ids,
             side,
             process: self.tables.processes.identity(entry.tgid, entry.start_ns),
@@ -518,7 +533,11 @@ impl Pipeline {
             capture: outcome.capture,
             notes: outcome.notes,
         };
-        let other_end = other.parent.is_some() || other.read_at.is_some();
+        self.hand_out(call, other.parent.is_some() || other.read_at.is_some(), out);
+    }
+
+    /// Gives a call its place among others and hands it out.
+    fn hand_out(&mut self, mut call: FinishedCall, other_end: bool, out: &mut dyn FnMut(Output)) {
         self.conversations.take(&mut call, other_end, &mut |tool| out(Output::Call(Box::new(tool))));
         self.count_conversations();
         out(Output::Call(Box::new(call)));
@@ -542,7 +561,7 @@ impl Pipeline {
 /// The stream that a record belongs to.
 fn key_of(origin: &Origin, object: ObjectId, direction: Direction, source: Source) -> StreamKey {
     match source {
-        Source::Syscall => StreamKey::Socket(object),
+        Source::Syscall | Source::Pipe | Source::Lines => StreamKey::Socket(object),
         half if half.is_half() => StreamKey::Half { tgid: origin.tgid, object, direction },
         _ => StreamKey::Tls { tgid: origin.tgid, object },
     }

@@ -16,6 +16,7 @@ pub mod head;
 pub mod http1;
 pub mod http2;
 pub mod json;
+pub mod lines;
 pub mod multipart;
 pub mod protobuf;
 pub mod sse;
