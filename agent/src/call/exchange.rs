@@ -340,7 +340,7 @@ impl Exchange {
         if session.is_none() && !all_http {
             return None;
         }
-        let mut body = Body { streamed: false, finished, broken: false, readable: true };
+        let mut body = Body { streamed: false, finished, broken: false, empty: false, readable: true };
         let mut facts = None;
         if let Some(session) = session {
             if let Some(reason) = session.request_malformed() {
@@ -351,6 +351,7 @@ impl Exchange {
                 body.broken = true;
             }
             body.streamed = session.is_stream();
+            body.empty = !session.is_answered();
             let mut said = session.into_facts();
             if let Some(estimated) = &mut said.estimated
                 && self.capture == Capture::Complete
@@ -402,8 +403,17 @@ struct Body {
     finished: bool,
     /// It could not be understood to its end.
     broken: bool,
+    /// Nothing of it came.
+    empty: bool,
     /// Its bytes could be read, whatever they meant.
     readable: bool,
+}
+
+impl Body {
+    /// Whether it may be whole where only the end of the connection tells.
+    fn is_plausible(&self) -> bool {
+        !(self.streamed || self.broken || self.empty)
+    }
 }
 
 /// How a call ended.
@@ -433,8 +443,8 @@ fn completion(
         Ended::Whole if capture != Capture::Complete => None,
         // The framing is whole and the model had not finished: the server gave up in an orderly way.
         Ended::Whole => Some(Completion::ServerClosed),
-        Ended::Delimited(ClosedBy::Unknown) if !body.streamed && !body.broken => done,
-        Ended::Delimited(by) if closed(by) == Some(Completion::ServerClosed) && !body.streamed && !body.broken => done,
+        Ended::Delimited(ClosedBy::Unknown) if body.is_plausible() => done,
+        Ended::Delimited(by) if closed(by) == Some(Completion::ServerClosed) && body.is_plausible() => done,
         Ended::Delimited(by) | Ended::Closed(by) => closed(by),
         Ended::Idle => Some(Completion::Idle),
         Ended::Lost | Ended::Shutdown => None,

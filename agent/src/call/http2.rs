@@ -112,7 +112,7 @@ impl Http2 {
                     steps(Step::Answer(REJECT));
                 }
             }
-            Input::Gap(missing) => parser.gap(missing, &mut |event| streams.on_event(event, &mut context)),
+            Input::Gap { missing, .. } => parser.gap(missing, &mut |event| streams.on_event(event, &mut context)),
             Input::Close => parser.close(&mut |event| streams.on_event(event, &mut context)),
         }
     }

@@ -181,7 +181,7 @@ impl ResponseReader {
         let budget = self.budget.get_or_insert_with(|| draft.choices.budget.clone());
         let at = match self.pieces.iter().rposition(|piece| piece.position == position) {
             Some(at) => at,
-            None if self.pieces.len() >= MAX_PIECES => return,
+            None if self.pieces.len() >= MAX_PIECES => return draft.choices.leave_out(),
             None => {
                 self.pieces.push(Piece { position, ..Piece::default() });
                 self.pieces.len() - 1

@@ -299,3 +299,18 @@ proptest! {
         prop_assert_eq!(of(&bytes.chunks(size).collect::<Vec<_>>()), of(&[&bytes]));
     }
 }
+
+#[test]
+fn a_document_that_is_whole_needs_no_end_of_its_body() {
+    let finished = |path, text: &str| {
+        let mut session = Exchange { path, ..Exchange::default() }.open();
+        session.response_head(200, &typed(Some("application/json")));
+        session.response_body(text.as_bytes(), &mut |_| {});
+        session.finished()
+    };
+    let array = r#"[{"candidates":[{"content":{"parts":[{"text":"a"}]},"finishReason":"STOP"}]}]"#;
+    let document = r#"{"object":"list","data":[{"object":"embedding","index":0,"embedding":[1]}]}"#;
+    for (path, text) in [("/v1beta/models/m:streamGenerateContent", array), ("/v1/embeddings", document)] {
+        assert!(finished(path, text) && !finished(path, &text[..text.len() - 1]), "{path}");
+    }
+}
