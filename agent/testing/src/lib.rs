@@ -10,3 +10,4 @@ mod host;
 pub mod wire;
 
 pub use host::{End, Host};
+pub use wire::Coding;
