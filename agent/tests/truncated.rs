@@ -71,9 +71,8 @@ fn check(call: &Call, cut: usize, after: After, side: Side) -> Option<Option<Com
     assert_eq!(found.side, side, "{}", context());
     let answered = cut.saturating_sub(call.request.len());
     let whole = Some(call.completion);
-    let allowed = if answered == call.response.len() || answered >= call.finish.end {
-        [whole, whole]
-    } else if call.completion == Completion::Error && answered >= call.head {
+    let is_failed = call.completion == Completion::Error && answered >= call.head;
+    let allowed = if answered == call.response.len() || answered >= call.finish.end || is_failed {
         [whole, whole]
     } else if after == After::Loss {
         // The framing may tell that the response was whole: then a document was, and a stream that had its finish reason. Why
