@@ -73,7 +73,7 @@ pub struct Exchange {
     /// What HTTP said.
     pub http: HttpFacts,
     /// The model session, if the path is a model's.
-    pub session: Option<Session>,
+    pub session: Option<Box<Session>>,
     untargeted: bool,
     request_end: Option<Mono>,
     response_start: Option<Mono>,
@@ -119,7 +119,7 @@ impl Exchange {
             stream: 0,
             start,
             http,
-            session,
+            session: session.map(Box::new),
             untargeted: false,
             request_end: None,
             response_start: None,
@@ -158,7 +158,7 @@ impl Exchange {
     /// Nothing is known of its path: `session` finds out by the bodies what it is.
     pub fn join(&mut self, session: Option<Session>) {
         if !self.untargeted {
-            self.session = session;
+            self.session = session.map(Box::new);
             self.capture = Capture::PartialStart;
         }
     }
@@ -302,7 +302,7 @@ impl Exchange {
 
     /// Whether the answer has said that it is over, whatever its framing says.
     pub fn is_finished(&self) -> bool {
-        self.session.as_ref().is_some_and(Session::finished)
+        self.session.as_deref().is_some_and(Session::finished)
     }
 
     /// Whether its response has begun.

@@ -347,7 +347,7 @@ impl Pairing {
     /// Says what a joined exchange is, as soon as that is known.
     fn judge_joined(&mut self, steps: &mut dyn FnMut(Step)) {
         let Some(exchange) = self.exchanges.front().filter(|first| self.joined == Some(first.number)) else { return };
-        match exchange.session.as_ref().map(Session::proof) {
+        match exchange.session.as_deref().map(Session::proof) {
             Some(Proof::Pending) => return,
             Some(Proof::Refuted) | None => {
                 steps(Step::AnswerResponse(DROP));
