@@ -108,6 +108,7 @@ pub use mcp::RpcFacts;
 pub(crate) use provider::is_provider;
 pub use quality::Quality;
 pub(crate) use registry::is_never_a_model;
+pub use registry::paths;
 pub use retrieval::RetrievalFacts;
 pub use session::{Options, Proof, RequestLine, ResponseEvent, Session};
 pub use timings::Timings;

@@ -6,7 +6,9 @@
 
 pub mod alloc;
 pub mod calls;
+pub mod fuzz;
 mod host;
+pub mod streams;
 pub mod wire;
 
 pub use host::{End, Host};

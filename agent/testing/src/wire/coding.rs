@@ -8,6 +8,9 @@ use flate2::{
 };
 use zstd_safe::{CCtx, CParameter, InBuffer, OutBuffer, zstd_sys::ZSTD_EndDirective as Directive};
 
+/// Window of br and zstd as a power of two. Small, so that a test can have thousands of decoders.
+const WINDOW: u32 = 16;
+
 /// A content coding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Coding {
@@ -54,7 +57,7 @@ impl Coding {
                 (out, encoder.finish().expect("memory takes it"))
             }
             Self::Br => {
-                let mut encoder = brotli::CompressorWriter::new(Vec::new(), 4096, 5, 20);
+                let mut encoder = brotli::CompressorWriter::new(Vec::new(), 4096, 5, WINDOW);
                 let out = flushed(pieces, &mut encoder, |encoder| std::mem::take(encoder.get_mut()));
                 (out, encoder.into_inner())
             }
@@ -78,8 +81,7 @@ fn flushed<W: Write>(pieces: &[Vec<u8>], encoder: &mut W, take: impl Fn(&mut W) 
 
 fn zstd(pieces: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let mut encoder = CCtx::create();
-    // A small window: so that thousands of decoders can be made in a test.
-    encoder.set_parameter(CParameter::WindowLog(17)).expect("a window that there is");
+    encoder.set_parameter(CParameter::WindowLog(WINDOW)).expect("a window that there is");
     encoder.set_parameter(CParameter::ChecksumFlag(true)).expect("a flag that there is");
     let mut out = Vec::new();
     for (at, piece) in pieces.iter().enumerate() {
