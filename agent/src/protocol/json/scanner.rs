@@ -387,7 +387,7 @@ fn string_end(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
     for word in bytes.as_chunks().0.iter().take(4) {
         let word = u64::from_le_bytes(*word);
-        let found = zero(word ^ ONES * u64::from(b'"')) | zero(word ^ ONES * u64::from(b'\\'));
+        let found = zero(word ^ (ONES * u64::from(b'"'))) | zero(word ^ (ONES * u64::from(b'\\')));
         if found != 0 {
             return Some(at + found.trailing_zeros() as usize / 8);
         }
