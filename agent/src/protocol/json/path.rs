@@ -65,10 +65,12 @@ impl Path {
     /// The steps, unless there are more than are handed out.
     pub(super) fn with_steps(&self, then: impl FnOnce(&[Step<'_>])) {
         let Some(frames) = self.frames.get(..self.depth) else { return };
-        match self.depth {
-            ..=SHORTEST_PATH => self.lay_out(frames, &mut [Step::Index(0); SHORTEST_PATH], then),
-            ..=SHORT_PATH => self.lay_out(frames, &mut [Step::Index(0); SHORT_PATH], then),
-            _ => self.lay_out(frames, &mut [Step::Index(0); MAX_PATH], then),
+        if self.depth <= SHORTEST_PATH {
+            self.lay_out(frames, &mut [Step::Index(0); SHORTEST_PATH], then);
+        } else if self.depth <= SHORT_PATH {
+            self.lay_out(frames, &mut [Step::Index(0); SHORT_PATH], then);
+        } else {
+            self.lay_out(frames, &mut [Step::Index(0); MAX_PATH], then);
         }
     }
 
