@@ -327,7 +327,7 @@ fn what_events_repeat_says_the_same_as_if_it_were_read_each_time() {
         event("m-1", chunk, "null", &says("a")),
         event("m-1", chunk, "null", &says("b")),
         event("m-2", chunk, r#""fp_ollama""#, &says("c")),
-        event("m-2", chunk, r#""fp_ollama""#, &format!(r#"{},"model":"m-3""#, says("d"))),
+        event("m-2", chunk, r#""fp_ollama""#, &says("d")),
         event("m-2", chunk, r#""fp_ollama""#, &says("e")),
         event("m-1", "chat.completion.done", "null", &says("abcde")),
         event("m-1", "chat.completion.done", "null", &says("abcde")),
