@@ -8,6 +8,7 @@ mod check;
 mod demo;
 mod digest;
 mod ebpf;
+mod fuzz;
 mod prepare;
 mod programs;
 mod show;
@@ -33,6 +34,8 @@ enum Task {
     Test(test::Options),
     /// Measure what the agent costs, loses and takes, and compare it with the design's targets
     Bench(bench::Options),
+    /// Run the fuzz targets: parsers, wire APIs, records and the whole pipeline
+    Fuzz(fuzz::Options),
     /// Build the kernel object from its sources
     BuildEbpf(ebpf::BuildOptions),
     /// Check that the committed kernel object belongs to its sources
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Task::Demo(options) => demo::run(&options),
         Task::Test(options) => test::run(&options),
         Task::Bench(options) => bench::run(&options),
+        Task::Fuzz(options) => fuzz::run(&options),
         Task::BuildEbpf(options) => ebpf::build(&options),
         Task::CheckEbpf(options) => ebpf::check(&options),
     };

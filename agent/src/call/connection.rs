@@ -64,7 +64,11 @@ impl Begun {
 /// What one direction brings.
 pub(super) enum Input<'a> {
     Bytes(&'a [u8]),
-    Gap(u64),
+    /// Bytes that are missing, and how many of them were not left out on purpose.
+    Gap {
+        missing: u64,
+        lost: u64,
+    },
     Close,
 }
 
@@ -185,7 +189,7 @@ impl Connection {
         }
         let missing = piece.skipped + piece.lost;
         if missing > 0 {
-            self.feed(at, side, part, Input::Gap(missing), steps);
+            self.feed(at, side, part, Input::Gap { missing, lost: piece.lost }, steps);
         }
         if !piece.bytes.is_empty() {
             self.feed(at, side, part, Input::Bytes(piece.bytes), steps);

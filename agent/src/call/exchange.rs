@@ -73,7 +73,7 @@ pub struct Exchange {
     /// What HTTP said.
     pub http: HttpFacts,
     /// The model session, if the path is a model's.
-    pub session: Option<Session>,
+    pub session: Option<Box<Session>>,
     /// What is spoken on the WebSocket that it opens, if the path is a model's.
     pub socket: Option<Box<Socket>>,
     untargeted: bool,
@@ -121,7 +121,7 @@ impl Exchange {
             stream: 0,
             start,
             http,
-            session,
+            session: session.map(Box::new),
             socket: None,
             untargeted: false,
             request_end: None,
@@ -161,7 +161,7 @@ impl Exchange {
     /// Nothing is known of its path: `session` finds out by the bodies what it is.
     pub fn join(&mut self, session: Option<Session>) {
         if !self.untargeted {
-            self.session = session;
+            self.session = session.map(Box::new);
             self.capture = Capture::PartialStart;
         }
     }
@@ -320,7 +320,7 @@ impl Exchange {
 
     /// Whether the answer has said that it is over, whatever its framing says.
     pub fn is_finished(&self) -> bool {
-        self.session.as_ref().is_some_and(Session::finished)
+        self.session.as_deref().is_some_and(Session::finished)
     }
 
     /// Whether its response has begun.
@@ -358,7 +358,7 @@ impl Exchange {
         if session.is_none() && !all_http {
             return None;
         }
-        let mut body = Body { streamed: false, finished, broken: false, readable: true };
+        let mut body = Body { streamed: false, finished, broken: false, empty: false, readable: true };
         let mut facts = None;
         if let Some(session) = session {
             if let Some(reason) = session.request_malformed() {
@@ -369,6 +369,7 @@ impl Exchange {
                 body.broken = true;
             }
             body.streamed = session.is_stream();
+            body.empty = !session.is_answered();
             let mut said = session.into_facts();
             if let Some(estimated) = &mut said.estimated
                 && self.capture == Capture::Complete
@@ -420,8 +421,17 @@ struct Body {
     finished: bool,
     /// It could not be understood to its end.
     broken: bool,
+    /// Nothing of it came.
+    empty: bool,
     /// Its bytes could be read, whatever they meant.
     readable: bool,
+}
+
+impl Body {
+    /// Whether it may be whole where only the end of the connection tells.
+    fn is_plausible(&self) -> bool {
+        !(self.streamed || self.broken || self.empty)
+    }
 }
 
 /// How a call ended.
@@ -451,8 +461,8 @@ fn completion(
         Ended::Whole if capture != Capture::Complete => None,
         // The framing is whole and the model had not finished: the server gave up in an orderly way.
         Ended::Whole => Some(Completion::ServerClosed),
-        Ended::Delimited(ClosedBy::Unknown) if !body.streamed && !body.broken => done,
-        Ended::Delimited(by) if closed(by) == Some(Completion::ServerClosed) && !body.streamed && !body.broken => done,
+        Ended::Delimited(ClosedBy::Unknown) if body.is_plausible() => done,
+        Ended::Delimited(by) if closed(by) == Some(Completion::ServerClosed) && body.is_plausible() => done,
         Ended::Delimited(by) | Ended::Closed(by) => closed(by),
         Ended::Idle => Some(Completion::Idle),
         Ended::Lost | Ended::Shutdown => None,

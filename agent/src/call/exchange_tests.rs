@@ -8,7 +8,7 @@ use super::*;
 use crate::llm::{Options, RequestLine};
 
 fn completion_of(ended: Ended, side: Side, status: u16, streamed: bool, finished: bool) -> Option<Completion> {
-    let body = Body { streamed, finished, broken: false, readable: true };
+    let body = Body { streamed, finished, broken: false, empty: false, readable: true };
     completion(ended, side, Some(status), None, &body, Capture::Complete)
 }
 
@@ -44,7 +44,7 @@ fn an_answer_that_ends_with_its_connection_is_whole_if_the_server_ended_it() {
 #[test]
 fn a_whole_stream_that_could_not_be_read_is_done_and_one_with_a_gap_is_not_judged() {
     let whole = |readable, capture| {
-        let body = Body { streamed: true, finished: false, broken: false, readable };
+        let body = Body { streamed: true, finished: false, broken: false, empty: false, readable };
         completion(Ended::Whole, Side::Client, Some(200), None, &body, capture)
     };
     assert_eq!(whole(false, Capture::Complete), Some(Completion::Done));

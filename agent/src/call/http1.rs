@@ -54,6 +54,7 @@ impl Http1 {
                 exchanges: VecDeque::new(),
                 uploading: None,
                 joined: None,
+                unheard: 0,
                 pending: [None; 2],
                 asked_for_http2: None,
                 switch: None,
@@ -75,8 +76,15 @@ impl Http1 {
                 input.give(requests, &mut |event| pairing.on_request(at, event, responses, opener, steps));
             }
             Part::Response => {
-                let mut tunnel = false;
-                input.give(responses, &mut |event| tunnel |= pairing.on_response(at, event, opener, steps));
+                let (mut tunnel, mut told) = (false, false);
+                let lost = if let Input::Gap { lost, .. } = input { lost } else { 0 };
+                input.give(responses, &mut |event| {
+                    told = true;
+                    tunnel |= pairing.on_response(at, event, opener, steps);
+                });
+                if !told {
+                    pairing.unheard = pairing.unheard.saturating_add(lost);
+                }
                 if tunnel {
                     requests.tunnel(&mut |_| ());
                 }
@@ -105,8 +113,14 @@ impl Http1 {
 
     /// Ends every open exchange.
     pub fn give_up(&mut self, ended: Ended, steps: &mut dyn FnMut(Step)) {
-        self.pairing.uploading = None;
-        for exchange in self.pairing.exchanges.drain(..) {
+        let Pairing { uploading, exchanges, unheard, .. } = &mut self.pairing;
+        *uploading = None;
+        let unheard = std::mem::take(unheard);
+        for mut exchange in exchanges.drain(..) {
+            if unheard > 0 && !exchange.is_answered() {
+                // Its answer may have been in there.
+                exchange.gap(exchange.last_seen(), Part::Response, unheard);
+            }
             steps(Step::Over(Box::new(exchange), ended));
         }
     }
@@ -126,7 +140,7 @@ impl Input<'_> {
     fn give(self, parser: &mut Parser, sink: &mut dyn FnMut(Event<'_>)) {
         match self {
             Self::Bytes(bytes) => parser.push(bytes, sink),
-            Self::Gap(missing) => parser.gap(missing, sink),
+            Self::Gap { missing, .. } => parser.gap(missing, sink),
             Self::Close => parser.close(sink),
         }
     }
@@ -139,6 +153,8 @@ struct Pairing {
     uploading: Option<u64>,
     /// Number of the exchange that was joined in its response and of which it is not known yet what it is.
     joined: Option<u64>,
+    /// Bytes lost of the server's direction since the last response, outside any.
+    unheard: u64,
     /// When the first byte of a message that is not yet recognised came, per part.
     pending: [Option<Mono>; 2],
     /// Number of the exchange whose request asked for HTTP/2.
@@ -290,6 +306,7 @@ impl Pairing {
     }
 
     fn on_response_head(&mut self, at: Mono, head: &ResponseHead, opener: &mut Opener, steps: &mut dyn FnMut(Step)) {
+        self.unheard = 0;
         if head.is_interim() {
             self.pending[Part::Response as usize] = None;
             return;
@@ -347,7 +364,7 @@ impl Pairing {
     /// Says what a joined exchange is, as soon as that is known.
     fn judge_joined(&mut self, steps: &mut dyn FnMut(Step)) {
         let Some(exchange) = self.exchanges.front().filter(|first| self.joined == Some(first.number)) else { return };
-        match exchange.session.as_ref().map(Session::proof) {
+        match exchange.session.as_deref().map(Session::proof) {
             Some(Proof::Pending) => return,
             Some(Proof::Refuted) | None => {
                 steps(Step::AnswerResponse(DROP));

@@ -112,7 +112,7 @@ impl Http2 {
                     steps(Step::Answer(REJECT));
                 }
             }
-            Input::Gap(missing) => parser.gap(missing, &mut |event| streams.on_event(event, &mut context)),
+            Input::Gap { missing, .. } => parser.gap(missing, &mut |event| streams.on_event(event, &mut context)),
             Input::Close => parser.close(&mut |event| streams.on_event(event, &mut context)),
         }
     }
@@ -342,7 +342,7 @@ impl Streams {
     /// Says what a doubtful exchange is, as soon as that is known.
     fn judge(&mut self, number: u32, context: &mut Context<'_>) {
         let Some(stream) = self.open.get_mut(&number) else { return };
-        let proof = stream.exchange.as_ref().and_then(|exchange| exchange.session.as_ref()).map(Session::proof);
+        let proof = stream.exchange.as_ref().and_then(|exchange| exchange.session.as_deref()).map(Session::proof);
         stream.is_doubtful = proof == Some(Proof::Pending);
         match (proof, &stream.exchange) {
             (Some(Proof::Pending), _) => {}

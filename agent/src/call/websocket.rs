@@ -99,7 +99,7 @@ impl Call {
     /// What asked for it is read with what the socket has said by then.
     fn settle(&mut self, socket: &mut Socket) {
         if let Some(asked) = self.asked.take() {
-            self.exchange.session = Some(socket.settle(asked));
+            self.exchange.session = Some(Box::new(socket.settle(asked)));
             self.exchange.request_end(self.asked_at);
         }
     }
@@ -144,7 +144,7 @@ impl WebSocket {
         let mut unread = 0;
         match input {
             Input::Bytes(bytes) => unread = parser.push(bytes, &mut sink),
-            Input::Gap(missing) => parser.gap(missing, &mut sink),
+            Input::Gap { missing, .. } => parser.gap(missing, &mut sink),
             Input::Close => parser.close(&mut sink),
         }
         if unread > 0 {

@@ -84,6 +84,13 @@ pub(crate) trait WireApi: Send {
         false
     }
 
+    /// Whether a member of an event changes nothing where the event before had the same one. Members that stand first in
+    /// every event of a stream are then read once. `value` is as written. That no event names a member twice is taken for
+    /// granted.
+    fn is_settled(&self, _key: &str, _value: &str) -> bool {
+        false
+    }
+
     /// What the messages hold, where both bodies are gRPC messages. They are told as JSON values and documents are.
     fn grpc(&self) -> Option<Method> {
         None

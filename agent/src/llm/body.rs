@@ -37,6 +37,11 @@ pub(crate) trait Framing: Send {
         false
     }
 
+    /// Whether the body can hold nothing more, whatever says where it ends.
+    fn is_whole(&self) -> bool {
+        false
+    }
+
     /// Why something of the body could not be read.
     fn malformed(&self) -> Option<&'static str>;
 }

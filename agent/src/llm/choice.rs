@@ -194,6 +194,11 @@ impl Choices {
             && self.list.iter().all(|(_, choice)| choice.finish.is_some())
     }
 
+    /// Choices are left out because there are too many.
+    pub fn leave_out(&mut self) {
+        self.overflow = true;
+    }
+
     /// Whether choices or tool calls were left out because there were too many.
     pub fn overflow(&self) -> bool {
         self.overflow

@@ -62,6 +62,10 @@ impl Framing for Documents {
         self.seen.streamed
     }
 
+    fn is_whole(&self) -> bool {
+        self.seen.first.is_some() || self.parser.is_over()
+    }
+
     fn malformed(&self) -> Option<&'static str> {
         self.seen.malformed
     }

@@ -117,6 +117,7 @@ pub(crate) use mcp_stdio::{Answer, Said, Speech, facts as mcp_facts};
 pub(crate) use provider::is_provider;
 pub use quality::Quality;
 pub(crate) use registry::is_never_a_model;
+pub use registry::paths;
 pub use retrieval::RetrievalFacts;
 pub use session::{Options, Proof, RequestLine, ResponseEvent, Session};
 pub use socket::{Asked, Socket};

@@ -24,6 +24,18 @@ const REPEAT: &str = "chat.completion.done";
 /// Most choices of one document that are followed; the widest API allows 128.
 const MAX_PIECES: usize = 128;
 
+/// Room for choices that is kept from one event to the next.
+const MAX_KEPT: usize = 8;
+
+/// Whether a member of an event is one that streams repeat in every event.
+pub(crate) fn is_settled(key: &str, value: &str) -> bool {
+    match key {
+        "id" | "created" | "model" | "service_tier" | "system_fingerprint" => true,
+        "object" => matches!(value, r#""chat.completion.chunk""# | r#""text_completion""#),
+        _ => false,
+    }
+}
+
 /// Reads the members of a request that every OpenAI-shaped API has.
 pub(crate) fn request_parameter(path: &[Step<'_>], token: Token<'_>, draft: &mut Draft) {
     let request = &mut draft.request;
@@ -125,8 +137,8 @@ struct Piece {
 #[derive(Debug, Default)]
 pub(crate) struct ResponseReader {
     pieces: Vec<Piece>,
-    usage: UsageReader,
-    error: ErrorReader,
+    usage: Option<Box<UsageReader>>,
+    error: Option<Box<ErrorReader>>,
     /// The document only repeats what was streamed.
     repeats: bool,
     /// A copy of the call's budget for the pieces of this document.
@@ -136,6 +148,12 @@ pub(crate) struct ResponseReader {
 impl ResponseReader {
     /// Takes one value; `proves` says which `object` is this API's.
     pub fn value(&mut self, path: &[Step<'_>], token: Token<'_>, proves: fn(&str) -> bool, draft: &mut Draft) {
+        // Most values of a stream, and nothing else looks at them.
+        if let [Key("choices"), Index(position), rest @ ..] = path
+            && let [Key("delta"), ..] = rest
+        {
+            return self.choice(*position, rest, token, draft);
+        }
         draft.timings.openai_value(path, token);
         draft.engine = draft.engine.or_else(|| engine::of_member(path, token));
         let response = &mut draft.response;
@@ -148,17 +166,17 @@ impl ResponseReader {
             ([Key("object")], Token::String { text, .. }) => {
                 draft.response_proof |= proves(text);
                 self.repeats = text == REPEAT;
-                self.error.root(path, token);
+                self.error_root(path, token);
             }
             ([Key("id")], _) if response.id.is_none() => response.id = value::name(token),
-            ([Key("model")], _) => response.model = value::name(token).or(response.model.take()),
+            ([Key("model")], _) => value::rename(token, &mut response.model),
             ([Key("system_fingerprint")], _) => {
-                response.system_fingerprint = value::name(token).or(response.system_fingerprint.take());
+                value::rename(token, &mut response.system_fingerprint);
             }
-            ([Key("service_tier")], _) => response.service_tier = value::name(token).or(response.service_tier.take()),
-            ([Key("usage"), rest @ ..] | [Key("x_groq"), Key("usage"), rest @ ..], _) => self.usage.value(rest, token),
+            ([Key("service_tier")], _) => value::rename(token, &mut response.service_tier),
+            ([Key("usage"), rest @ ..] | [Key("x_groq"), Key("usage"), rest @ ..], _) => self.usage(rest, token),
             // llama.cpp counts here even where no usage was asked for.
-            ([Key("timings"), rest @ ..], _) => self.usage.timings(rest, token),
+            ([Key("timings"), rest @ ..], _) => self.usage.get_or_insert_default().timings(rest, token),
             // Who answered behind OpenRouter.
             ([Key("provider")], _) => {
                 response.upstream_provider = value::name(token).or(response.upstream_provider.take());
@@ -167,13 +185,26 @@ impl ResponseReader {
                 response.native_finish_reason = value::name(token).or(response.native_finish_reason.take());
             }
             // Moonshot puts it into the last choice.
-            ([Key("choices"), Index(_), Key("usage"), rest @ ..], _) => self.usage.value(rest, token),
+            ([Key("choices"), Index(_), Key("usage"), rest @ ..], _) => self.usage(rest, token),
             ([Key("error"), rest @ ..] | [Key("choices"), Index(_), Key("error"), rest @ ..], _) => {
-                self.error.value(rest, token);
+                self.error.get_or_insert_default().value(rest, token);
             }
             ([Key("choices"), Index(position), rest @ ..], _) => self.choice(*position, rest, token, draft),
-            ([Key(_)], _) => self.error.root(path, token),
+            ([Key(_)], _) => self.error_root(path, token),
             _ => {}
+        }
+    }
+
+    fn usage(&mut self, rest: &[Step<'_>], token: Token<'_>) {
+        // Null in all events but the last.
+        if !matches!((rest, token), ([], Token::Null)) {
+            self.usage.get_or_insert_default().value(rest, token);
+        }
+    }
+
+    fn error_root(&mut self, path: &[Step<'_>], token: Token<'_>) {
+        if ErrorReader::is_member(path, token) {
+            self.error.get_or_insert_default().root(path, token);
         }
     }
 
@@ -181,7 +212,7 @@ impl ResponseReader {
         let budget = self.budget.get_or_insert_with(|| draft.choices.budget.clone());
         let at = match self.pieces.iter().rposition(|piece| piece.position == position) {
             Some(at) => at,
-            None if self.pieces.len() >= MAX_PIECES => return,
+            None if self.pieces.len() >= MAX_PIECES => return draft.choices.leave_out(),
             None => {
                 self.pieces.push(Piece { position, ..Piece::default() });
                 self.pieces.len() - 1
@@ -212,13 +243,18 @@ impl ResponseReader {
 
     /// Adds the document to the call and says whether it carried content.
     pub fn end(&mut self, streamed: bool, draft: &mut Draft) -> bool {
-        let Self { pieces, usage, error, repeats, budget: _ } = std::mem::take(self);
-        usage.end(draft);
-        if let Some(failure) = error.end() {
+        let Self { pieces, usage, error, repeats, budget } = self;
+        *budget = None;
+        let repeats = std::mem::take(repeats);
+        if let Some(usage) = usage.take() {
+            usage.end(draft);
+        }
+        if let Some(failure) = error.take().and_then(|error| error.end()) {
             draft.failure.get_or_insert(failure);
         }
         let mut carries = false;
-        for Piece { position, index, finish, delta, message, own, .. } in pieces {
+        // Not a new list for every event of a stream.
+        for Piece { position, index, finish, delta, message, own, .. } in pieces.drain(..) {
             // Perplexity's chunks hold the message so far beside the delta, its plain responses an empty delta
             // beside the message.
             let body = if streamed { delta.or(message) } else { message.or(delta) };
@@ -229,6 +265,9 @@ impl ResponseReader {
             choice.finish = finish;
             carries |= choice.carries;
             draft.choices.absorb(index.unwrap_or(position), choice);
+        }
+        if pieces.capacity() > MAX_KEPT {
+            *pieces = Vec::new();
         }
         carries
     }

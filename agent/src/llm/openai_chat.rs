@@ -3,7 +3,7 @@
 use super::{
     api::{Draft, Part as Half, WireApi},
     content::{Clipped, Part, Transcript},
-    openai::{Elements, ResponseReader, request_parameter, response_header},
+    openai::{Elements, ResponseReader, is_settled, request_parameter, response_header},
 };
 use crate::protocol::json::{
     Step::{self, Index, Key},
@@ -72,6 +72,10 @@ impl WireApi for OpenAiChat {
 
     fn response_document(&mut self, streamed: bool, draft: &mut Draft) -> bool {
         self.response.end(streamed, draft)
+    }
+
+    fn is_settled(&self, key: &str, value: &str) -> bool {
+        is_settled(key, value)
     }
 
     fn is_finished(&self, body_ended: bool, draft: &Draft) -> bool {

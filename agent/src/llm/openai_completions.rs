@@ -2,7 +2,7 @@
 
 use super::{
     api::{Draft, WireApi},
-    openai::{ResponseReader, request_parameter},
+    openai::{ResponseReader, is_settled, request_parameter},
 };
 use crate::protocol::json::{
     Step::{self, Index, Key},
@@ -65,6 +65,10 @@ impl WireApi for OpenAiCompletions {
 
     fn response_document(&mut self, streamed: bool, draft: &mut Draft) -> bool {
         self.response.end(streamed, draft)
+    }
+
+    fn is_settled(&self, key: &str, value: &str) -> bool {
+        is_settled(key, value)
     }
 
     fn is_finished(&self, body_ended: bool, draft: &Draft) -> bool {

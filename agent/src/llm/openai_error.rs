@@ -60,6 +60,15 @@ impl ErrorReader {
         self.is_root = true;
     }
 
+    /// Whether [`Self::root`] makes anything of a member.
+    pub fn is_member(path: &[Step<'_>], token: Token<'_>) -> bool {
+        match (path, token) {
+            ([Key("object")], Token::String { text, .. }) => text == "error",
+            ([Key("message" | "code" | "type")], _) => true,
+            _ => false,
+        }
+    }
+
     /// A member of the document that nothing else reads.
     pub fn root(&mut self, path: &[Step<'_>], token: Token<'_>) {
         match (path, token) {

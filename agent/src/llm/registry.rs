@@ -41,6 +41,12 @@ fn routes() -> impl Iterator<Item = (&'static Route, bool)> {
     models.chain(stores::ROUTES.iter().map(|route| (route, true)))
 }
 
+/// A path of each route, in the order of the tables: for tests that try every API.
+pub fn paths() -> impl Iterator<Item = String> {
+    let path = |route: &Route| route.suffix.iter().map(|part| part.replace('*', "m")).collect::<Vec<_>>().join("/");
+    routes().map(move |(route, _)| format!("/{}", path(route)))
+}
+
 /// Every API, for a call whose path is not known: in the order in which they are asked whether they know an answer.
 pub(crate) fn all() -> Vec<Box<dyn WireApi>> {
     let matched = Matched::default();

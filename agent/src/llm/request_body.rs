@@ -38,10 +38,12 @@ impl RequestBody {
     }
 
     /// Takes the next bytes.
-    pub fn push(&mut self, bytes: &[u8], sink: &mut dyn FnMut(&[Step<'_>], Token<'_>)) {
+    pub fn push(&mut self, mut bytes: &[u8], sink: &mut dyn FnMut(&[Step<'_>], Token<'_>)) {
         if let Self::Undecided(max_text) = *self {
+            // A form has no blanks before it.
+            bytes = bytes.trim_ascii_start();
             // No document of an API is a negative number.
-            *self = match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
+            *self = match bytes.first() {
                 None => return,
                 Some(b'-') => Self::Form { parser: Box::new(Parser::new(max_text)), lost: false },
                 Some(_) => Self::Document(Box::new(Reader::new(max_text))),
@@ -181,4 +183,25 @@ fn tell(field: Field<'_>, sink: &mut dyn FnMut(&[Step<'_>], Token<'_>)) {
 /// Lists are written as `name[]`.
 fn member(name: &str) -> &str {
     name.strip_suffix("[]").unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blanks_before_a_body_make_no_difference_in_any_pieces() {
+        let form = "--b\r\ncontent-disposition: form-data; name=\"model\"\r\n\r\nm\r\n--b--\r\n";
+        for text in [format!(" \r\n{form}"), "\n {\"model\":\"m\"}".to_owned(), format!("{}-", " ".repeat(100))] {
+            let read = |size: usize| {
+                let (mut body, mut said) = (RequestBody::new(100), Vec::new());
+                let mut take = |path: &[Step<'_>], token: Token<'_>| said.push(format!("{path:?} {token:?}"));
+                text.as_bytes().chunks(size).for_each(|piece| body.push(piece, &mut take));
+                body.end(&mut take);
+                (body.is_whole(), body.malformed(), said)
+            };
+            assert_eq!(read(text.len()), read(1), "{text}");
+            assert_eq!(read(1).0, !text.ends_with('-'), "{text}");
+        }
+    }
 }

@@ -303,6 +303,11 @@ impl Session {
         self.api.concluded(&mut self.draft);
     }
 
+    /// Whether anything of the response's body has come.
+    pub fn is_answered(&self) -> bool {
+        !matches!(&self.response, Response::Undecided(held) if held.is_empty())
+    }
+
     /// Whether the response is a stream of events.
     pub fn is_stream(&self) -> bool {
         match &self.response {
@@ -331,8 +336,11 @@ impl Session {
     /// Whether the response ended normally: the sentinel came, or every choice has its finish reason and usage or
     /// the end of the body came.
     pub fn finished(&self) -> bool {
-        let sentinel = matches!(&self.response, Response::Framed(framing) if framing.is_done());
-        sentinel || (self.draft.failure.is_none() && self.api.is_finished(self.ended, &self.draft))
+        let (sentinel, whole) = match &self.response {
+            Response::Framed(framing) => (framing.is_done(), framing.is_whole()),
+            Response::Undecided(_) | Response::Opaque => (false, false),
+        };
+        sentinel || (self.draft.failure.is_none() && self.api.is_finished(self.ended || whole, &self.draft))
     }
 
     /// Why a body could not be read to its end; the request's reason first.

@@ -67,6 +67,13 @@ pub(crate) fn name(token: Token<'_>) -> Option<String> {
     clean(text)
 }
 
+/// Puts a name into `slot`, where most often the same one is already; what is no name leaves it.
+pub(crate) fn rename(token: Token<'_>, slot: &mut Option<String>) {
+    if !matches!(token, Token::String { text, .. } if slot.as_deref() == Some(text)) {
+        *slot = name(token).or(slot.take());
+    }
+}
+
 /// A string that may be white space alone, cut to [`MAX_NAME`] bytes; absent when empty.
 pub(crate) fn verbatim(token: Token<'_>) -> Option<String> {
     let Token::String { text, .. } = token else { return None };

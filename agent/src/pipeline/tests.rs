@@ -256,6 +256,33 @@ fn who_closed_is_who_the_kernel_says() {
 }
 
 #[test]
+fn an_answer_without_a_byte_is_not_done_because_the_server_closes() {
+    let mut bench = Bench::new(false);
+    let mut end = End::socket(0xa, 42);
+    bench.data(&mut end, Direction::Write, &request());
+    bench.data(&mut end, Direction::Read, b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n");
+    bench.state(end.stream, tcp::ESTABLISHED, tcp::CLOSE_WAIT, 0);
+    bench.state(end.stream, tcp::CLOSE_WAIT, tcp::CLOSE, 0);
+    assert_eq!(bench.one_call().completion, Some(Completion::ServerClosed));
+}
+
+#[test]
+fn an_answer_that_was_lost_with_its_head_is_a_gap() {
+    for answered in [&b""[..], b"HTTP/1.1 200 O"] {
+        let mut bench = Bench::new(false);
+        let mut end = End::socket(0xa, 42);
+        bench.data(&mut end, Direction::Write, &request());
+        if !answered.is_empty() {
+            bench.data(&mut end, Direction::Read, answered);
+        }
+        bench.passed(&mut end, Direction::Read, 500);
+        bench.state(end.stream, tcp::ESTABLISHED, tcp::CLOSE, 0);
+        let call = bench.one_call();
+        assert_eq!((call.completion, call.capture), (Some(Completion::ClientClosed), Capture::Gap));
+    }
+}
+
+#[test]
 fn a_tls_stream_ends_with_its_object_and_knows_its_socket() {
     let mut bench = Bench::new(false);
     let socket = ObjectId { address: 0xa, generation: 3 };

@@ -54,10 +54,8 @@ impl Logprobs {
             return;
         }
         // The logarithm of a probability is never positive; some servers write -9999 for one that was not computed.
-        let Some((place, value)) = place(path).zip(value::float(token).filter(|value| (-1000.0..=0.0).contains(value)))
-        else {
-            return;
-        };
+        let Some(place) = place(path) else { return };
+        let Some(value) = value::float(token).filter(|value| (-1000.0..=0.0).contains(value)) else { return };
         match place {
             Place::Token => {
                 self.count = self.count.saturating_add(1);

@@ -4,19 +4,31 @@
 //! cut into units (words, runs of punctuation, single characters of scripts without spaces) and each is compared with
 //! the ones up to [`MAX_PERIOD`] before it. Memory is fixed, and the pieces that the text comes in make no difference.
 
-use std::hash::{DefaultHasher, Hasher as _};
-
 /// Longest passage that is recognised when it repeats, in units: a paragraph.
 const MAX_PERIOD: usize = 64;
 
 /// How often a passage has to come again: lists and tables repeat a line two or three times.
-const REPEATS: u16 = 4;
+const REPEATS: i32 = 4;
 
 /// Units that have to repeat whatever the passage: ten times "ha ha ha" is a laugh.
-const MIN_UNITS: u16 = 40;
+const MIN_UNITS: i32 = 40;
 
 /// The same character so often in a row is no rule and no indentation.
 const MAX_RUN: u32 = 400;
+
+/// For each period, from one unit on, how many units have to repeat.
+const LIMITS: [i32; MAX_PERIOD] = {
+    let mut limits = [MIN_UNITS; MAX_PERIOD];
+    let mut at = 0;
+    while at < MAX_PERIOD {
+        let repeats = (REPEATS - 1) * (at as i32 + 1);
+        if repeats > MIN_UNITS {
+            limits[at] = repeats;
+        }
+        at += 1;
+    }
+    limits
+};
 
 /// What a unit is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,13 +43,13 @@ enum Class {
 /// Watches a text.
 #[derive(Clone, Debug)]
 pub(crate) struct Loops {
-    /// The last units' hashes, as a ring.
+    /// The last units' hashes, the latest first.
     units: [u32; MAX_PERIOD],
-    seen: usize,
     /// For each period, how many units in a row were equal to the one that far before.
-    runs: [u16; MAX_PERIOD],
+    runs: [i32; MAX_PERIOD],
     class: Class,
-    unit: DefaultHasher,
+    /// Hash of the unit at hand.
+    unit: u32,
     last: char,
     run: u32,
     found: bool,
@@ -47,10 +59,9 @@ impl Default for Loops {
     fn default() -> Self {
         Self {
             units: [0; MAX_PERIOD],
-            seen: 0,
             runs: [0; MAX_PERIOD],
             class: Class::Space,
-            unit: DefaultHasher::new(),
+            unit: 0,
             last: '\0',
             run: 0,
             found: false,
@@ -84,7 +95,8 @@ impl Loops {
         }
         self.class = class;
         if class != Class::Space {
-            self.unit.write_u32(u32::from(c));
+            // What collides is taken for a repetition; a model cannot do that forty times in a row by chance.
+            self.unit = (self.unit.rotate_left(5) ^ u32::from(c)).wrapping_mul(0x9e37_79b1);
         }
     }
 
@@ -92,23 +104,24 @@ impl Loops {
         if self.class == Class::Space {
             return;
         }
-        let unit = std::mem::take(&mut self.unit).finish() as u32;
-        for (at, run) in self.runs.iter_mut().enumerate().take(self.seen) {
-            let period = at + 1;
-            let before = self.units.get((self.seen - period) % MAX_PERIOD);
-            *run = if before == Some(&unit) { run.saturating_add(1) } else { 0 };
-            let repeats = (REPEATS - 1).saturating_mul(period as u16);
-            self.found |= *run >= repeats.max(MIN_UNITS);
+        // Zero is no unit's, so that nothing equals what has not come yet.
+        let unit = std::mem::take(&mut self.unit) | 1;
+        // One width and no branch, so that several are done at a time.
+        let mut found = 0;
+        for ((run, before), limit) in self.runs.iter_mut().zip(&self.units).zip(&LIMITS) {
+            let same = if *before == unit { -1 } else { 0 };
+            *run = run.wrapping_add(1) & same;
+            found |= i32::from(*run >= *limit);
         }
-        if let Some(slot) = self.units.get_mut(self.seen % MAX_PERIOD) {
-            *slot = unit;
-        }
-        self.seen = self.seen.saturating_add(1);
+        self.found |= found != 0;
+        self.units.copy_within(..MAX_PERIOD - 1, 1);
+        self.units[0] = unit;
     }
 }
 
 fn class(c: char) -> Class {
     match c {
+        'a'..='z' | 'A'..='Z' | '0'..='9' => Class::Word,
         _ if c.is_whitespace() => Class::Space,
         // From the CJK radicals on: scripts that set no spaces between words.
         '\u{2e80}'.. if c.is_alphanumeric() => Class::Single,

@@ -299,3 +299,51 @@ proptest! {
         prop_assert_eq!(of(&bytes.chunks(size).collect::<Vec<_>>()), of(&[&bytes]));
     }
 }
+
+#[test]
+fn a_document_that_is_whole_needs_no_end_of_its_body() {
+    let finished = |path, text: &str| {
+        let mut session = Exchange { path, ..Exchange::default() }.open();
+        session.response_head(200, &typed(Some("application/json")));
+        session.response_body(text.as_bytes(), &mut |_| {});
+        session.finished()
+    };
+    let array = r#"[{"candidates":[{"content":{"parts":[{"text":"a"}]},"finishReason":"STOP"}]}]"#;
+    let document = r#"{"object":"list","data":[{"object":"embedding","index":0,"embedding":[1]}]}"#;
+    for (path, text) in [("/v1beta/models/m:streamGenerateContent", array), ("/v1/embeddings", document)] {
+        assert!(finished(path, text) && !finished(path, &text[..text.len() - 1]), "{path}");
+    }
+}
+
+/// Members that every event repeats are read once; a number before them, another in each event, has all of them read.
+#[test]
+fn what_events_repeat_says_the_same_as_if_it_were_read_each_time() {
+    let event = |model: &str, object: &str, fingerprint: &str, rest: &str| {
+        format!(r#"{{"id":"c1","object":"{object}","model":"{model}","system_fingerprint":{fingerprint},{rest}}}"#)
+    };
+    let says = |text: &str| format!(r#""choices":[{{"index":0,"delta":{{"content":"{text}"}},"finish_reason":null}}]"#);
+    let (chunk, end) = ("chat.completion.chunk", r#""choices":[{"index":0,"delta":{},"finish_reason":"stop"}]"#);
+    let events = [
+        event("m-1", chunk, "null", &says("a")),
+        event("m-1", chunk, "null", &says("b")),
+        event("m-2", chunk, r#""fp_ollama""#, &says("c")),
+        event("m-2", chunk, r#""fp_ollama""#, &says("d")),
+        event("m-2", chunk, r#""fp_ollama""#, &says("e")),
+        event("m-1", "chat.completion.done", "null", &says("abcde")),
+        event("m-1", "chat.completion.done", "null", &says("abcde")),
+        event("m-2", chunk, "null", &says("f")),
+        event("m-2", chunk, "null", r#""choices":[],"error":{"code":"x"}"#),
+        event("m-2", chunk, "null", r#""choices":[{{"#),
+        event("m-2", chunk, "null", end),
+        "{\"id\":\"c1\",\"object\":\"chat.completion.chunk\"}".to_owned(),
+    ];
+    let of = |events: &[String]| {
+        let response = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+        Exchange { response, content: Some(1_000), ..Exchange::default() }.run()
+    };
+    let numbered = |(n, event): (usize, &String)| format!("{{\"n\":{n},{}", &event[1..]);
+    for count in 0..=events.len() {
+        let read: Vec<String> = events[..count].iter().enumerate().map(numbered).collect();
+        assert_eq!(of(&events[..count]), of(&read), "{count} events");
+    }
+}

@@ -339,11 +339,15 @@ impl Parser {
             _ if content == 0 => {}
             kind::DATA => sink(Event::Data { stream: frame.stream, bytes: piece }),
             kind::HEADERS | kind::PUSH_PROMISE | kind::CONTINUATION => {
+                // Its padding is not waited for, however the block came.
                 let is_whole = piece.len() == content as usize && frame.has(flag::END_HEADERS);
                 if is_whole && self.fragments.bytes().is_empty() {
                     self.end_block(Some(piece), sink);
                 } else {
                     self.add_fragment(piece, sink);
+                    if is_whole {
+                        self.end_block(None, sink);
+                    }
                 }
             }
             _ => {}

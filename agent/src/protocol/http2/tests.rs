@@ -506,3 +506,18 @@ proptest! {
         prop_assert!(bytes.values().sum::<u64>() <= 2 * offered as u64);
     }
 }
+
+#[test]
+fn a_block_does_not_wait_for_its_padding_in_any_pieces() {
+    let mut server = Writer::server();
+    let block = server.block(&[(":status", "200")]);
+    server.frame(kind::HEADERS, flag::END_HEADERS | flag::PADDED, 1, &[&[9], &block[..], &[0; 9]].concat());
+    let cut = &server.bytes[..server.bytes.len() - 1];
+    for size in [1, 3, cut.len()] {
+        assert_eq!(
+            parse(Parser::responses(), &cut.chunks(size).collect::<Vec<_>>()),
+            ["1: 200"],
+            "in pieces of {size}"
+        );
+    }
+}

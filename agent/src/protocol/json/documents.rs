@@ -109,6 +109,11 @@ impl Documents {
         }
     }
 
+    /// Whether the array is over.
+    pub fn is_over(&self) -> bool {
+        matches!(self.state, State::Over)
+    }
+
     /// Bytes are missing here. What comes next is never half a document. Says whether a document was begun, which has
     /// no [`Item::End`] then.
     pub fn gap(&mut self) -> bool {

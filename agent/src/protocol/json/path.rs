@@ -16,6 +16,9 @@ pub(crate) const MAX_PATH: usize = 16;
 /// What most paths fit in: a path is handed out with every value, and a short one is quicker to lay out.
 const SHORT_PATH: usize = 8;
 
+/// What those of a stream's events fit in.
+const SHORTEST_PATH: usize = 4;
+
 /// Stack of open containers.
 #[derive(Clone, Debug)]
 pub(super) struct Path {
@@ -62,7 +65,9 @@ impl Path {
     /// The steps, unless there are more than are handed out.
     pub(super) fn with_steps(&self, then: impl FnOnce(&[Step<'_>])) {
         let Some(frames) = self.frames.get(..self.depth) else { return };
-        if self.depth <= SHORT_PATH {
+        if self.depth <= SHORTEST_PATH {
+            self.lay_out(frames, &mut [Step::Index(0); SHORTEST_PATH], then);
+        } else if self.depth <= SHORT_PATH {
             self.lay_out(frames, &mut [Step::Index(0); SHORT_PATH], then);
         } else {
             self.lay_out(frames, &mut [Step::Index(0); MAX_PATH], then);

@@ -84,6 +84,13 @@ impl Scanner {
         self.text.start(0, false);
     }
 
+    /// Forgets the document and begins another behind a member of its outermost object: with a comma or the object's end.
+    pub fn reset_behind_member(&mut self) {
+        self.reset();
+        self.path.enter(false);
+        self.state = State::AfterValue;
+    }
+
     /// Where the scanner stands. After [`Self::finish`] never [`Status::Open`].
     pub fn status(&self) -> Status {
         match self.state {
@@ -124,6 +131,11 @@ impl Scanner {
                 (State::Colon, b':') => {
                     self.state = State::Value;
                     tail
+                }
+                (State::Value | State::ValueOrArrayEnd, b'n') if rest.starts_with(b"null") => {
+                    self.emit(Token::Null, sink);
+                    self.value_end();
+                    &rest[b"null".len()..]
                 }
                 (State::Value | State::ValueOrArrayEnd, b'-' | b'0'..=b'9') => {
                     self.text.start(self.max_text.max(MIN_NUMBER), false);
@@ -207,19 +219,21 @@ impl Scanner {
     fn string_start<'a>(&mut self, rest: &'a [u8], key: bool, sink: Sink<'_>) -> &'a [u8] {
         let cap = self.cap(key);
         let pieces = self.pieces && !key && self.path.is_told();
-        if let Some(end) = memchr2(b'"', b'\\', rest)
+        if let Some(end) = string_end(rest)
             && rest[end] == b'"'
             && let Ok(text) = str::from_utf8(&rest[..end.min(cap)])
             && (!pieces || end <= cap || self.whole_piece(&rest[..end], sink))
         {
-            if key {
-                self.path.set_key(text);
-                self.state = State::Colon;
-            } else {
+            let tail = &rest[end + 1..];
+            if !key {
                 self.emit(Token::String { text, truncated: end > cap }, sink);
                 self.value_end();
+                return tail;
             }
-            return &rest[end + 1..];
+            self.path.set_key(text);
+            let behind_colon = tail.strip_prefix(b":");
+            self.state = if behind_colon.is_some() { State::Value } else { State::Colon };
+            return behind_colon.unwrap_or(tail);
         }
         self.begun = false;
         self.text.start(cap, pieces);
@@ -363,6 +377,23 @@ impl Scanner {
     fn emit(&self, token: Token<'_>, sink: Sink<'_>) {
         self.path.with_steps(|steps| sink(steps, token));
     }
+}
+
+/// Where the first quote or backslash is. Most strings are keys and short: for those a call of `memchr` is dear.
+fn string_end(bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    // The lowest bit that is set is that of the first byte which is zero.
+    let zero = |word: u64| word.wrapping_sub(ONES) & !word & (ONES << 7);
+    let mut at = 0;
+    for word in bytes.as_chunks().0.iter().take(4) {
+        let word = u64::from_le_bytes(*word);
+        let found = zero(word ^ (ONES * u64::from(b'"'))) | zero(word ^ (ONES * u64::from(b'\\')));
+        if found != 0 {
+            return Some(at + found.trailing_zeros() as usize / 8);
+        }
+        at += 8;
+    }
+    memchr2(b'"', b'\\', bytes.get(at..)?).map(|end| at + end)
 }
 
 /// Whitespace of RFC 8259 section 2.

@@ -1,0 +1,3 @@
+#![no_main]
+
+inferscope_fuzz::target!("record");
