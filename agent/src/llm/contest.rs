@@ -88,11 +88,13 @@ impl WireApi for Contest {
     fn request_value(&mut self, path: &[Step<'_>], token: Token<'_>, draft: &mut Draft) {
         match &mut self.chosen {
             Some(api) => api.request_value(path, token, draft),
-            // Its path is not known, and APIs that have one of their own take it for half of their proof.
-            None if self.joined.is_some() => {}
             None => {
                 self.candidates.iter_mut().for_each(|(api, own)| api.request_value(path, token, own));
-                self.choose(|own| own.request_proof, draft);
+                // Where the path is not known, a request proves nothing: an API with a path of its own takes that for half
+                // of its proof.
+                if self.joined.is_none() {
+                    self.choose(|own| own.request_proof, draft);
+                }
             }
         }
     }
