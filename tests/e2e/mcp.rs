@@ -185,7 +185,7 @@ fn check(name: &str, stopped: &Stopped, calls: &[Call], client: &Program, report
                 && (call.text("error.type") == report.error.as_deref()
                     || (report.error.is_some() && call.completion() == Some("server_closed")))
         };
-        let at = spans.iter().position(|span| fits(&span));
+        let at = spans.iter().position(fits);
         spans.remove(at.with_context(|| format!("no span of {report:?}:\n{}", list(calls)))?);
     }
     // What an SDK asks by itself.
