@@ -84,41 +84,34 @@ impl Flow {
     /// Changes the state.
     #[inline(always)]
     pub fn admit_socket(&mut self, id: u64, generation: u64, direction: u8, head: u64, len: u64, unix: bool) -> bool {
-        if unix && unsafe { config!(lines) } != 0 {
+        if unix && unsafe { config!(lines) } != 0 && self.state == UNKNOWN {
             let is_early = self.lane(direction).offset < LINES_BEGIN;
-            match self.state {
-                UNKNOWN if is_early && lines::is_message(head, len) => self.state = LINES,
-                LINES => self.apply_verdict(id, generation),
-                _ => {}
+            if is_early && lines::is_message(head, len) {
+                self.state = LINES;
             }
         }
         self.admit(id, generation, direction, head, len)
     }
 
-    /// Whether the message that begins at `head` in user memory is to be copied. Changes the state.
+    /// Whether the message that begins at `head` in user memory is to be copied. Changes the state. One place for each
+    /// look at the message: the verifier follows every way through each of them.
     #[inline(always)]
     pub fn admit(&mut self, id: u64, generation: u64, direction: u8, head: u64, len: u64) -> bool {
         let turned = self.turn_to(direction);
-        match self.state {
+        let looks = match self.state {
             TLS | REJECTED => return false,
-            KEPT if turned => self.apply_verdict(id, generation),
-            // A piece of an answer over HTTP may begin like a message that is a line.
-            LINES if turned && sniff(head, len) == Sniffed::Post => self.state = on_post(head, len),
             // Not only after a turn: what came in between may have passed unseen (sendfile, splice, io_uring).
-            UNKNOWN | DROPPED => self.sniff_beginning(head, len, turned),
+            UNKNOWN | DROPPED => true,
             // A client that is faster than the answers: what they were about is over, but what was learnt of the path holds.
-            HTTP if turned && sniff(head, len) == Sniffed::Post => self.state = on_post(head, len),
-            FOLLOWED if turned => {
-                // A new request asks for a new answer; so may the end of HTTP on this stream.
-                match sniff(head, len) {
-                    Sniffed::Post => self.state = on_post(head, len),
-                    Sniffed::OtherMethod if unsafe { config!(all_http) } == 0 => self.state = on_other(head, len),
-                    _ => self.apply_verdict(id, generation),
-                }
-            }
-            _ => {}
+            // A new request asks for a new answer, and a piece of an answer may begin like a message that is a line.
+            HTTP | FOLLOWED | LINES => turned,
+            _ => false,
+        };
+        if looks {
+            self.look(head, len, turned);
         }
-        if self.state == HTTP {
+        // Where exchanges follow each other an answer may have come for any of them.
+        if self.state == HTTP || self.state == LINES || turned && (self.state == FOLLOWED || self.state == KEPT) {
             self.apply_verdict(id, generation);
         }
         self.is_copied()
@@ -141,11 +134,17 @@ impl Flow {
         turned
     }
 
+    /// Takes the beginning of a message for what it is.
     #[inline(always)]
-    fn sniff_beginning(&mut self, head: u64, len: u64, turned: bool) {
+    fn look(&mut self, head: u64, len: u64, turned: bool) {
+        let is_open = self.state == UNKNOWN || self.state == DROPPED;
         match sniff(head, len) {
             Sniffed::Post => self.state = on_post(head, len),
-            Sniffed::OtherMethod => self.state = on_other(head, len),
+            // The end of what is followed, too, where not everything is.
+            Sniffed::OtherMethod if is_open || self.state == FOLLOWED && unsafe { config!(all_http) } == 0 => {
+                self.state = on_other(head, len);
+            }
+            _ if !is_open => {}
             // Joined after the request: userspace looks what the answer is. A piece of a later download may begin alike.
             Sniffed::Response | Sniffed::Events | Sniffed::Frame if self.state == UNKNOWN => self.state = HTTP,
             // Also behind a CONNECT, which is HTTP at first; but a piece of a download may begin with the same bytes.

@@ -34,6 +34,7 @@ mod headers;
 mod lines;
 mod log;
 mod maps;
+mod path;
 mod pipe;
 mod process;
 mod records;

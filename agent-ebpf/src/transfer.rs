@@ -157,29 +157,40 @@ fn is_wanted(current: Current, found: &Found, call: &mut Call) -> bool {
         return true;
     }
     if flow.state == TLS || flow.state == REJECTED {
-        let nested = tls::note_socket(current, direction, &socket);
-        if !nested {
-            note_records(current, entry, &Transfer { socket: &socket, source: &call.source, position, n, direction });
-        }
-        if flow.state == TLS && unsafe { config!(infer) } != 0 {
-            if let Some(chains) = headers::chains_of(&socket, nested) {
-                announce(current, &socket, flow);
-                let passed = Passed { source: call.source, direction, n, position };
-                headers::pass(current, &socket, chains, &passed, account.map_or(0, Account::plain));
-            }
-        }
+        (call.socket, call.position) = (socket, position);
+        call.skipped = account.map_or(0, Account::plain);
+        encrypted(current, entry, call);
     }
     count::add(Counter::BytesSkipped, n);
     false
 }
 
-/// The call's bytes are TLS records of a library that does not make its socket calls itself.
+/// Tells what of a call's TLS records is of interest. The call's `skipped` is how many bytes its process has in the clear.
 #[inline(always)]
-fn note_records(current: Current, entry: *mut Sock, call: &Transfer<'_>) {
-    let interest = records::interest(current, call.direction);
-    if interest != Interest::Nobodys {
-        announce(current, call.socket, unsafe { &mut (*entry).flow });
-        records::note(current, call, unsafe { &mut (*entry).carry }, interest);
+fn encrypted(current: Current, entry: *mut Sock, call: &mut Call) {
+    macro_rules! of {
+        ($($field:tt)+) => { unsafe { core::ptr::read_volatile(&raw const call.$($field)+) } };
+    }
+    // Read back, so that the verifier knows the same of all ways that lead here, and follows one.
+    let socket = StreamSock { id: of!(socket.id), generation: of!(socket.generation) };
+    let (position, n, direction) = (of!(position), of!(n), of!(direction) as u8 & WRITE);
+    let flow = unsafe { &mut (*entry).flow };
+    let nested = tls::note_socket(current, direction, &socket);
+    if !nested {
+        // Those of a library that does not make its socket calls itself.
+        let interest = records::interest(current, direction);
+        if interest != Interest::Nobodys {
+            announce(current, &socket, flow);
+            let transfer = Transfer { socket: &socket, source: &call.source, position, n, direction };
+            records::note(current, &transfer, unsafe { &mut (*entry).carry }, interest);
+        }
+    }
+    if flow.state == TLS && unsafe { config!(infer) } != 0 {
+        if let Some(chains) = headers::chains_of(&socket, nested) {
+            announce(current, &socket, flow);
+            let passed = Passed { source: call.source, direction, n, position };
+            headers::pass(current, &socket, chains, &passed, of!(skipped));
+        }
     }
 }
 

@@ -55,7 +55,7 @@ impl Opener {
             host: head.host.as_deref(),
             headers: Some(&head.headers),
         };
-        let is_targeted = self.options.targets.wants_host(line.host);
+        let is_targeted = self.options.targets.wants_host(line.host) && !is_own_export(&head);
         let session = if is_targeted { Session::open(&line, &self.options.session) } else { None };
         let opens_socket = is_targeted && head.method == "GET" && head.upgrade.as_deref().is_some_and(is_websocket);
         let socket = opens_socket.then(|| Socket::open(&line, head.model.as_deref(), &self.options.session)).flatten();
@@ -83,6 +83,13 @@ impl Opener {
         self.began += 1;
         number
     }
+}
+
+/// Whether a request is one of this agent's exports, which a collector on the same host reads. Reported, where every exchange
+/// is, it would be exported in turn, and so on for ever.
+fn is_own_export(head: &RequestHead) -> bool {
+    head.path.starts_with("/opentelemetry.proto.collector.")
+        && head.headers.user_agent.as_deref().is_some_and(|agent| agent.starts_with("inferscope/"))
 }
 
 /// Whether an `Upgrade` is to a WebSocket (RFC 6455 section 4.1).
