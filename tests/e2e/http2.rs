@@ -1,14 +1,7 @@
 //! HTTP/2 between programs that know nothing of the agent: by prior knowledge, by agreement in TLS and by upgrade, with
 //! many streams on one connection, with streams that are given up, and with connections that the agent joins.
 
-use std::{
-    fs,
-    net::TcpStream,
-    path::Path,
-    process::Command,
-    thread,
-    time::{Duration, Instant},
-};
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use inferscope_tests::{
@@ -17,8 +10,7 @@ use inferscope_tests::{
     client::{Client, Finished, Kind, Report},
     go::{Build, Mode},
     pki::Pki,
-    place,
-    process::Program,
+    process::{Program, Stream},
     server::{Entry, Pace, Stack, Uvicorn},
 };
 use serde_json::json;
@@ -27,6 +19,7 @@ use crate::{
     clients::needs,
     expect::{Differences, Ends, Server, compare, is_of, list, pair},
     go::{ClientKind, GoClient, GoServer, talkative, wait_probed},
+    nginx::Proxy,
     scenario::{Need, Room, SOON, Scenarios, transport},
 };
 
@@ -107,41 +100,11 @@ struct Nginx {
 
 impl Nginx {
     fn start(room: &Room, pki: Option<&Pki>, upstream: u16) -> Result<Self> {
-        let port = place::free_port()?;
-        let dir = room.file("nginx");
-        fs::create_dir(&dir)?;
-        let dir = dir.display();
-        let tls = pki.map_or_else(String::new, |pki| {
-            format!("ssl_certificate {}; ssl_certificate_key {};", pki.cert.display(), pki.key.display())
-        });
-        let listens = if pki.is_some() { "ssl http2" } else { "http2" };
-        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-            .map(|name| format!("{name}_temp_path {dir}/{name};\n"))
-            .concat();
         // One process, so that it is known which one answers.
-        let text = format!(
-            "daemon off; master_process off; pid {dir}/pid; error_log stderr;
-events {{}}
-http {{
-  access_log off; {temporary}
-  upstream model {{ server 127.0.0.1:{upstream}; keepalive 4; }}
-  server {{
-    listen 127.0.0.1:{port} {listens}; {tls}
-    location / {{
-      proxy_pass http://model; proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_buffering off;
-    }}
-  }}
-}}
-"
-        );
-        let config = room.file("nginx.conf");
-        fs::write(&config, text)?;
-        let program = Program::spawn("nginx", Command::new("nginx").arg("-c").arg(config))?;
-        let begun = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            ensure!(begun.elapsed() < SOON, "nginx does not listen: {:?}", program.stderr());
-            thread::sleep(Duration::from_millis(20));
-        }
+        let proxy = Proxy { processes: "master_process off;", http2: true, pki, upstream };
+        let (mut command, port) = proxy.command(room)?;
+        let program = Program::spawn("nginx", &mut command)?;
+        program.wait_for_line(Stream::Stderr, "listening", SOON, |line| line.contains("event method"))?;
         Ok(Self { program, port, tls: pki.is_some() })
     }
 }

@@ -25,6 +25,7 @@ mod joining;
 mod libssl;
 mod load;
 mod mcp;
+mod nginx;
 mod otlp;
 mod privacy;
 mod raw;

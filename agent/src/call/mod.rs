@@ -27,3 +27,4 @@ pub use finished::{
     Binding, Capture, Completion, FinishedCall, HttpFacts, InferredFacts, Note, NoteKind, Side, SpanIds, Timing,
 };
 pub use opener::ConnectionOptions;
+pub(crate) use opener::OWN_AGENT;

@@ -15,6 +15,9 @@ use crate::{
     time::Mono,
 };
 
+/// How the `User-Agent` of this agent's own requests begins, whatever its version.
+pub(crate) const OWN_AGENT: &str = "inferscope/";
+
 /// What a connection is told once.
 #[derive(Clone, Debug, Default)]
 pub struct ConnectionOptions {
@@ -89,7 +92,7 @@ impl Opener {
 /// is, it would be exported in turn, and so on for ever.
 fn is_own_export(head: &RequestHead) -> bool {
     head.path.starts_with("/opentelemetry.proto.collector.")
-        && head.headers.user_agent.as_deref().is_some_and(|agent| agent.starts_with("inferscope/"))
+        && head.headers.user_agent.as_deref().is_some_and(|agent| agent.starts_with(OWN_AGENT))
 }
 
 /// Whether an `Upgrade` is to a WebSocket (RFC 6455 section 4.1).

@@ -238,16 +238,11 @@ impl Session {
             let coding = headers.signal_of(GRPC_ENCODING);
             self.response = Response::Framed(Box::new(Responses::new(method, coding, max_text(self.cap))));
         }
-        self.response_signals(headers);
+        self.response_trailers(headers);
     }
 
-    /// Takes what came behind the response's body.
+    /// Takes what came behind the response's body. A call over gRPC that has failed at once has it in its only head.
     pub fn response_trailers(&mut self, headers: &Headers) {
-        self.response_signals(headers);
-    }
-
-    /// A call over gRPC that has failed at once has its status in its only head, any other in its trailers.
-    fn response_signals(&mut self, headers: &Headers) {
         let Self { api, draft, .. } = self;
         headers.signals.iter().for_each(|(name, value)| api.header(Part::Response, name, value, draft));
         if api.grpc().is_some()

@@ -1,3 +1,4 @@
+use inferscope_testing::wire::protobuf::{bytes, number, varint};
 use proptest::prelude::*;
 
 use super::{super::json::Step, *};
@@ -20,24 +21,6 @@ const fn field(number: u32, name: &'static str, kind: Kind) -> Field {
 
 const fn list(number: u32, name: &'static str, kind: Kind) -> Field {
     Field { number, name, repeated: true, kind }
-}
-
-fn varint(mut value: u64) -> Vec<u8> {
-    let mut out = Vec::new();
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-    out
-}
-
-fn number(field: u64, value: u64) -> Vec<u8> {
-    [varint(field << 3), varint(value)].concat()
-}
-
-fn bytes(field: u64, value: &[u8]) -> Vec<u8> {
-    [varint(field << 3 | 2), varint(value.len() as u64), value.to_vec()].concat()
 }
 
 /// Everything that a message says, as text, and what is wrong with it.

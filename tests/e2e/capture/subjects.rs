@@ -10,7 +10,10 @@ use super::{
     bodies,
     truth::Speaks,
 };
-use crate::scenario::{Need, Room};
+use crate::{
+    nginx::Proxy,
+    scenario::{Need, Room},
+};
 
 /// What a subject does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -402,37 +405,9 @@ fn announced(mut command: Command, port: u16) -> Result<Command> {
 }
 
 fn nginx(site: &Site<'_>) -> Result<Command> {
-    let port = place::free_port()?;
-    let dir = site.room.file("nginx");
-    fs::create_dir(&dir)?;
-    let config = site.room.file("nginx.conf");
-    let tls = site.pki.map_or_else(String::new, |pki| {
-        format!("ssl_certificate {}; ssl_certificate_key {};", pki.cert.display(), pki.key.display())
-    });
-    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        .iter()
-        .map(|name| format!("{name}_temp_path {};\n", dir.join(name).display()))
-        .collect();
-    let text = format!(
-        "daemon off; user root; worker_processes 2; pid {dir}/pid; error_log stderr;
-events {{}}
-http {{
-  access_log off; client_max_body_size 4m; {temporary}
-  upstream model {{ server 127.0.0.1:{upstream}; keepalive 4; }}
-  server {{
-    listen 127.0.0.1:{port} ssl; {tls}
-    location / {{
-      proxy_pass http://model; proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_buffering off;
-    }}
-  }}
-}}
-",
-        dir = dir.display(),
-        upstream = site.port,
-    );
-    fs::write(&config, text)?;
-    let mut command = Command::new("nginx");
-    command.arg("-c").arg(config);
+    let processes = "user root; worker_processes 2;";
+    let proxy = Proxy { processes, http2: false, pki: site.pki, upstream: site.port };
+    let (command, port) = proxy.command(site.room)?;
     announced(command, port)
 }
 

@@ -18,7 +18,7 @@ use tonic::{
 };
 
 use super::settings::{OtlpSettings, TlsFiles};
-use crate::config::Compression;
+use crate::{call::OWN_AGENT, config::Compression};
 
 /// The one method of OTLP's trace service.
 const EXPORT: PathAndQuery = PathAndQuery::from_static("/opentelemetry.proto.collector.trace.v1.TraceService/Export");
@@ -56,7 +56,7 @@ impl Transport {
     /// Reads the certificates; connects to nothing yet. To be called inside a tokio runtime.
     pub(super) fn open(settings: &OtlpSettings) -> Result<Self, TransportError> {
         let mut endpoint = Endpoint::from_shared(settings.endpoint.clone())
-            .and_then(|endpoint| endpoint.user_agent(concat!("inferscope/", env!("CARGO_PKG_VERSION"))))
+            .and_then(|endpoint| endpoint.user_agent(format!("{OWN_AGENT}{}", env!("CARGO_PKG_VERSION"))))
             .map_err(TransportError::Endpoint)?
             .connect_timeout(settings.timeout)
             .http2_keep_alive_interval(PING_INTERVAL)

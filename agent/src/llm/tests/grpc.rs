@@ -1,33 +1,18 @@
 //! Calls over gRPC: Triton, and vector stores.
 
+use inferscope_testing::wire::{
+    event_stream,
+    protobuf::{bytes, number, varint},
+};
+
 use super::*;
-
-fn varint(mut value: u64) -> Vec<u8> {
-    let mut out = Vec::new();
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-    out
-}
-
-fn number(field: u64, value: u64) -> Vec<u8> {
-    [varint(field << 3), varint(value)].concat()
-}
-
-fn bytes(field: u64, value: impl AsRef<[u8]>) -> Vec<u8> {
-    let value = value.as_ref();
-    [varint(field << 3 | 2), varint(value.len() as u64), value.to_vec()].concat()
-}
 
 fn double(field: u64, value: f64) -> Vec<u8> {
     [varint(field << 3 | 1), value.to_le_bytes().to_vec()].concat()
 }
 
 fn message(content: &[Vec<u8>]) -> Vec<u8> {
-    let content = content.concat();
-    [&[0][..], &(content.len() as u32).to_be_bytes(), &content].concat()
+    event_stream::grpc(&content.concat())
 }
 
 /// Feeds both bodies in pieces of this size.

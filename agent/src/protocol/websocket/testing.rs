@@ -1,32 +1,14 @@
 //! Writes frames, for tests.
 
 use flate2::{Compress, Compression, FlushCompress};
+use inferscope_testing::wire;
 
 /// The mask of every frame.
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 /// A frame with this first byte.
 pub(crate) fn frame(first: u8, mask: bool, payload: &[u8]) -> Vec<u8> {
-    let bit = if mask { 0x80 } else { 0 };
-    let mut out = vec![first];
-    match payload.len() {
-        len @ 0..126 => out.push(bit | len as u8),
-        len @ 126..65_536 => {
-            out.push(bit | 126);
-            out.extend((len as u16).to_be_bytes());
-        }
-        len => {
-            out.push(bit | 127);
-            out.extend((len as u64).to_be_bytes());
-        }
-    }
-    if mask {
-        out.extend(KEY);
-        out.extend(payload.iter().zip(KEY.iter().cycle()).map(|(byte, key)| byte ^ key));
-    } else {
-        out.extend_from_slice(payload);
-    }
-    out
+    wire::websocket::frame(first, mask.then_some(KEY), payload)
 }
 
 /// Compresses messages as a sender does that keeps its window from message to message, or does not.
