@@ -7,13 +7,9 @@ use inferscope_common::targets::DullPath;
 
 use crate::{maps::DULL_PATHS, path::Path, task::Current};
 
-/// `POST `.
-const METHOD: u64 = 5;
-
 /// Whether the message of `len` bytes at `head` is a POST to a path that is known.
 #[inline(always)]
 pub fn is_known(head: u64, len: u64) -> bool {
-    let Some(path) = Path::of(head, len, METHOD) else { return false };
-    path.method_goes_on_with(b'O')
-        && DULL_PATHS.get_ptr(DullPath { hash: path.whole, tgid: Current::get().tgid, pad: 0 }).is_some()
+    let Some(path) = Path::of(head, len, b"POST ") else { return false };
+    DULL_PATHS.get_ptr(DullPath { hash: path.whole, tgid: Current::get().tgid, pad: 0 }).is_some()
 }

@@ -86,7 +86,7 @@ impl Flow {
     pub fn admit_socket(&mut self, id: u64, generation: u64, direction: u8, head: u64, len: u64, unix: bool) -> bool {
         if unix && unsafe { config!(lines) } != 0 && self.state == UNKNOWN {
             let is_early = self.lane(direction).offset < LINES_BEGIN;
-            if is_early && lines::is_message(head, len) {
+            if is_early && (lines::is_message(head, len) || direction == READ && lines::are_peers(id)) {
                 self.state = LINES;
             }
         }

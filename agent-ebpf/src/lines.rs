@@ -6,6 +6,8 @@
 
 use aya_ebpf::helpers::bpf_probe_read_user_buf;
 
+use crate::{flow::LINES, maps::LOOSE_SOCKS, sock};
+
 /// Bytes that are looked at.
 const HEAD: usize = 8;
 
@@ -33,6 +35,13 @@ pub fn is_message(head: u64, len: u64) -> bool {
         || begins(b"{\"params", FULL)
         || begins(b"{\"error\"", FULL)
         || begins(b"{\"id\":\0\0", FULL >> 16)
+}
+
+/// Whether the other end of a UNIX socket sends messages one a line: what is read of it may begin with something else that it
+/// has said before, such as a greeting.
+#[inline(always)]
+pub fn are_peers(id: u64) -> bool {
+    LOOSE_SOCKS.get_ptr(sock::unix_peer(id)).is_some_and(|peer| unsafe { (*peer).flow.state } == LINES)
 }
 
 /// All bytes of a head.

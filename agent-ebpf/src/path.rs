@@ -8,11 +8,8 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::{bpf_loop, bpf_probe_read_user_buf};
 use inferscope_common::targets::{HASH_BASIS, MAX_HASHED_PATH, hash_byte};
 
-/// Longest method, with the blank behind it.
-const METHOD: usize = 5;
-
-/// Bytes of a head that are read: the method, the longest path, and the byte behind it.
-const WINDOW: usize = METHOD + MAX_HASHED_PATH + 1;
+/// Bytes of a head that are read: the longest method and the blank behind it, the longest path, and the byte behind that.
+const WINDOW: usize = b"POST ".len() + MAX_HASHED_PATH + 1;
 
 /// A request's path.
 #[repr(C)]
@@ -29,29 +26,24 @@ pub struct Path {
 }
 
 impl Path {
-    /// The path of the message of `len` bytes at `head`, whose method and the blank behind it are `method` bytes. Nothing of a
-    /// head that is shorter than [`WINDOW`], and of a path that does not end within it.
+    /// The path of the message of `len` bytes at `head`, if it begins with `method` and the blank behind that. Nothing of a head
+    /// that is shorter than [`WINDOW`], and of a path that does not end within it.
     #[inline(always)]
-    pub fn of(head: u64, len: u64, method: u64) -> Option<Self> {
+    pub fn of<const N: usize>(head: u64, len: u64, method: &[u8; N]) -> Option<Self> {
         if len < WINDOW as u64 {
             return None;
         }
-        let mut path = Self { bytes: [0; WINDOW], ended: 0, whole: HASH_BASIS, last: HASH_BASIS, begins: method };
+        let mut path = Self { bytes: [0; WINDOW], ended: 0, whole: HASH_BASIS, last: HASH_BASIS, begins: N as u64 };
         unsafe { bpf_probe_read_user_buf(head as *const u8, &mut path.bytes) }.ok()?;
+        let mut at = 0;
+        while at < N {
+            if path.bytes[at] != method[at] {
+                return None;
+            }
+            at += 1;
+        }
         unsafe { bpf_loop(MAX_HASHED_PATH as u32 + 1, step as *mut c_void, (&raw mut path).cast(), 0) };
         (path.ended != 0).then_some(path)
-    }
-
-    /// Whether the method begins with this byte.
-    #[inline(always)]
-    pub fn method_begins_with(&self, byte: u8) -> bool {
-        self.bytes[0] == byte
-    }
-
-    /// Whether this is the second byte of the method.
-    #[inline(always)]
-    pub fn method_goes_on_with(&self, byte: u8) -> bool {
-        self.bytes[1] == byte
     }
 }
 

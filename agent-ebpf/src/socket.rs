@@ -8,12 +8,9 @@ use inferscope_common::targets::SOCKET_HASHES;
 
 use crate::path::Path;
 
-/// `GET `.
-const METHOD: u64 = 4;
-
 /// Whether the message of `len` bytes at `head` is a GET for such a path.
 #[inline(always)]
 pub fn is_opened(head: u64, len: u64) -> bool {
-    let Some(path) = Path::of(head, len, METHOD) else { return false };
-    path.method_begins_with(b'G') && (path.last == SOCKET_HASHES[0] || path.last == SOCKET_HASHES[1])
+    let Some(path) = Path::of(head, len, b"GET ") else { return false };
+    path.last == SOCKET_HASHES[0] || path.last == SOCKET_HASHES[1]
 }

@@ -62,37 +62,39 @@ pub fn take(current: Current, file: &File, call: &mut Call) {
     }
 }
 
-/// Copies a call's bytes. Everything is read back from the map: whichever way the decision was made, the verifier then sees
-/// one and the same state here, and walks the copy once.
+/// A member of a call, read back from the map: whichever way something was decided, the verifier then sees one and the same
+/// state, and walks what follows once.
+macro_rules! of {
+    ($call:ident.$($member:tt)+) => { unsafe { core::ptr::read_volatile(&raw const (*$call).$($member)+) } };
+}
+
+/// Copies a call's bytes.
 #[inline(always)]
 fn copy(current: Current, call: *const Call) {
-    macro_rules! of {
-        ($($member:tt)+) => { unsafe { core::ptr::read_volatile(&raw const (*call).$($member)+) } };
-    }
-    let n = of!(n);
+    let n = of!(call.n);
     let mut job = Job {
         source: Source {
-            segment: of!(source.segment),
-            segment_left: of!(source.segment_left),
-            iovecs: of!(source.iovecs),
-            iovecs_left: of!(source.iovecs_left),
+            segment: of!(call.source.segment),
+            segment_left: of!(call.source.segment_left),
+            iovecs: of!(call.source.iovecs),
+            iovecs_left: of!(call.source.iovecs_left),
         },
         remaining: n,
-        position: of!(position),
-        id: of!(socket.id),
-        generation: of!(socket.generation),
-        skipped: of!(skipped),
+        position: of!(call.position),
+        id: of!(call.socket.id),
+        generation: of!(call.socket.generation),
+        skipped: of!(call.skipped),
         header: emit::header::<Data>(Kind::Data, current),
         total: n as u32,
-        turn: of!(turn) as u32,
-        direction: of!(direction) as u8,
-        library: of!(carrier) as u8,
+        turn: of!(call.turn) as u32,
+        direction: of!(call.direction) as u8,
+        library: of!(call.carrier) as u8,
         overhead: 0,
         account: None,
     };
-    match of!(messages) {
+    match of!(call.messages) {
         0 => emit::data(&mut job),
-        at => emit::messages(&mut job, at, of!(messages_left)),
+        at => emit::messages(&mut job, at, of!(call.messages_left)),
     }
 }
 
@@ -168,12 +170,8 @@ fn is_wanted(current: Current, found: &Found, call: &mut Call) -> bool {
 /// Tells what of a call's TLS records is of interest. The call's `skipped` is how many bytes its process has in the clear.
 #[inline(always)]
 fn encrypted(current: Current, entry: *mut Sock, call: &mut Call) {
-    macro_rules! of {
-        ($($field:tt)+) => { unsafe { core::ptr::read_volatile(&raw const call.$($field)+) } };
-    }
-    // Read back, so that the verifier knows the same of all ways that lead here, and follows one.
-    let socket = StreamSock { id: of!(socket.id), generation: of!(socket.generation) };
-    let (position, n, direction) = (of!(position), of!(n), of!(direction) as u8 & WRITE);
+    let socket = StreamSock { id: of!(call.socket.id), generation: of!(call.socket.generation) };
+    let (position, n, direction) = (of!(call.position), of!(call.n), of!(call.direction) as u8 & WRITE);
     let flow = unsafe { &mut (*entry).flow };
     let nested = tls::note_socket(current, direction, &socket);
     if !nested {
@@ -189,7 +187,7 @@ fn encrypted(current: Current, entry: *mut Sock, call: &mut Call) {
         if let Some(chains) = headers::chains_of(&socket, nested) {
             announce(current, &socket, flow);
             let passed = Passed { source: call.source, direction, n, position };
-            headers::pass(current, &socket, chains, &passed, of!(skipped));
+            headers::pass(current, &socket, chains, &passed, of!(call.skipped));
         }
     }
 }

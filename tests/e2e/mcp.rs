@@ -35,6 +35,7 @@ enum Sdk {
 pub fn add(all: &mut Scenarios) {
     all.add("mcp::pipes", &[], pipes);
     all.add("mcp::socket_pairs", &[Need::Node], socket_pairs);
+    all.add("mcp::greeting", &[Need::Node], greeting);
     all.add("mcp::joined_late", &[], joined_late);
     all.add("mcp::switched_off", &[], switched_off);
     for scenario in ["everything", "die", "several"] {
@@ -70,11 +71,24 @@ fn pipes() -> Result<()> {
     Ok(())
 }
 
-fn socket_pairs() -> Result<()> {
+fn over_socket_pairs() -> Command {
     let script = place::script("mcp_plain.mjs");
     let mut command = Command::new("node");
     command.arg(&script).args(["client", "node"]).arg(&script).arg("server");
-    run("mcp::socket_pairs", &mut command)?;
+    command
+}
+
+fn socket_pairs() -> Result<()> {
+    run("mcp::socket_pairs", &mut over_socket_pairs())?;
+    Ok(())
+}
+
+/// The server's greeting, which is no message, is read together with its first answer.
+fn greeting() -> Result<()> {
+    let room = Room::new()?;
+    let fifo = room.file("written");
+    ensure!(Command::new("mkfifo").arg(&fifo).status()?.success(), "no FIFO");
+    run("mcp::greeting", over_socket_pairs().env("WRITTEN", fifo))?;
     Ok(())
 }
 

@@ -4,12 +4,16 @@
 //     mcp_plain.mjs client COMMAND ARG...     starts the server and calls it
 //     mcp_plain.mjs server                    is one
 //
+// With a FIFO in WRITTEN the client reads nothing before the server has written its first answer.
+//
 // The client says what it did as JSON, one line for each call.
 
 import { spawn } from "node:child_process";
+import { readFileSync, writeFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 
 const [role, ...command] = process.argv.slice(2);
+const written = process.env.WRITTEN;
 const write = (stream, message) => stream.write(JSON.stringify({ jsonrpc: "2.0", ...message }) + "\n");
 
 async function server() {
@@ -18,6 +22,7 @@ async function server() {
     const { id, method, params } = JSON.parse(line);
     if (method === "initialize") {
       write(process.stdout, { id, result: { protocolVersion: params.protocolVersion, capabilities: {} } });
+      if (written) writeFileSync(written, "");
     } else if (method === "tools/call" && params.name === "echo") {
       write(process.stdout, { id, result: { content: [{ type: "text", text: params.arguments.text }] } });
     } else if (method === "tools/call") {
@@ -40,6 +45,8 @@ async function client() {
     const id = ++last;
     const answered = new Promise((resolve) => waiting.set(id, resolve));
     write(child.stdin, { id, method, params });
+    // Blocks the one thread until the other end has opened and closed it.
+    if (written && id === 1) readFileSync(written);
     const { error } = await answered;
     console.log(JSON.stringify({ method, target, error: error ? String(error.code) : null }));
   };

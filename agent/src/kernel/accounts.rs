@@ -6,7 +6,10 @@ use aya::{
 };
 use inferscope_common::process_stats::ProcessStats;
 
-use super::{error::LoadError, programs::Plain};
+use super::{
+    error::LoadError,
+    programs::{Plain, take_map},
+};
 
 /// Reads the accounts. May be used from any thread.
 pub struct Accounts {
@@ -15,8 +18,7 @@ pub struct Accounts {
 
 impl Accounts {
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, LoadError> {
-        let map = ebpf.take_map("PROCESSES").ok_or(LoadError::Lacks("map PROCESSES"))?;
-        Ok(Self { map: HashMap::try_from(map).map_err(|error| LoadError::Map("PROCESSES", error))? })
+        Ok(Self { map: take_map(ebpf, "PROCESSES")? })
     }
 
     /// Every process that moved bytes on a socket, those that have ended included. Not one instant; an account that is

@@ -5,7 +5,7 @@
 
 use aya::{
     Ebpf,
-    maps::{HashMap, Map, MapData, MapError},
+    maps::{HashMap, MapData},
 };
 use inferscope_common::{
     join::{Joined, Place},
@@ -13,7 +13,10 @@ use inferscope_common::{
     verdict::Verdict,
 };
 
-use super::{error::LoadError, programs::Plain};
+use super::{
+    error::LoadError,
+    programs::{Plain, take_map},
+};
 
 /// Tells the programs.
 pub struct Answers {
@@ -25,9 +28,9 @@ pub struct Answers {
 impl Answers {
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, LoadError> {
         Ok(Self {
-            verdicts: map(ebpf, "map VERDICTS", "VERDICTS")?,
-            dull_paths: map(ebpf, "map DULL_PATHS", "DULL_PATHS")?,
-            joined: map(ebpf, "map JOINED", "JOINED")?,
+            verdicts: take_map(ebpf, "VERDICTS")?,
+            dull_paths: take_map(ebpf, "DULL_PATHS")?,
+            joined: take_map(ebpf, "JOINED")?,
         })
     }
 
@@ -48,14 +51,4 @@ impl Answers {
     pub fn learn(&mut self, path: DullPath) {
         let _ = self.dull_paths.insert(Plain(path), 1, 0);
     }
-}
-
-fn map<K, V>(ebpf: &mut Ebpf, lacks: &'static str, name: &'static str) -> Result<HashMap<MapData, K, V>, LoadError>
-where
-    K: aya::Pod,
-    V: aya::Pod,
-    HashMap<MapData, K, V>: TryFrom<Map, Error = MapError>,
-{
-    let map = ebpf.take_map(name).ok_or(LoadError::Lacks(lacks))?;
-    HashMap::try_from(map).map_err(|error| LoadError::Map(name, error))
 }

@@ -6,7 +6,7 @@ use aya::{
 };
 use inferscope_common::counters::COUNT;
 
-use super::error::LoadError;
+use super::{error::LoadError, programs::take_map};
 use crate::selfstat::KernelCounts;
 
 /// Reads the counters.
@@ -16,8 +16,7 @@ pub struct KernelCounters {
 
 impl KernelCounters {
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, LoadError> {
-        let map = ebpf.take_map("COUNTERS").ok_or(LoadError::Lacks("map COUNTERS"))?;
-        Ok(Self { map: PerCpuArray::try_from(map).map_err(|error| LoadError::Map("COUNTERS", error))? })
+        Ok(Self { map: take_map(ebpf, "COUNTERS")? })
     }
 
     /// Reads all counters. Not one instant: a counter that moves meanwhile is read before or after its step.

@@ -39,9 +39,12 @@ pub enum LoadError {
     /// The system is out of threads or descriptors.
     #[error("a thread or a descriptor cannot be had")]
     Resources(#[from] std::io::Error),
-    /// The object lacks a program or map: it is from another version.
+    /// The object lacks a program: it is from another version.
     #[error("the kernel object has no {0}; it does not belong to this agent")]
     Lacks(&'static str),
+    /// The object lacks a map: likewise.
+    #[error("the kernel object has no map {0}; it does not belong to this agent")]
+    LacksMap(&'static str),
     /// A map could not be used.
     #[error("map {0}")]
     Map(&'static str, #[source] MapError),

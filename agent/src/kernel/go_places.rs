@@ -6,7 +6,10 @@ use aya::{
 };
 use inferscope_common::go_place::{GoPlace, PLACES_PER_FILE, index};
 
-use super::{error::LoadError, programs::Plain};
+use super::{
+    error::LoadError,
+    programs::{Plain, take_map},
+};
 
 /// Writes the places of a file's slot.
 pub struct GoPlaces {
@@ -15,8 +18,7 @@ pub struct GoPlaces {
 
 impl GoPlaces {
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, LoadError> {
-        let map = ebpf.take_map("GO_PLACES").ok_or(LoadError::Lacks("map GO_PLACES"))?;
-        Ok(Self { map: Array::try_from(map).map_err(|error| LoadError::Map("GO_PLACES", error))? })
+        Ok(Self { map: take_map(ebpf, "GO_PLACES")? })
     }
 
     /// Sets a file's places, in order, before its probes are attached; false if they could not be set.

@@ -6,7 +6,10 @@ use aya::{
 };
 use inferscope_common::probe_stats::FileStats;
 
-use super::{error::LoadError, programs::Plain};
+use super::{
+    error::LoadError,
+    programs::{Plain, take_map},
+};
 
 /// Reads and clears the statistics of a file's slot.
 pub struct ProbeStats {
@@ -15,8 +18,7 @@ pub struct ProbeStats {
 
 impl ProbeStats {
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, LoadError> {
-        let map = ebpf.take_map("PROBE_STATS").ok_or(LoadError::Lacks("map PROBE_STATS"))?;
-        Ok(Self { map: PerCpuArray::try_from(map).map_err(|error| LoadError::Map("PROBE_STATS", error))? })
+        Ok(Self { map: take_map(ebpf, "PROBE_STATS")? })
     }
 
     /// What was seen so far. Not one instant: a counter that moves meanwhile is read before or after its step.

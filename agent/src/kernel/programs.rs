@@ -1,6 +1,10 @@
 //! The object's programs and the shapes of its globals and map values: what loading, attaching and reading share.
 
-use aya::{Ebpf, programs::ProgramError};
+use aya::{
+    Ebpf,
+    maps::{Map, MapError},
+    programs::ProgramError,
+};
 use inferscope_common::{
     config::{Config, Offsets},
     go_place::GoPlace,
@@ -30,6 +34,12 @@ where
 {
     let program = ebpf.program_mut(name).ok_or(LoadError::Lacks(name))?;
     program.try_into().map_err(|_| LoadError::Lacks(name))
+}
+
+/// A map of the object, by name and type, out of aya's hands.
+pub(super) fn take_map<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, LoadError> {
+    let map = ebpf.take_map(name).ok_or(LoadError::LacksMap(name))?;
+    M::try_from(map).map_err(|error| LoadError::Map(name, error))
 }
 
 /// `Config` and `Offsets` as aya wants globals: plain old data.

@@ -19,7 +19,7 @@ use aya::{
 };
 use inferscope_common::wake::ANY_RECORD;
 
-use super::{error::LoadError, ring::Ring};
+use super::{error::LoadError, programs::take_map, ring::Ring};
 use crate::{record, time::Mono};
 
 /// Payload records that are handed out before a call of [`Rings::drain`] returns, so that its caller gets to do
@@ -106,10 +106,8 @@ impl Rings {
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, LoadError> {
         let data = ring(ebpf, "DATA")?;
         let events = ring(ebpf, "EVENTS")?;
-        let wake = ebpf.take_map("WAKE").ok_or(LoadError::Lacks("map WAKE"))?;
-        let wake = Array::try_from(wake).map_err(|error| LoadError::Map("WAKE", error))?;
-        let paused = ebpf.take_map("PAUSED").ok_or(LoadError::Lacks("map PAUSED"))?;
-        let mut paused: Array<_, u32> = Array::try_from(paused).map_err(|error| LoadError::Map("PAUSED", error))?;
+        let wake = take_map(ebpf, "WAKE")?;
+        let mut paused: Array<_, u32> = take_map(ebpf, "PAUSED")?;
         // Plaintext without the socket calls around it has no socket, and its bytes are compared with those of sockets.
         paused.set(0, 1, 0).map_err(|error| LoadError::Map("PAUSED", error))?;
         let waker = Waker::new()?;

@@ -8,7 +8,7 @@ use aya::{
 };
 use inferscope_common::targets::{EVERYONE, EXCLUDED, LISTED, NOT_EXCLUDED, PORT_EXCLUDED, PORT_WANTED, WANTED};
 
-use super::error::LoadError;
+use super::{error::LoadError, programs::take_map};
 use crate::targets::Targets;
 
 /// `BPF_EXIST`: a process that is gone by now must not come back as an entry that a later one of its pid inherits.
@@ -21,20 +21,19 @@ pub struct TargetTable(Arc<Mutex<HashMap<MapData, u32, u32>>>);
 impl TargetTable {
     /// Takes the maps that narrow the capture and fills them with what is known before anything runs.
     pub(super) fn take(ebpf: &mut Ebpf, targets: &Targets) -> Result<Self, LoadError> {
-        let map = ebpf.take_map("TARGETS").ok_or(LoadError::Lacks("map TARGETS"))?;
-        let mut table = HashMap::try_from(map).map_err(|error| LoadError::Map("TARGETS", error))?;
+        let mut table: HashMap<_, u32, u32> = take_map(ebpf, "TARGETS")?;
         for (pids, flags) in [(&targets.include.pids, WANTED), (&targets.exclude.pids, EXCLUDED)] {
             for &pid in pids {
                 table.insert(pid, flags, 0).map_err(|error| LoadError::Map("TARGETS", error))?;
             }
         }
-        let map = ebpf.map_mut("TARGET_COMMS").ok_or(LoadError::Lacks("map TARGET_COMMS"))?;
+        let map = ebpf.map_mut("TARGET_COMMS").ok_or(LoadError::LacksMap("TARGET_COMMS"))?;
         let mut comms: HashMap<_, [u8; 16], u32> =
             HashMap::try_from(map).map_err(|error| LoadError::Map("TARGET_COMMS", error))?;
         for comm in &targets.include.comms {
             comms.insert(comm_key(comm), 1, 0).map_err(|error| LoadError::Map("TARGET_COMMS", error))?;
         }
-        let map = ebpf.map_mut("PORTS").ok_or(LoadError::Lacks("map PORTS"))?;
+        let map = ebpf.map_mut("PORTS").ok_or(LoadError::LacksMap("PORTS"))?;
         let mut ports: HashMap<_, u16, u32> = HashMap::try_from(map).map_err(|error| LoadError::Map("PORTS", error))?;
         // Exclusions last: they win.
         for (list, flags) in [(&targets.include.ports, PORT_WANTED), (&targets.exclude.ports, PORT_EXCLUDED)] {

@@ -48,13 +48,13 @@ fn sample() -> Vec<u8> {
     let raw = [&6u32.to_le_bytes()[..], b"grosse", b"more"].concat();
     [
         bytes(1, "größe".as_bytes()),
-        bytes(2, &point(7, "a")),
-        bytes(15, &[0xff; 300]),
-        bytes(2, &[point(8, "b"), bytes(2, b"c")].concat()),
+        bytes(2, point(7, "a")),
+        bytes(15, [0xff; 300]),
+        bytes(2, [point(8, "b"), bytes(2, b"c")].concat()),
         bytes(2, b""),
         number(3, 1),
-        bytes(4, &[0; 400]),
-        bytes(5, &[varint(1 << 3 | 5), 0.5f32.to_le_bytes().to_vec(), bytes(3, &[1, 0x80, 1, 3])].concat()),
+        bytes(4, [0; 400]),
+        bytes(5, [varint(1 << 3 | 5), 0.5f32.to_le_bytes().to_vec(), bytes(3, [1, 0x80, 1, 3])].concat()),
         bytes(6, &raw),
         [varint(7 << 3 | 1), 0.25f64.to_le_bytes().to_vec()].concat(),
         number(3, 0),
@@ -106,8 +106,8 @@ fn what_is_wrong_is_said_and_stops_the_reading() {
     let wrong = |message: &[u8]| read(message, usize::MAX).1;
     assert_eq!(wrong(&[0xff; 11]), Some("a number is too long"));
     assert_eq!(wrong(&[3 << 3 | 3]), Some("a kind of field that is not in use"));
-    assert_eq!(wrong(&bytes(2, &[2 << 3 | 2, 100])), Some("a field is longer than its message"));
-    let torn = [bytes(2, &[1 << 3, 0x80]), number(3, 1)].concat();
+    assert_eq!(wrong(&bytes(2, [2 << 3 | 2, 100])), Some("a field is longer than its message"));
+    let torn = [bytes(2, [1 << 3, 0x80]), number(3, 1)].concat();
     assert_eq!(wrong(&torn), Some("a field is longer than its message"));
     assert_eq!(wrong(&bytes(1, b"abc")[..3]), Some("the message ends inside a field"));
     // A length of 2^63: nothing is kept for what does not come.
