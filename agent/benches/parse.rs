@@ -55,6 +55,19 @@ fn wholly(criterion: &mut Criterion) {
     }
 }
 
+/// Events of 16 KB, of which nearly all is the answer's text.
+fn long_chunks(criterion: &mut Criterion) {
+    const CHUNK: usize = 2_700;
+    let words = 60 * CHUNK;
+    let events = streams::chat_in_chunks(words, CHUNK);
+    let exchange = streams::exchange(&events, Transport::Http1(Framing::Chunked), Coding::Identity);
+    let mut group = criterion.benchmark_group("pipeline");
+    group.throughput(Throughput::Bytes(exchange.response.len() as u64));
+    group.bench_function("http1 16 KB events", |bencher| {
+        bencher.iter(|| assert_eq!(call(black_box(&exchange)), words as u64));
+    });
+}
+
 fn layers(criterion: &mut Criterion) {
     let events = streams::chat(WORDS);
     let body = events.concat();
@@ -138,5 +151,5 @@ fn layers(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, wholly, layers);
+criterion_group!(benches, wholly, long_chunks, layers);
 criterion_main!(benches);

@@ -154,8 +154,12 @@ impl ResponseReader {
         {
             return self.choice(*position, rest, token, draft);
         }
-        draft.timings.openai_value(path, token);
         draft.engine = draft.engine.or_else(|| engine::of_member(path, token));
+        // A stream's events are full of members that are not there.
+        if let (Token::Null, [.., Key(_)]) = (token, path) {
+            return;
+        }
+        draft.timings.openai_value(path, token);
         let response = &mut draft.response;
         let path = match path {
             // Google's copy puts an error into a list.
@@ -196,10 +200,7 @@ impl ResponseReader {
     }
 
     fn usage(&mut self, rest: &[Step<'_>], token: Token<'_>) {
-        // Null in all events but the last.
-        if !matches!((rest, token), ([], Token::Null)) {
-            self.usage.get_or_insert_default().value(rest, token);
-        }
+        self.usage.get_or_insert_default().value(rest, token);
     }
 
     fn error_root(&mut self, path: &[Step<'_>], token: Token<'_>) {
@@ -254,18 +255,20 @@ impl ResponseReader {
         }
         let mut carries = false;
         // Not a new list for every event of a stream.
-        for Piece { position, index, finish, delta, message, own, .. } in pieces.drain(..) {
+        for piece in pieces.iter_mut() {
             // Perplexity's chunks hold the message so far beside the delta, its plain responses an empty delta
             // beside the message.
-            let body = if streamed { delta.or(message) } else { message.or(delta) };
-            let mut choice = body.unwrap_or(own);
+            let (first, other) =
+                if streamed { (&mut piece.delta, &mut piece.message) } else { (&mut piece.message, &mut piece.delta) };
+            let body = first.as_mut().or(other.as_mut()).unwrap_or(&mut piece.own);
             if repeats {
-                choice = Choice::default();
+                *body = Choice::default();
             }
-            choice.finish = finish;
-            carries |= choice.carries;
-            draft.choices.absorb(index.unwrap_or(position), choice);
+            body.finish = piece.finish.take();
+            carries |= body.carries;
+            draft.choices.absorb(piece.index.unwrap_or(piece.position), std::mem::take(body));
         }
+        pieces.clear();
         if pieces.capacity() > MAX_KEPT {
             *pieces = Vec::new();
         }

@@ -18,8 +18,13 @@ pub struct Exchange {
     pub response: Vec<u8>,
 }
 
-/// The events of an OpenAI chat stream with so many words, which are not the same again and again.
+/// The events of an OpenAI chat stream with so many words, one in each, which are not the same again and again.
 pub fn chat(words: usize) -> Vec<Vec<u8>> {
+    chat_in_chunks(words, 1)
+}
+
+/// The same with so many words in each event.
+pub fn chat_in_chunks(words: usize, chunk: usize) -> Vec<Vec<u8>> {
     let event = |delta: &str, finish: &str, usage: &str| {
         format!(
             "data: {{\"id\":\"chatcmpl-B1zJ5xV0oYtq2m8n4KpQwLr7sUd3f\",\"object\":\"chat.completion.chunk\",\
@@ -30,8 +35,11 @@ pub fn chat(words: usize) -> Vec<Vec<u8>> {
         .into_bytes()
     };
     let mut events = vec![event(r#"{"role":"assistant","content":"","refusal":null}"#, "null", "null")];
-    let word = |n: usize| format!(r#"{{"content":" w{:x}"}}"#, n.wrapping_mul(2_654_435_761) % 65_536);
-    events.extend((0..words).map(|n| event(&word(n), "null", "null")));
+    let word = |n: usize| format!(" w{:x}", n.wrapping_mul(2_654_435_761) % 65_536);
+    events.extend((0..words).step_by(chunk).map(|at| {
+        let text: String = (at..words.min(at + chunk)).map(word).collect();
+        event(&format!(r#"{{"content":"{text}"}}"#), "null", "null")
+    }));
     events.push(event("{}", r#""stop""#, "null"));
     let usage = format!(
         r#"{{"prompt_tokens":9,"completion_tokens":{words},"total_tokens":{},"prompt_tokens_details":{{"cached_tokens":0,"audio_tokens":0}},"completion_tokens_details":{{"reasoning_tokens":0,"audio_tokens":0,"accepted_prediction_tokens":0,"rejected_prediction_tokens":0}}}}"#,

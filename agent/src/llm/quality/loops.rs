@@ -1,34 +1,33 @@
 //! Text that goes round in circles.
 //!
-//! A model that has lost its way repeats a word, a sentence or a paragraph until it runs into its limit. The text is
-//! cut into units (words, runs of punctuation, single characters of scripts without spaces) and each is compared with
-//! the ones up to [`MAX_PERIOD`] before it. Memory is fixed, and the pieces that the text comes in make no difference.
+//! A model that has lost its way repeats a word, a sentence or a paragraph until it runs into its limit. So the last bytes
+//! are looked for in what came shortly before; where they are found, the text repeats at that distance for as long as each
+//! byte equals the one so far back. Looking happens every [`STEP`] bytes and at the end, whatever pieces the text comes in,
+//! and memory is fixed; what repeats shortly between two looks and then goes on otherwise is missed. How much has repeated is counted in units as a reader would: words, runs of punctuation, single characters of
+//! scripts without spaces.
 
-/// Longest passage that is recognised when it repeats, in units: a paragraph.
-const MAX_PERIOD: usize = 64;
+use memchr::memmem;
+
+/// Bytes between two looks, a prime: with a passage of such a length each look would see the same place of it.
+const STEP: usize = 251;
+
+/// Bytes before them that are kept: as long may a passage be.
+const KEPT: usize = 640 - STEP;
+
+/// Bytes that are looked for.
+const NEEDLE: usize = 16;
 
 /// How often a passage has to come again: lists and tables repeat a line two or three times.
-const REPEATS: i32 = 4;
+const REPEATS: usize = 4;
 
 /// Units that have to repeat whatever the passage: ten times "ha ha ha" is a laugh.
-const MIN_UNITS: i32 = 40;
+const MIN_UNITS: usize = 40;
 
-/// The same character so often in a row is no rule and no indentation.
-const MAX_RUN: u32 = 400;
+/// The same byte so often in a row is no rule and no indentation.
+const MAX_RUN: usize = 400;
 
-/// For each period, from one unit on, how many units have to repeat.
-const LIMITS: [i32; MAX_PERIOD] = {
-    let mut limits = [MIN_UNITS; MAX_PERIOD];
-    let mut at = 0;
-    while at < MAX_PERIOD {
-        let repeats = (REPEATS - 1) * (at as i32 + 1);
-        if repeats > MIN_UNITS {
-            limits[at] = repeats;
-        }
-        at += 1;
-    }
-    limits
-};
+/// So many bytes are no ornament either, whatever they are made of.
+const MAX_ORNAMENT: usize = 4 * MAX_RUN;
 
 /// What a unit is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,100 +37,136 @@ enum Class {
     /// A character that is a unit of its own.
     Single,
     Other,
+    /// A byte that belongs to the character before it.
+    Continued,
 }
 
 /// Watches a text.
 #[derive(Clone, Debug)]
 pub(crate) struct Loops {
-    /// The last units' hashes, the latest first.
-    units: [u32; MAX_PERIOD],
-    /// For each period, how many units in a row were equal to the one that far before.
-    runs: [i32; MAX_PERIOD],
-    class: Class,
-    /// Hash of the unit at hand.
-    unit: u32,
-    last: char,
-    run: u32,
+    /// What came last: up to [`KEPT`] bytes that have been looked at, and less than [`STEP`] that have not.
+    last: [u8; KEPT + STEP],
+    seen: u16,
+    new: u16,
+    passage: Option<Passage>,
     found: bool,
+}
+
+/// What repeats at the end of what was looked at.
+#[derive(Clone, Copy, Debug)]
+struct Passage {
+    /// Bytes.
+    length: usize,
+    /// Bytes that were equal to those one passage before.
+    run: usize,
+    /// Units begun in them.
+    units: usize,
+    class: Class,
 }
 
 impl Default for Loops {
     fn default() -> Self {
-        Self {
-            units: [0; MAX_PERIOD],
-            runs: [0; MAX_PERIOD],
-            class: Class::Space,
-            unit: 0,
-            last: '\0',
-            run: 0,
-            found: false,
-        }
+        Self { last: [0; KEPT + STEP], seen: 0, new: 0, passage: None, found: false }
     }
 }
 
 impl Loops {
     /// Takes the next piece of the text.
     pub fn push(&mut self, text: &str) {
-        for c in text.chars() {
-            if self.found {
-                return;
+        let mut rest = text.as_bytes();
+        while !rest.is_empty() && !self.found {
+            let at = usize::from(self.seen + self.new);
+            let (piece, later) = rest.split_at(rest.len().min(STEP - usize::from(self.new)));
+            self.last[at..at + piece.len()].copy_from_slice(piece);
+            self.new += piece.len() as u16;
+            if usize::from(self.new) == STEP {
+                self.look();
             }
-            self.char(c);
+            rest = later;
         }
     }
 
-    /// Whether the text went round in circles.
+    /// Whether the text so far went round in circles.
     pub fn found(&self) -> bool {
         self.found
+            || self.new > 0 && {
+                let mut rest = self.clone();
+                rest.look();
+                rest.found
+            }
     }
 
-    fn char(&mut self, c: char) {
-        self.run = if c == self.last { self.run + 1 } else { 1 };
-        self.last = c;
-        self.found |= self.run >= MAX_RUN;
-        let class = class(c);
-        if class != self.class || class == Class::Single {
-            self.end_unit();
+    fn look(&mut self) {
+        let (seen, all) = (usize::from(self.seen), usize::from(self.seen + self.new));
+        let text = &self.last[..all];
+        let goes_on = self.passage.as_mut().is_some_and(|passage| passage.goes_on(text, seen));
+        self.found = self.passage.is_some_and(|passage| passage.is_loop());
+        if !goes_on {
+            self.passage = Passage::find(text);
+            self.found |= self.passage.is_some_and(|passage| passage.is_loop());
         }
-        self.class = class;
-        if class != Class::Space {
-            // What collides is taken for a repetition; a model cannot do that forty times in a row by chance.
-            self.unit = (self.unit.rotate_left(5) ^ u32::from(c)).wrapping_mul(0x9e37_79b1);
-        }
-    }
-
-    fn end_unit(&mut self) {
-        if self.class == Class::Space {
-            return;
-        }
-        // Zero is no unit's, so that nothing equals what has not come yet.
-        let unit = std::mem::take(&mut self.unit) | 1;
-        // One width and no branch, so that several are done at a time.
-        let mut found = 0;
-        for ((run, before), limit) in self.runs.iter_mut().zip(&self.units).zip(&LIMITS) {
-            let same = if *before == unit { -1 } else { 0 };
-            *run = run.wrapping_add(1) & same;
-            found |= i32::from(*run >= *limit);
-        }
-        self.found |= found != 0;
-        self.units.copy_within(..MAX_PERIOD - 1, 1);
-        self.units[0] = unit;
+        let beyond = all.saturating_sub(KEPT);
+        self.last.copy_within(beyond..all, 0);
+        (self.seen, self.new) = ((all - beyond) as u16, 0);
     }
 }
 
-fn class(c: char) -> Class {
-    match c {
-        'a'..='z' | 'A'..='Z' | '0'..='9' => Class::Word,
-        _ if c.is_whitespace() => Class::Space,
-        // From the CJK radicals on: scripts that set no spaces between words.
-        '\u{2e80}'.. if c.is_alphanumeric() => Class::Single,
-        _ if c.is_alphanumeric() => Class::Word,
+impl Passage {
+    /// The passage at whose distance the end of the text has come before, the shortest.
+    fn find(text: &[u8]) -> Option<Self> {
+        let (before, needle) = text.split_last_chunk::<NEEDLE>()?;
+        let text_before = &text[before.len().saturating_sub(KEPT)..text.len() - 1];
+        // Nearly always there is none, which the way forwards, being in vectors, finds out in a fraction of the time.
+        memmem::find(text_before, needle)?;
+        let length = text_before.len() + 1 - NEEDLE - memmem::rfind(text_before, needle)?;
+        let equal = text.iter().rev().zip(text[..text.len() - length].iter().rev());
+        let run = equal.take_while(|(byte, before)| byte == before).count();
+        let mut passage = Self { length, run, units: 0, class: Class::Space };
+        passage.count(&text[text.len() - run..]);
+        Some(passage)
+    }
+
+    /// Goes on with more text, whose first byte is at `new`, and says whether all of it repeats.
+    fn goes_on(&mut self, text: &[u8], new: usize) -> bool {
+        let before = &text[new - self.length..];
+        let equal = text[new..].iter().zip(before).take_while(|(byte, before)| byte == before).count();
+        self.run += equal;
+        self.count(&text[new..new + equal]);
+        new + equal == text.len()
+    }
+
+    fn is_loop(&self) -> bool {
+        let again = self.run >= (REPEATS - 1) * self.length && self.units >= MIN_UNITS;
+        again || self.run >= MAX_ORNAMENT || self.length == 1 && self.run >= MAX_RUN
+    }
+
+    fn count(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            let class = class(byte);
+            if class != Class::Continued {
+                let begins = class == Class::Single || class != self.class && class != Class::Space;
+                self.units += usize::from(begins);
+                self.class = class;
+            }
+        }
+    }
+}
+
+/// By UTF-8's bytes: from the CJK radicals on, scripts set no spaces between words.
+fn class(byte: u8) -> Class {
+    match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | 0xc3..=0xe1 => Class::Word,
+        b'\t'..=b'\r' | b' ' => Class::Space,
+        0x80..=0xbf => Class::Continued,
+        0xe3..=0xef => Class::Single,
         _ => Class::Other,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn check(text: &str, expect: bool) {
@@ -166,5 +201,41 @@ mod tests {
         check(&list, false);
         check("ha ha ha ha ha ha ha ha ha ha", false);
         check("", false);
+    }
+
+    /// Text in which nothing repeats, whatever comes before it.
+    fn filler(seed: u32, words: usize) -> String {
+        (0..words as u32).map(|n| format!("{:x} ", (seed ^ n.rotate_left(16)).wrapping_mul(0x9e37_79b1))).collect()
+    }
+
+    proptest! {
+        /// Whatever passage goes on for long enough is found, wherever it begins and whatever it is cut into.
+        #[test]
+        fn a_passage_that_goes_on_is_found(seed: u32, before in 0..80_usize, words in 1..30_usize, sizes in prop::collection::vec(1..700_usize, 1..8)) {
+            let passage = filler(!seed, words);
+            prop_assume!(passage.len() <= KEPT - NEEDLE);
+            let run = (REPEATS * passage.len()).max(MIN_UNITS * passage.len() / words) + STEP + NEEDLE;
+            let text = filler(seed, before) + &passage.repeat(run / passage.len() + 2);
+            let mut loops = Loops::default();
+            let mut rest = text.as_str();
+            for size in sizes.iter().cycle() {
+                let (piece, later) = rest.split_at(rest.len().min(*size));
+                loops.push(piece);
+                rest = later;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            prop_assert!(loops.found());
+        }
+
+        /// Nor is anything found in what a reader would not call a loop.
+        #[test]
+        fn a_passage_that_comes_three_times_is_none(seed: u32, before in 0..80_usize, words in 1..60_usize, behind in 0..80_usize) {
+            let text = filler(seed, before) + &filler(!seed, words).repeat(3) + &filler(seed.rotate_left(7), behind);
+            let mut loops = Loops::default();
+            loops.push(&text);
+            prop_assert!(!loops.found());
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The way from the document's root to the current value.
 //!
-//! Owns the containers that are open. Storage is one string for all keys, so that following a document allocates
-//! nothing once the string has grown to the longest path.
+//! Owns the containers that are open. Each depth has a string for its key, so that following a document allocates
+//! nothing once these have grown to the longest keys.
 
 use super::Step;
 
@@ -27,30 +27,23 @@ pub(super) struct Path {
     arrays: u64,
     /// The outermost containers; those further in are only counted.
     frames: [Frame; MAX_PATH],
-    /// Keys on the way to the current value, one after the other.
-    keys: String,
 }
 
-/// The current member or element of a container.
-#[derive(Clone, Copy, Debug)]
-enum Frame {
-    /// Range in `Path::keys`.
-    Key {
-        start: usize,
-        end: usize,
-    },
-    Index(u32),
+/// The current member or element of a container: of an object the key, of an array the index.
+#[derive(Clone, Debug, Default)]
+struct Frame {
+    key: String,
+    index: u32,
 }
 
 impl Path {
     pub(super) fn new() -> Self {
-        Self { depth: 0, arrays: 0, frames: [Frame::Index(0); MAX_PATH], keys: String::new() }
+        Self { depth: 0, arrays: 0, frames: Default::default() }
     }
 
     /// Back to the root.
     pub(super) fn clear(&mut self) {
         self.depth = 0;
-        self.keys.clear();
     }
 
     pub(super) fn depth(&self) -> usize {
@@ -74,12 +67,11 @@ impl Path {
         }
     }
 
-    fn lay_out<'a>(&'a self, frames: &[Frame], steps: &mut [Step<'a>], then: impl FnOnce(&[Step<'_>])) {
+    fn lay_out<'a>(&self, frames: &'a [Frame], steps: &mut [Step<'a>], then: impl FnOnce(&[Step<'_>])) {
+        let mut arrays = self.arrays;
         for (step, frame) in steps.iter_mut().zip(frames) {
-            *step = match *frame {
-                Frame::Key { start, end } => Step::Key(self.keys.get(start..end).unwrap_or_default()),
-                Frame::Index(index) => Step::Index(index),
-            };
+            *step = if arrays & 1 == 1 { Step::Index(frame.index) } else { Step::Key(&frame.key) };
+            arrays >>= 1;
         }
         then(steps.get(..frames.len()).unwrap_or_default());
     }
@@ -94,8 +86,8 @@ impl Path {
         let bit = 1 << self.depth;
         self.arrays = if array { self.arrays | bit } else { self.arrays & !bit };
         if let Some(frame) = self.frames.get_mut(self.depth) {
-            let at = self.keys.len();
-            *frame = if array { Frame::Index(0) } else { Frame::Key { start: at, end: at } };
+            frame.index = 0;
+            frame.key.clear();
         }
         self.depth += 1;
     }
@@ -103,27 +95,20 @@ impl Path {
     /// Leaves the innermost container.
     pub(super) fn leave(&mut self) {
         self.depth = self.depth.saturating_sub(1);
-        if let Some(&Frame::Key { start, .. }) = self.frames.get(self.depth) {
-            self.keys.truncate(start);
-        }
     }
 
     /// On to the next element of the innermost array.
     pub(super) fn next_element(&mut self) {
-        if let Some(Frame::Index(index)) = self.innermost() {
-            *index = index.saturating_add(1);
+        if let Some(frame) = self.innermost() {
+            frame.index = frame.index.saturating_add(1);
         }
     }
 
     /// On to the member `key` of the innermost object.
     pub(super) fn set_key(&mut self, key: &str) {
-        if let Some(&mut Frame::Key { start, .. }) = self.innermost() {
-            self.keys.truncate(start);
-            self.keys.push_str(key);
-            let end = self.keys.len();
-            if let Some(frame) = self.innermost() {
-                *frame = Frame::Key { start, end };
-            }
+        if let Some(frame) = self.innermost() {
+            frame.key.clear();
+            frame.key.push_str(key);
         }
     }
 
