@@ -5,9 +5,9 @@ use super::{
     content::{ToolDefinitions, Transcript},
     facts::{RequestFacts, ResponseFacts, Usage},
     grpc::Method,
-    mcp::RpcFacts,
     quality::Logprobs,
     retrieval::RetrievalFacts,
+    rpc::mcp::RpcFacts,
     timings::Timings,
     value,
 };

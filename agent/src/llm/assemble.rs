@@ -10,9 +10,9 @@ use super::{
     content::{render, render_parts, render_recent, render_tools},
     estimate::Estimated,
     facts::{AskedTool, Content, Facts, RequestFacts, ResponseFacts},
-    mcp::RpcFacts,
     quality::judge,
     retrieval::RetrievalFacts,
+    rpc::mcp::RpcFacts,
 };
 use crate::privacy::Redactor;
 

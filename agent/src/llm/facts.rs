@@ -4,7 +4,8 @@
 //! the wire": nothing here has a default that could be mistaken for a value (invariant 4).
 
 use super::{
-    estimate::Estimated, history::History, mcp::RpcFacts, quality::Quality, retrieval::RetrievalFacts, timings::Timings,
+    estimate::Estimated, history::History, quality::Quality, retrieval::RetrievalFacts, rpc::mcp::RpcFacts,
+    timings::Timings,
 };
 
 /// Longest model name, id or finish reason that is kept, in bytes. Such values come from the payload: a

@@ -3,8 +3,7 @@
 use super::{
     api::{Draft, WireApi},
     content::Part,
-    openai::request_parameter,
-    plain::PlainReader,
+    openai::{plain::PlainReader, request_parameter},
 };
 use crate::protocol::json::{
     Step::{self, Index, Key},

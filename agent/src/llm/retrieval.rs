@@ -4,12 +4,12 @@
 //! Elasticsearch and OpenSearch (each vendor's public API reference), over REST and, where they have it, gRPC. Vectors and documents are read past. How long the
 //! store says that it searched is among the times that servers report.
 //!
-//! To add a store: a variant of [`Store`], its arms in `request_value` and `result`, and its paths in `stores.rs`.
+//! To add a store: a variant of [`Store`], its arms in `request_value` and `result`, and its paths in `registry/stores.rs`.
 
 use super::{
     api::{Draft, Failure, WireApi},
     grpc::Method,
-    openai_error::ErrorReader,
+    openai::error::ErrorReader,
     value,
 };
 use crate::protocol::json::{

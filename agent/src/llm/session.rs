@@ -8,20 +8,17 @@ use super::{
     any_api::AnyApi,
     api::{Draft, Failure, Part, WireApi},
     assemble::facts,
-    body::{Framing, Kind, sniff},
     content::text_cap,
     contest::Contest,
-    documents::Documents,
-    engine,
-    events::Events,
+    engines,
     facts::{Facts, MAX_NAME},
-    frames::Frames,
+    framing::{
+        Framing, Kind, documents::Documents, events::Events, frames::Frames, messages::Messages, request::RequestBody,
+        sniff,
+    },
     grpc::{self, Responses},
     history::Secret,
-    messages::Messages,
-    provider::provider,
-    registry,
-    request_body::RequestBody,
+    registry::{self, provider::provider},
     timings::Timings,
 };
 use crate::{
@@ -226,7 +223,7 @@ impl Session {
             None => Declared::Nothing,
             Some(value) => Kind::declared(value).map_or(Declared::Other, Declared::Stream),
         };
-        self.engine = headers.signal_of("server").and_then(engine::of_server);
+        self.engine = headers.signal_of("server").and_then(engines::of_server);
         self.timings = Timings::of_headers(&headers.signals);
         // Audio may begin like anything.
         let is_media =

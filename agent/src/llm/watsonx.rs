@@ -4,9 +4,7 @@ use super::{
     api::{Draft, WireApi},
     choice::Choice,
     content::Clipped,
-    embeddings::text,
-    openai::stop_sequence,
-    openai_error::ErrorReader,
+    openai::{embeddings::text, error::ErrorReader, stop_sequence},
     value,
 };
 use crate::protocol::json::{

@@ -17,11 +17,8 @@ mod render;
 mod tools;
 mod transcript;
 
-use crate::{
-    llm::{quality::Heard, value},
-    privacy::Redactor,
-    protocol::json::Token,
-};
+use super::{quality::Heard, value};
+use crate::{privacy::Redactor, protocol::json::Token};
 
 pub(crate) use render::{render, render_parts, render_recent, render_tools};
 pub(crate) use tools::ToolDefinitions;

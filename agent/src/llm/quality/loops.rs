@@ -3,8 +3,8 @@
 //! A model that has lost its way repeats a word, a sentence or a paragraph until it runs into its limit. So the last bytes
 //! are looked for in what came shortly before; where they are found, the text repeats at that distance for as long as each
 //! byte equals the one so far back. Looking happens every [`STEP`] bytes and at the end, whatever pieces the text comes in,
-//! and memory is fixed; what repeats shortly between two looks and then goes on otherwise is missed. How much has repeated is counted in units as a reader would: words, runs of punctuation, single characters of
-//! scripts without spaces.
+//! and memory is fixed; what repeats shortly between two looks and then goes on otherwise is missed. How much has repeated
+//! is counted in units as a reader would: words, runs of punctuation, single characters of scripts without spaces.
 
 use memchr::memmem;
 
@@ -211,7 +211,12 @@ mod tests {
     proptest! {
         /// Whatever passage goes on for long enough is found, wherever it begins and whatever it is cut into.
         #[test]
-        fn a_passage_that_goes_on_is_found(seed: u32, before in 0..80_usize, words in 1..30_usize, sizes in prop::collection::vec(1..700_usize, 1..8)) {
+        fn a_passage_that_goes_on_is_found(
+            seed: u32,
+            before in 0..80_usize,
+            words in 1..30_usize,
+            sizes in prop::collection::vec(1..700_usize, 1..8),
+        ) {
             let passage = filler(!seed, words);
             prop_assume!(passage.len() <= KEPT - NEEDLE);
             let run = (REPEATS * passage.len()).max(MIN_UNITS * passage.len() / words) + STEP + NEEDLE;
@@ -231,7 +236,12 @@ mod tests {
 
         /// Nor is anything found in what a reader would not call a loop.
         #[test]
-        fn a_passage_that_comes_three_times_is_none(seed: u32, before in 0..80_usize, words in 1..60_usize, behind in 0..80_usize) {
+        fn a_passage_that_comes_three_times_is_none(
+            seed: u32,
+            before in 0..80_usize,
+            words in 1..60_usize,
+            behind in 0..80_usize,
+        ) {
             let text = filler(seed, before) + &filler(!seed, words).repeat(3) + &filler(seed.rotate_left(7), behind);
             let mut loops = Loops::default();
             loops.push(&text);

@@ -6,9 +6,7 @@ use super::*;
 use crate::{
     llm::{
         api::{Draft, EventName, WireApi},
-        body::Framing,
-        documents::Documents,
-        frames::Frames,
+        framing::{Framing, documents::Documents, frames::Frames},
     },
     protocol::{
         event_stream::testing::encode,
