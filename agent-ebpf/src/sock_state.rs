@@ -11,7 +11,7 @@ use crate::{
     emit,
     maps::{LOOSE_SOCKS, SOCKS, Sock, VERDICTS},
     sock::{self, Found},
-    transfer,
+    syscall, transfer,
 };
 
 /// `TCP_*` of include/net/tcp_states.h.
@@ -30,7 +30,10 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
     let (generation, announced) = unsafe { ((*entry).generation, (*entry).flow.announced) };
     // From here on sequence numbers count FINs too.
     if announced != 0 && (old == TCP_ESTABLISHED || old == TCP_CLOSE_WAIT) && new != TCP_CLOSE_WAIT {
-        settle(id, entry, WRITE);
+        // The last bytes may meet a peer that has gone, which ends the connection within the call that sends them.
+        if !syscall::is_writing_to(id) {
+            settle(id, entry, WRITE);
+        }
         settle(id, entry, READ);
     }
     let unread = new == TCP_CLOSE && sock::has_unread(id);

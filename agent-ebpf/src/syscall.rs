@@ -9,7 +9,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    helpers::{bpf_loop, bpf_probe_read_user},
+    helpers::{bpf_get_current_task_btf, bpf_loop, bpf_probe_read_user, bpf_task_pt_regs},
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
@@ -80,6 +80,15 @@ pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+/// Whether this thread is in the middle of a call that writes to a socket, which counts its bytes when it returns.
+#[inline(always)]
+pub fn is_writing_to(id: u64) -> bool {
+    let regs: *const u8 = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) as *const u8 };
+    // In an interrupt of a program's own code, the number is none.
+    let number = unsafe { reg(regs, regs::ORIG_AX) };
+    writes(number) && sock::of_fd(unsafe { reg(regs, regs::DI) } & 0xffff_ffff).is_some_and(|found| found.id == id)
+}
+
 #[inline(always)]
 unsafe fn reg(regs: *const u8, offset: usize) -> u64 {
     unsafe { core::ptr::read_volatile(regs.add(offset).cast::<u64>()) }
@@ -109,6 +118,12 @@ fn is_ours(nr: u64) -> bool {
         return LOW >> nr & 1 != 0;
     }
     matches!(nr, nr::SPLICE | nr::RECVMMSG | nr::SENDMMSG | nr::PREADV2 | nr::PWRITEV2)
+}
+
+/// Whether a number is that of a call which writes to its first descriptor.
+#[inline(always)]
+fn writes(nr: u64) -> bool {
+    matches!(nr, nr::WRITE | nr::WRITEV | nr::SENDTO | nr::SENDMSG | nr::SENDMMSG | nr::PWRITEV2 | nr::SENDFILE)
 }
 
 #[inline(always)]
@@ -144,9 +159,7 @@ fn on_exit(regs: *const u8, ret: i64) {
     let nr = unsafe { reg(regs, regs::ORIG_AX) };
     match nr {
         nr::SPLICE => {}
-        nr::WRITE | nr::WRITEV | nr::SENDTO | nr::SENDMSG | nr::SENDMMSG | nr::PWRITEV2 | nr::SENDFILE => {
-            direction = WRITE;
-        }
+        _ if writes(nr) => direction = WRITE,
         _ => {}
     }
     if ret <= 0 || nr == nr::SHUTDOWN {

@@ -1,13 +1,15 @@
 //! What goes wrong: no rights, bad options, bytes that make no sense, and an end at the wrong moment.
 
 use std::{
-    io::Write as _,
+    io::{ErrorKind, Read as _, Write as _},
+    net::TcpListener,
     path::Path,
     process::Command,
+    thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use inferscope_tests::{
     agent::{Agent, EXIT, Stopped},
     bpf::{Loaded, wait_gone},
@@ -36,6 +38,7 @@ pub fn add(all: &mut Scenarios) {
     all.add("failures::port_closed", &[], port_closed);
     all.add("failures::noise", &[], noise);
     all.add("failures::cut_responses", &[], cut_responses);
+    all.add("failures::last_bytes_meet_nobody", &[], last_bytes_meet_nobody);
     all.add("failures::cut_requests", &[], cut_requests);
     all.add("failures::duration_ends_it", &[], duration_ends_it);
     all.add("failures::interrupt_while_starting", &[], interrupt_while_starting);
@@ -192,6 +195,44 @@ fn cut_responses() -> Result<()> {
                 ensure!(call.completion() == Some("server_closed"), "cut at {cut}: {}", call.json());
             }
         }
+    }
+    Ok(())
+}
+
+/// A client that leaves once it has read the sentinel: what ends the framing is answered with a reset, and the connection is
+/// over before the call that sent it returns. All that was sent was seen.
+fn last_bytes_meet_nobody() -> Result<()> {
+    const END: &[u8] = b"0\r\n\r\n";
+    let agent = Agent::trace(&[])?;
+    let listener = TcpListener::bind(("127.0.0.1", 0))?;
+    let port = listener.local_addr()?.port();
+    let server = thread::spawn(move || {
+        let (mut socket, _) = listener.accept()?;
+        socket.set_read_timeout(Some(SOON))?;
+        raw::read_request(&mut socket)?;
+        socket.write_all(raw::answer().strip_suffix(END).context("an answer ends otherwise")?)?;
+        ensure!(socket.read(&mut [0])? == 0, "the client says more");
+        // It succeeds: the reset comes back meanwhile.
+        socket.write_all(END)?;
+        let after = socket.write(END);
+        ensure!(after.as_ref().is_err_and(|error| error.kind() == ErrorKind::BrokenPipe), "no reset: {after:?}");
+        Ok(())
+    });
+    let mut client = raw::connect(port)?;
+    client.write_all(&raw::request("left"))?;
+    raw::read_until(&mut client, "[DONE]")?;
+    drop(client);
+    server.join().map_err(|_| anyhow!("the server panicked"))??;
+    let calls = agent.wait_for_calls(2, SOON, |call| is_of(call, std::process::id()))?;
+    let stopped = agent.stop()?.clean()?;
+    for kind in ["client", "server"] {
+        let call = calls.iter().find(|call| is_cut(call, "left", kind)).with_context(|| format!("no {kind}"))?;
+        let right = call.completion() == Some("done") && call.capture() == Some("complete");
+        ensure!(right, "not whole: {}", call.json());
+    }
+    let ledger = stopped.ledger().context("no ledger")?;
+    for name in ["kernel.bytes_unseen", "pipeline.bytes_lost"] {
+        ensure!(ledger[name] == serde_json::json!(0), "{name}: {ledger}");
     }
     Ok(())
 }

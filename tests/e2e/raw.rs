@@ -124,7 +124,7 @@ pub fn read_until(socket: &mut TcpStream, enough: &str) -> Result<()> {
 }
 
 /// Reads a request with a Content-Length, or as much of one as comes.
-fn read_request(socket: &mut TcpStream) -> Result<()> {
+pub fn read_request(socket: &mut TcpStream) -> Result<()> {
     let mut seen = Vec::new();
     let mut buffer = [0; 4096];
     loop {
