@@ -64,7 +64,8 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct UsageConfig {
-    /// Estimate token counts from the texts where none are reported, in attributes of their own.
+    /// Estimate token counts from the texts where none are reported, in attributes of their own: by the served model's
+    /// tokenizer where it can be read, else by `o200k_base`. Takes some 50 MiB, and more for each tokenizer.
     pub estimate: bool,
 }
 

@@ -27,3 +27,4 @@ pub mod selfstat;
 pub mod stream;
 pub mod targets;
 pub mod time;
+pub mod vocabulary;

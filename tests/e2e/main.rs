@@ -14,6 +14,7 @@ mod clients;
 mod corpus;
 mod discovery;
 mod doctor;
+mod estimates;
 mod expect;
 mod failures;
 mod go;
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
     load::add(&mut all);
     privacy::add(&mut all);
     otlp::add(&mut all);
+    estimates::add(&mut all);
     replay::add(&mut all);
     doctor::add(&mut all);
     failures::add(&mut all);

@@ -45,7 +45,7 @@ pub fn add(all: &mut Scenarios) {
 fn trace(tls: bool, content: bool) -> Result<()> {
     let room = Room::new()?;
     let mut command = Command::new(place::agent()?);
-    command.args(["trace", "--output", "jsonl"]).env("RUST_LOG", "trace");
+    command.args(["trace", "--output", "jsonl"]).env("INFERSCOPE_LOG", "trace");
     if content {
         command.arg("--content");
     }
@@ -72,7 +72,7 @@ fn service(tls: bool) -> Result<()> {
     let jsonl = room.file("calls.jsonl");
     let config = receiver.config(&room, &jsonl)?;
     let mut command = Command::new(place::agent()?);
-    command.args(["run", "--config"]).arg(config).env("RUST_LOG", "debug");
+    command.args(["run", "--config"]).arg(config).env("INFERSCOPE_LOG", "debug");
     let agent = Agent::ready(&mut command)?;
     let server = talk(&room, tls)?;
     let stopped = agent.stop()?.clean()?;

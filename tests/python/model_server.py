@@ -171,6 +171,7 @@ def main():
     parser.add_argument("--cert")
     parser.add_argument("--key")
     parser.add_argument("--log")
+    parser.add_argument("--tokenizer", help="not read: for who reads command lines, where engines name theirs")
     parser.add_argument("--chunks", type=int, default=PACE.chunks)
     parser.add_argument("--interval-ms", type=float, default=PACE.interval_ms)
     parser.add_argument("--hold-at", type=int)

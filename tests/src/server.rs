@@ -96,12 +96,17 @@ pub struct Uvicorn {
 impl Uvicorn {
     /// Starts one that keeps its log in `dir`; with `pki` it speaks TLS.
     pub fn start(stack: Stack, pki: Option<&Pki>, pace: Pace, dir: &Path) -> Result<Self> {
+        Self::start_with(stack, pki, pace, dir, &[])
+    }
+
+    /// The same with more options.
+    pub fn start_with(stack: Stack, pki: Option<&Pki>, pace: Pace, dir: &Path, options: &[&OsStr]) -> Result<Self> {
         let log = dir.join("server.log");
         // The log is this server's alone, also where a test starts a second one in the same place.
         fs::write(&log, "")?;
         let mut command = Command::new(place::python()?);
         command.arg(place::script("model_server.py")).args(stack.options()).args(pace.options());
-        command.arg("--log").arg(&log);
+        command.arg("--log").arg(&log).args(options);
         if let Some(pki) = pki {
             command.args([OsStr::new("--cert"), pki.cert.as_ref(), "--key".as_ref(), pki.key.as_ref()]);
         }

@@ -11,6 +11,7 @@ use crate::{
     cli::TargetArgs,
     config,
     kernel::Settings,
+    llm::Estimator,
     output::Outputs,
     pipeline::PipelineOptions,
     privacy::{ContentPolicy, Redactor},
@@ -38,8 +39,8 @@ pub struct Plan {
     pub content: ContentPolicy,
     /// What is redacted in them.
     pub redactor: &'static Redactor,
-    /// Whether token counts are estimated where none are reported.
-    pub estimate: bool,
+    /// What token counts are estimated with where none are reported, if they are.
+    pub estimate: Option<Estimator>,
     /// Mean log-probability of an answer's tokens below which it is marked.
     pub low_confidence: Option<f64>,
     /// Give a call up after this long without a byte.
@@ -62,7 +63,7 @@ impl Plan {
             },
             content: if content { ContentPolicy::On { cap: CONTENT_BYTES } } else { ContentPolicy::Off },
             redactor: Redactor::shared(),
-            estimate: false,
+            estimate: None,
             low_confidence: Some(config::LOW_CONFIDENCE),
             idle: Duration::from_secs(300),
             duration,

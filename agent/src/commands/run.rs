@@ -16,9 +16,11 @@ use crate::{
     },
     gpu,
     kernel::Settings,
+    llm::Estimator,
     output::{Display, Outputs},
     privacy::Redactor,
     selfstat::Ledger,
+    vocabulary::Served,
 };
 
 /// What the exporter may still send when the service is asked to stop: with the detaching behind it, the whole
@@ -45,6 +47,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     if otlp.is_none() && file.is_none() {
         tracing::warn!("no exporter is configured: calls are captured and go nowhere");
     }
+    let estimate = config.usage.estimate.then(estimator).transpose()?;
     log_gpus();
     let session = Session::new()?;
     let runtime = live::runtime()?;
@@ -57,7 +60,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
             .with_pricing(Pricing::new(&config.cost))
             .with_file(file)
             .with_otlp(exporter.as_ref().map(|exporter| exporter.handle().clone()));
-        let result = live::capture(plan(&config, redactor), &session, outputs, None).await;
+        let result = live::capture(plan(&config, redactor, estimate), &session, outputs, None).await;
         let counts = match exporter {
             Some(exporter) => Some(exporter.shutdown(DRAIN).await),
             None => None,
@@ -73,7 +76,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn plan(config: &Config, redactor: &'static Redactor) -> Plan {
+fn plan(config: &Config, redactor: &'static Redactor, estimate: Option<Estimator>) -> Plan {
     let capture = &config.capture;
     Plan {
         settings: Settings {
@@ -86,11 +89,16 @@ fn plan(config: &Config, redactor: &'static Redactor) -> Plan {
         },
         content: config.privacy.content(),
         redactor,
-        estimate: config.usage.estimate,
+        estimate,
         low_confidence: config.quality.low_confidence_logprob,
         idle: Duration::from_secs(capture.idle_timeout_seconds),
         duration: None,
     }
+}
+
+fn estimator() -> anyhow::Result<Estimator> {
+    let served = Served::start().context("the thread that reads tokenizers cannot be started")?;
+    Ok(Estimator::new(served).prepare())
 }
 
 fn add_otlp(ledger: &mut Ledger, counts: &OtlpCounts) {

@@ -209,6 +209,9 @@ names! {
     INFERSCOPE_USAGE_ESTIMATED_INPUT_TOKENS = "inferscope.usage.estimated.input_tokens";
     /// Output tokens, estimated likewise.
     INFERSCOPE_USAGE_ESTIMATED_OUTPUT_TOKENS = "inferscope.usage.estimated.output_tokens";
+    /// How they were: `tokenizer` (the served model's own), `o200k_base` (OpenAI's, times what the model's family takes more),
+    /// `chunks` (each chunk of the stream for a token).
+    INFERSCOPE_USAGE_ESTIMATED_METHOD = "inferscope.usage.estimated.method";
     /// Names of the tools that the model called.
     INFERSCOPE_TOOL_CALLS = "inferscope.tool_calls";
     /// Messages in the request.

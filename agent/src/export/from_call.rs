@@ -15,7 +15,7 @@ use crate::{
         Binding, Capture, Completion, FinishedCall, HttpFacts, Note, NoteKind, Place, Retry, Side, Timing, ToolRun,
     },
     host::ProcessIdentity,
-    llm::{Content, Estimated, Facts, Quality, RequestFacts, ResponseFacts, Timings, Usage},
+    llm::{Content, Estimated, Facts, Method, Quality, RequestFacts, ResponseFacts, Timings, Usage},
     privacy::Redactor,
     record::{Address, Source},
     time::{Mono, WallAnchor},
@@ -327,9 +327,10 @@ fn tokens(out: &mut Attributes, usage: &Usage) {
 
 /// Where token counts come from, and what was estimated in their place.
 fn estimates(out: &mut Attributes, usage: &Usage, estimated: Option<Estimated>) {
-    let Estimated { input, output } = estimated.unwrap_or_default();
+    let Estimated { input, output, method } = estimated.unwrap_or_default();
     out.int(names::INFERSCOPE_USAGE_ESTIMATED_INPUT_TOKENS, input);
     out.int(names::INFERSCOPE_USAGE_ESTIMATED_OUTPUT_TOKENS, output);
+    out.text(names::INFERSCOPE_USAGE_ESTIMATED_METHOD, method.map(Method::as_str));
     let estimated = input.or(output).map(|_| "estimated");
     out.text(names::INFERSCOPE_USAGE_SOURCE, if usage.is_reported() { Some("reported") } else { estimated });
 }

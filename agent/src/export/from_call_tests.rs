@@ -6,7 +6,7 @@ use crate::{
         span::{Span, SpanKind, SpanStatus, Value},
         testing::{ANCHOR, chat},
     },
-    llm::{Content, Estimated, Quality, Timings, Usage},
+    llm::{Content, Estimated, Method, Quality, Timings, Usage},
     record::{Address, Source},
     time::Mono,
 };
@@ -334,12 +334,13 @@ fn what_is_estimated_stands_beside_what_is_reported_and_never_in_its_place() {
         span(|call| {
             let facts = call.facts.as_mut().unwrap();
             facts.usage = usage;
-            facts.estimated = Some(Estimated { input: None, output: Some(7) });
+            facts.estimated = Some(Estimated { input: None, output: Some(7), method: Some(Method::Tokenizer) });
         })
     };
     let estimated = span(Usage::default());
     assert_eq!(estimated.get(names::INFERSCOPE_USAGE_ESTIMATED_OUTPUT_TOKENS), Some(&Value::Int(7)));
     assert_eq!(text(&estimated, names::INFERSCOPE_USAGE_SOURCE), Some("estimated"));
+    assert_eq!(text(&estimated, names::INFERSCOPE_USAGE_ESTIMATED_METHOD), Some("tokenizer"));
     assert!(estimated.attributes.iter().all(|(name, _)| !name.starts_with("gen_ai.usage")));
     let half = span(Usage { input: Some(1), ..Usage::default() });
     assert_eq!(text(&half, names::INFERSCOPE_USAGE_SOURCE), Some("reported"));

@@ -5,7 +5,7 @@
 //! stand beside the API and see the same values of the request.
 
 use super::{
-    estimate::{InputTokens, Tokens},
+    estimate::{Counting, InputTokens, Tokens},
     history::{History, HistoryReader},
     quality::Schemas,
     session::{Options, RequestLine},
@@ -21,6 +21,7 @@ pub(crate) struct AnyApi {
     schemas: Schemas,
     /// Absent unless estimates are wanted.
     input: Option<InputTokens>,
+    counting: Option<Counting>,
     retry_count: Option<u32>,
     low_confidence: Option<f64>,
 }
@@ -33,8 +34,10 @@ pub(crate) struct Read {
     pub retry_count: Option<u32>,
     /// The request's tools.
     pub schemas: Schemas,
-    /// Whether estimates are wanted, and the request's text where it is all that there is.
-    pub input: Option<Option<Tokens>>,
+    /// What estimates are made with, where they are wanted.
+    pub counting: Option<Counting>,
+    /// The request's text where it is all that there is.
+    pub input: Option<Tokens>,
     /// As [`Options::low_confidence`].
     pub low_confidence: Option<f64>,
 }
@@ -42,11 +45,13 @@ pub(crate) struct Read {
 impl AnyApi {
     /// A call whose request is `line`; absent if that was not seen.
     pub fn new(line: Option<&RequestLine<'_>>, options: &Options) -> Self {
+        let counting = options.counting();
         Self {
             history: line.is_some().then(|| HistoryReader::new(&options.secret)),
             request: None,
             schemas: Schemas::default(),
-            input: options.estimate.then(InputTokens::default),
+            input: counting.map(InputTokens::new),
+            counting,
             retry_count: line.and_then(|line| line.headers).and_then(|headers| headers.retry_count),
             low_confidence: options.low_confidence,
         }
@@ -81,15 +86,15 @@ impl AnyApi {
     /// The request is over. A history that was not read whole could be taken for another.
     pub fn request_end(&mut self, whole: bool) {
         if !whole && let Some(input) = &mut self.input {
-            *input = InputTokens::default();
+            input.forget();
         }
         self.request = self.history.take().filter(|_| whole).map(|mut history| history.end());
     }
 
     /// What was read.
     pub fn end(self) -> Read {
-        let Self { history: _, request, schemas, input, retry_count, low_confidence } = self;
-        let input = input.map(InputTokens::end);
-        Read { history: request, retry_count, schemas, input, low_confidence }
+        let Self { history: _, request, schemas, input, counting, retry_count, low_confidence } = self;
+        let input = input.and_then(InputTokens::end);
+        Read { history: request, retry_count, schemas, counting, input, low_confidence }
     }
 }

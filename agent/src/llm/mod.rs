@@ -53,7 +53,7 @@ mod timings;
 mod value;
 mod watsonx;
 
-pub use estimate::Estimated;
+pub use estimate::{Estimated, Estimator, Method, Vocabularies, Vocabulary};
 pub use facts::{AskedTool, Content, Facts, MAX_NAME, Modality, RequestFacts, ResponseFacts, Usage};
 pub(crate) use history::keyed;
 pub use history::{History, Secret, ToolResult};

@@ -11,6 +11,7 @@ use super::{
     content::text_cap,
     contest::Contest,
     engines,
+    estimate::{Counting, Estimator},
     facts::{Facts, MAX_NAME},
     framing::{
         Framing, Kind, documents::Documents, events::Events, frames::Frames, messages::Messages, request::RequestBody,
@@ -40,7 +41,7 @@ pub struct RequestLine<'a> {
 }
 
 /// What the operator chose.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
     /// Keep content, at most so many bytes of each attribute. Absent: keep none.
     pub content: Option<usize>,
@@ -48,10 +49,19 @@ pub struct Options {
     pub redactor: &'static Redactor,
     /// What hashes of messages are keyed with.
     pub secret: Secret,
-    /// Estimate token counts where none are reported.
-    pub estimate: bool,
+    /// Estimate token counts where none are reported, with the help of this.
+    pub estimate: Option<Estimator>,
+    /// Thread group of the process whose calls these are, and its start in ns since boot.
+    pub process: (u32, u64),
     /// Mean log-probability of an answer's tokens below which it is marked. Absent: none is.
     pub low_confidence: Option<f64>,
+}
+
+impl Options {
+    /// What texts are counted with, where estimates are wanted.
+    pub(crate) fn counting(&self) -> Option<Counting> {
+        self.estimate.map(|estimator| estimator.counting(self.process))
+    }
 }
 
 /// Whether a candidate turned out to be a model call. No proof, no span.
@@ -410,7 +420,7 @@ impl Declared {
 /// A call of which nothing is known.
 pub(super) fn draft(options: &Options) -> Draft {
     let mut draft = Draft::new(options.content);
-    draft.choices.budget.counted = options.estimate;
+    draft.choices.budget.counted = options.counting();
     if options.redactor.policy().tool_details {
         draft.tools.keep_details(options.content);
     }

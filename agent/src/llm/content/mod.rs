@@ -17,7 +17,7 @@ mod render;
 mod tools;
 mod transcript;
 
-use super::{quality::Heard, value};
+use super::{estimate::Counting, quality::Heard, value};
 use crate::{privacy::Redactor, protocol::json::Token};
 
 pub(crate) use render::{render, render_parts, render_recent, render_tools};
@@ -37,7 +37,7 @@ pub(crate) struct Budget {
     /// Texts are judged, kept or not.
     watched: bool,
     /// Texts are counted, kept or not.
-    pub counted: bool,
+    pub counted: Option<Counting>,
     left: usize,
     tools: u32,
     /// Something was left out.
@@ -51,7 +51,7 @@ impl Budget {
         Self {
             on: cap.is_some(),
             watched: false,
-            counted: false,
+            counted: None,
             left: cap.map_or(0, text_cap),
             tools: MAX_TOOL_CALLS,
             cut: false,
@@ -152,7 +152,7 @@ impl Clipped {
 
     /// What notices the text, if anything does.
     fn heard_by(&mut self, budget: &Budget) -> Option<&mut Heard> {
-        self.heard.counts |= budget.counted;
+        self.heard.counts = budget.counted;
         budget.watched.then_some(&mut self.heard)
     }
 

@@ -1,6 +1,6 @@
 //! The text of a request, counted while it is parsed.
 
-use super::Tokens;
+use super::{Counting, Tokens};
 use crate::{
     llm::history::{LISTS, SYSTEM},
     protocol::json::{
@@ -19,13 +19,23 @@ const MEDIA: [&str; 8] = ["data", "image_url", "input_audio", "file_data", "file
 const PER_MESSAGE: u64 = 3_500;
 
 /// Counts one request.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct InputTokens {
     tokens: Tokens,
     has_media: bool,
 }
 
 impl InputTokens {
+    /// Counts with a vocabulary.
+    pub fn new(counting: Counting) -> Self {
+        Self { tokens: Tokens::new(counting), has_media: false }
+    }
+
+    /// Forgets what was counted: it is not all.
+    pub fn forget(&mut self) {
+        *self = Self::new(self.tokens.counting());
+    }
+
     /// Takes one value of the request.
     pub fn take(&mut self, path: &[Step<'_>], token: Token<'_>) {
         let Some(Key(first)) = path.first() else { return };
@@ -71,7 +81,7 @@ mod tests {
     use crate::protocol::json::Scanner;
 
     fn count(request: &Value) -> Option<u64> {
-        let mut input = InputTokens::default();
+        let mut input = InputTokens::new(Counting::default());
         let mut scanner = Scanner::new(10).with_pieces();
         scanner.push(request.to_string().as_bytes(), &mut |path, token| input.take(path, token));
         input.end().map(|tokens| tokens.count(1_000))

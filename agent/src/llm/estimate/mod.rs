@@ -1,11 +1,12 @@
 //! Token counts of calls that reported none, where the operator asks for them.
 //!
-//! Owns what is counted and for which family of models. An estimate is never written where a reported count stands, and
-//! says what it is in its name. A direction that was not seen whole, or that holds pictures, sound or files, has none:
+//! Owns what is counted, with which vocabulary and for which family of models. An estimate is never written where a
+//! reported count stands, and says what it is in its name and by which method it was made. A direction that was not seen whole, or that holds pictures, sound or files, has none:
 //! what those cost no text tells.
 
 mod input;
 mod tokens;
+mod vocabulary;
 
 use super::{
     choice::Choices,
@@ -14,6 +15,8 @@ use super::{
 
 pub(crate) use input::InputTokens;
 pub(crate) use tokens::Tokens;
+pub(crate) use vocabulary::Counting;
+pub use vocabulary::{Estimator, Vocabularies, Vocabulary};
 
 /// Estimated token counts; each absent where one was reported or nothing can be said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,29 +25,57 @@ pub struct Estimated {
     pub input: Option<u64>,
     /// `inferscope.usage.estimated.output_tokens`.
     pub output: Option<u64>,
+    /// How the texts were counted, or what stands for them.
+    pub method: Option<Method>,
+}
+
+/// `inferscope.usage.estimated.method`: how much an estimate is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// By the vocabulary of the model itself.
+    Tokenizer,
+    /// By OpenAI's vocabulary `o200k_base`, times what the model's family takes more.
+    O200kBase,
+    /// Each chunk of the stream was taken for a token.
+    Chunks,
+}
+
+impl Method {
+    /// The attribute's value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tokenizer => "tokenizer",
+            Self::O200kBase => "o200k_base",
+            Self::Chunks => "chunks",
+        }
+    }
 }
 
 impl Estimated {
     /// Of what was counted.
     pub(crate) fn of(
+        counting: Counting,
         input: Option<Tokens>,
         choices: &mut Choices,
         usage: &Usage,
         request: &RequestFacts,
         response: &ResponseFacts,
     ) -> Self {
-        let per_mille = per_mille(request, response);
-        let output = output(choices).filter(|_| usage.output.is_none());
-        Self {
-            input: input.filter(|_| usage.input.is_none()).map(|tokens| tokens.count(per_mille)),
-            output: output.map(|tokens| tokens.count(per_mille)),
-        }
+        let (per_mille, method) = match counting.is_own() {
+            true => (1_000, Method::Tokenizer),
+            false => (per_mille(request, response), Method::O200kBase),
+        };
+        let output = output(choices, counting).filter(|_| usage.output.is_none());
+        let output = output.map(|tokens| tokens.count(per_mille));
+        let input = input.filter(|_| usage.input.is_none()).map(|tokens| tokens.count(per_mille));
+        Self { input, output, method: input.or(output).map(|_| method) }
     }
 
     /// Takes a stream's chunks for tokens, where its text was not looked at and its server sends each by itself.
     pub fn from_chunks(&mut self, usage: &Usage, provider: &str, chunks: u64) {
         if usage.output.is_none() && self.output.is_none() && chunks > 0 && ONE_A_CHUNK.contains(&provider) {
             self.output = Some(chunks);
+            self.method = Some(Method::Chunks);
         }
     }
 }
@@ -53,11 +84,11 @@ impl Estimated {
 const ONE_A_CHUNK: [&str; 5] = ["sglang", "vllm", "llama_cpp", "ollama", "tgi"];
 
 /// What the answer says, in every choice.
-fn output(choices: &mut Choices) -> Option<Tokens> {
+fn output(choices: &mut Choices, counting: Counting) -> Option<Tokens> {
     if choices.is_cut() {
         return None;
     }
-    let mut sum = Tokens::default();
+    let mut sum = Tokens::new(counting);
     for choice in choices.iter_mut() {
         let arguments = choice.tools.iter().map(|tool| &tool.arguments);
         for text in [&choice.text, &choice.reasoning].into_iter().chain(arguments) {
@@ -107,7 +138,7 @@ mod tests {
         assert_eq!((of("us.anthropic.claude-x"), of("Qwen/Qwen3-8B"), of("gpt-5")), (1_250, 1_075, 1_000));
         let mut tokens = Tokens::default();
         tokens.push(&"word ".repeat(1_000));
-        assert_eq!((tokens.count(1_000), tokens.count(1_250)), (970, 1_213));
+        assert_eq!((tokens.count(1_000), tokens.count(1_250)), (1_001, 1_252));
     }
 
     #[test]

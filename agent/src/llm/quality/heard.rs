@@ -5,7 +5,7 @@
 //! piece waits as text while it is short, as those of a stream are, and is watched at once when it is long.
 
 use super::{Arguments, Loops, Verdict};
-use crate::llm::estimate::Tokens;
+use crate::llm::estimate::{Counting, Tokens};
 #[cfg(test)]
 use crate::protocol::json::Token;
 
@@ -16,8 +16,8 @@ const MAX_PENDING: usize = 4096;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Heard {
     any: bool,
-    /// The text is counted too.
-    pub counts: bool,
+    /// The text is counted too, with this.
+    pub counts: Option<Counting>,
     /// The string that is being read has come in pieces.
     pieced: bool,
     pending: String,
@@ -67,7 +67,7 @@ impl Heard {
     pub fn append(&mut self, piece: Self) {
         let Self { any, counts, pieced: _, pending, watch } = piece;
         self.any |= any;
-        self.counts |= counts;
+        self.counts = counts.or(self.counts);
         match (&mut self.watch, watch) {
             (_, None) => self.feed(&pending),
             (None, Some(later)) if self.pending.is_empty() => self.watch = Some(later),
@@ -100,8 +100,8 @@ impl Heard {
     }
 
     /// How much text there was, if it was counted.
-    pub fn tokens(&self) -> Option<Tokens> {
-        self.watch.as_ref().and_then(|watch| watch.tokens)
+    pub fn tokens(&self) -> Option<&Tokens> {
+        self.watch.as_ref().and_then(|watch| watch.tokens.as_ref())
     }
 
     /// What is to be said of the text as a tool's arguments.
@@ -123,7 +123,7 @@ impl Heard {
     }
 
     fn watch(&mut self) -> &mut Watch {
-        let tokens = self.counts.then(Tokens::default);
+        let tokens = self.counts.map(Tokens::new);
         self.watch.get_or_insert_with(|| Box::new(Watch { tokens, ..Watch::default() }))
     }
 

@@ -250,9 +250,10 @@ fn gemini_arguments_are_an_object() {
 fn tokens_are_estimated_only_where_asked_for_and_not_reported() {
     let words = "one two three four five six seven eight nine ten ".repeat(10);
     let request = json!({"model": "m", "messages": [{"role": "user", "content": words}]}).to_string();
-    let of = |response: String, estimate: bool, sizes: &[usize]| {
+    let of = |response: String, estimate: Option<Estimator>, sizes: &[usize]| {
         let line = RequestLine { method: "POST", path: CHAT, host: None, headers: None };
-        let mut session = Session::open(&line, &Options { estimate, ..Options::default() }).unwrap();
+        let options = Options { estimate, process: (7, 8), ..Options::default() };
+        let mut session = Session::open(&line, &options).unwrap();
         pieces(request.as_bytes(), sizes, |piece| session.request_body(piece));
         session.request_end();
         session.response_head(200, &typed(None));
@@ -261,12 +262,32 @@ fn tokens_are_estimated_only_where_asked_for_and_not_reported() {
         session.into_facts().estimated
     };
     let silent = plain(json!({"content": words}), "stop").to_string();
-    assert_eq!(of(silent.clone(), false, &[100]), None);
-    let estimated = of(silent.clone(), true, &[usize::MAX]).unwrap();
-    assert!(estimated.input.unwrap().abs_diff(104) < 5 && estimated.output.unwrap().abs_diff(100) < 5, "{estimated:?}");
-    assert_eq!(of(silent, true, &[1]), Some(estimated));
+    let reference = Some(Estimator::by_reference());
+    assert_eq!(of(silent.clone(), None, &[100]), None);
+    let estimated = of(silent.clone(), reference, &[usize::MAX]).unwrap();
+    // The blank at the end is one too, and a message has three and a half around it.
+    let expect = |input, output, method| Estimated { input: Some(input), output: Some(output), method: Some(method) };
+    assert_eq!(estimated, expect(104, 101, Method::O200kBase));
+    assert_eq!(of(silent.clone(), reference, &[1]), Some(estimated));
     let deltas: Vec<Value> = words.split_inclusive(' ').map(|word| delta(json!({"content": word}))).collect();
-    assert_eq!(of(sse(&[deltas, vec![finish("stop")]].concat()), true, &[7]), Some(estimated));
+    assert_eq!(of(sse(&[deltas, vec![finish("stop")]].concat()), reference, &[7]), Some(estimated));
     let told = with(plain(json!({"content": words}), "stop"), "usage", usage(1, 2)).to_string();
-    assert_eq!(of(told, true, &[100]), Some(Estimated::default()));
+    assert_eq!(of(told, reference, &[100]), Some(Estimated::default()));
+    // A model whose tokens are letters, in the process that answers.
+    assert_eq!(of(silent, Some(Estimator::new(&Letters)), &[9]), Some(expect(490 + 3, 490, Method::Tokenizer)));
+}
+
+/// Knows one process, and that its model's tokens are bytes.
+struct Letters;
+
+impl Vocabularies for Letters {
+    fn of(&self, tgid: u32, start_ns: u64) -> Option<&'static dyn Vocabulary> {
+        ((tgid, start_ns) == (7, 8)).then_some(&Letters)
+    }
+}
+
+impl Vocabulary for Letters {
+    fn count(&self, text: &str) -> Option<u64> {
+        Some(text.len() as u64)
+    }
 }
