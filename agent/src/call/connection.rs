@@ -275,6 +275,9 @@ impl Connection {
             (Direction::Read, Part::Request) | (Direction::Write, Part::Response) => Side::Server,
             (Direction::Write, Part::Request) | (Direction::Read, Part::Response) => Side::Client,
         });
+        if self.side == Some(Side::Client) {
+            self.opener.options.session.server = None;
+        }
     }
 
     fn feed(&mut self, at: Mono, side: Side, part: Part, input: Input<'_>, steps: &mut dyn FnMut(Step)) {

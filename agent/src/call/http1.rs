@@ -343,6 +343,11 @@ impl Pairing {
                 Err(Unsupported) => steps(Step::Malformed(reason::EXTENSION)),
             }
         }
+        if head.status >= 400
+            && let Some(socket) = exchange.socket.take()
+        {
+            exchange.session = socket.refused().map(Box::new);
+        }
         opener::answer(exchange, at, started, head);
     }
 

@@ -51,8 +51,9 @@ pub struct Options {
     pub secret: Secret,
     /// Estimate token counts where none are reported, with the help of this.
     pub estimate: Option<Estimator>,
-    /// Thread group of the process whose calls these are, and its start in ns since boot.
-    pub process: (u32, u64),
+    /// The process that may run the model: its thread group and start in ns since boot. Absent for a client, whatever models it
+    /// names: it calls another.
+    pub server: Option<(u32, u64)>,
     /// Mean log-probability of an answer's tokens below which it is marked. Absent: none is.
     pub low_confidence: Option<f64>,
 }
@@ -60,7 +61,7 @@ pub struct Options {
 impl Options {
     /// What texts are counted with, where estimates are wanted.
     pub(crate) fn counting(&self) -> Option<Counting> {
-        self.estimate.map(|estimator| estimator.counting(self.process))
+        self.estimate.map(|estimator| estimator.counting(self.server))
     }
 }
 
@@ -180,7 +181,18 @@ impl Session {
         options: &Options,
     ) -> Self {
         let response = Response::Framed(Box::new(Messages::new(max_text(options.content))));
-        Self { draft, any, provider, request: RequestBody::Read, response, ..Self::new(api, options) }
+        Self { response, ..Self::on_handshake(api, draft, any, provider, options) }
+    }
+
+    /// Begins a call that opens a WebSocket, and is answered over HTTP like any other.
+    pub(crate) fn on_handshake(
+        api: Box<dyn WireApi>,
+        draft: Draft,
+        any: AnyApi,
+        provider: Option<&'static str>,
+        options: &Options,
+    ) -> Self {
+        Self { draft, any, provider, request: RequestBody::Read, ..Self::new(api, options) }
     }
 
     fn new(api: Box<dyn WireApi>, options: &Options) -> Self {

@@ -284,7 +284,7 @@ impl Pipeline {
     /// Gives a record to its connection.
     fn deliver(&mut self, origin: &Origin, key: StreamKey, data: &Data<'_>, out: &mut dyn FnMut(Output)) {
         let mut options = self.options.connection.clone();
-        options.session.process = (origin.tgid, origin.start_ns);
+        options.session.server = Some((origin.tgid, origin.start_ns));
         let fresh = || Entry {
             connection: Connection::new(options),
             tgid: origin.tgid,

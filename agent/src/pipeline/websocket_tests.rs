@@ -502,6 +502,33 @@ fn a_request_that_is_refused_is_a_failed_call() {
 }
 
 #[test]
+fn a_socket_that_is_refused_is_a_failed_call_of_who_named_a_model() {
+    let body =
+        json!({"error": {"message": "m", "type": "invalid_request_error", "code": "invalid_api_key"}}).to_string();
+    let answer = format!(
+        "HTTP/1.1 401 Unauthorized\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let of = |path: &str, host: &str, answer: &str| {
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+             sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        Wire(vec![(true, request.into_bytes()), (false, answer.as_bytes().to_vec())]).calls(usize::MAX)
+    };
+    for (path, host) in [("/v1/realtime?model=gpt-realtime", "gateway"), ("/v1/responses", "api.openai.com")] {
+        let calls = of(path, host, &answer);
+        let [call] = &calls[..] else { panic!("{path}: {calls:?}") };
+        let facts = call.facts.as_ref().unwrap();
+        assert_eq!((call.completion, facts.error.as_deref()), (Some(Completion::Error), Some("invalid_api_key")));
+        assert_eq!(call.http.status, Some(401));
+    }
+    assert_eq!(of("/realtime", "chat.example", &answer).len(), 0, "anybody's");
+    let moved = answer.replace("401 Unauthorized", "307 Temporary Redirect");
+    assert_eq!(of("/v1/realtime?model=gpt-realtime", "gateway", &moved).len(), 0, "it is asked for again elsewhere");
+}
+
+#[test]
 fn a_socket_that_closes_ends_the_response_under_way() {
     let open = || {
         let mut wire = Wire::open(REALTIME);
@@ -610,9 +637,6 @@ fn other_sockets_and_other_gets_are_let_go() {
     let mut listing = Wire::asking("/v1/responses", "");
     listing.0.push((false, b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}".to_vec()));
     assert_eq!(verdicts(&listing), [DROP]);
-    let mut refused = Wire::asking(REALTIME, "Upgrade: websocket\r\n");
-    refused.0.push((false, b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 2\r\n\r\n{}".to_vec()));
-    assert_eq!(verdicts(&refused), [FOLLOW]);
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Which vocabulary a call's texts are counted with.
 //!
-//! That of the model which the calling or serving process runs, where somebody knows it, and otherwise OpenAI's
-//! `o200k_base`, from which those of other families differ by a factor. Finding and reading a process's vocabulary is for
-//! whoever implements [`Vocabularies`].
+//! That of the model which the serving process runs, where somebody knows it, and otherwise OpenAI's `o200k_base`, from
+//! which those of other families differ by a factor. Finding and reading a process's vocabulary is for whoever implements
+//! [`Vocabularies`].
 
 use std::fmt;
 
@@ -40,9 +40,9 @@ impl Estimator {
         self
     }
 
-    /// What counts the texts of a process's call.
-    pub(crate) fn counting(self, (tgid, start_ns): (u32, u64)) -> Counting {
-        Counting(self.0.of(tgid, start_ns))
+    /// What counts the texts of a call that a process answers, if it is known.
+    pub(crate) fn counting(self, server: Option<(u32, u64)>) -> Counting {
+        Counting(server.and_then(|(tgid, start_ns)| self.0.of(tgid, start_ns)))
     }
 }
 

@@ -98,6 +98,18 @@ impl Socket {
         })
     }
 
+    /// The call that never came to be, because the server refused to open the socket: an answer over HTTP follows. Nothing
+    /// unless the request named a model or went to a known provider: anybody's path may end so.
+    pub fn refused(self) -> Option<Session> {
+        if self.base.draft.request.model.is_none() && self.provider.is_none() {
+            return None;
+        }
+        let api = self.reader();
+        let Base { mut draft, any } = self.base;
+        draft.request_proof = true;
+        Some(Session::on_handshake(api, draft, any, self.provider, &self.options))
+    }
+
     /// What a whole message is, of the client or of the server. The error says why it is none.
     /// Of one that is not `whole` the beginning was kept.
     pub fn envelope(&mut self, is_clients: bool, message: &[u8], whole: bool) -> Result<Envelope, &'static str> {

@@ -252,7 +252,7 @@ fn tokens_are_estimated_only_where_asked_for_and_not_reported() {
     let request = json!({"model": "m", "messages": [{"role": "user", "content": words}]}).to_string();
     let of = |response: String, estimate: Option<Estimator>, sizes: &[usize]| {
         let line = RequestLine { method: "POST", path: CHAT, host: None, headers: None };
-        let options = Options { estimate, process: (7, 8), ..Options::default() };
+        let options = Options { estimate, server: Some((7, 8)), ..Options::default() };
         let mut session = Session::open(&line, &options).unwrap();
         pieces(request.as_bytes(), sizes, |piece| session.request_body(piece));
         session.request_end();

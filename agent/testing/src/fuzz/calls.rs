@@ -35,7 +35,7 @@ pub(super) fn api(input: &[u8]) {
     let (request, response) = input.split_at(input.len() * usize::from(share) / 256);
     let options = Options {
         content: (choice & 1 != 0).then_some(1000),
-        estimate: (choice & 2 != 0).then(Estimator::by_reference),
+        estimate: (choice & 2 != 0).then(|| Estimator::by_reference().prepare()),
         low_confidence: Some(-1.0),
         ..Options::default()
     };
