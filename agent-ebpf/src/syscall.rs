@@ -157,10 +157,8 @@ fn on_exit(regs: *const u8, ret: i64) {
         }
     }
     let nr = unsafe { reg(regs, regs::ORIG_AX) };
-    match nr {
-        nr::SPLICE => {}
-        _ if writes(nr) => direction = WRITE,
-        _ => {}
+    if writes(nr) {
+        direction = WRITE;
     }
     if ret <= 0 || nr == nr::SHUTDOWN {
         match &file {

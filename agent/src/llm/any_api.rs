@@ -21,7 +21,6 @@ pub(crate) struct AnyApi {
     schemas: Schemas,
     /// Absent unless estimates are wanted.
     input: Option<InputTokens>,
-    counting: Option<Counting>,
     retry_count: Option<u32>,
     low_confidence: Option<f64>,
 }
@@ -34,24 +33,20 @@ pub(crate) struct Read {
     pub retry_count: Option<u32>,
     /// The request's tools.
     pub schemas: Schemas,
-    /// What estimates are made with, where they are wanted.
-    pub counting: Option<Counting>,
-    /// The request's text where it is all that there is.
+    /// The request's text, where estimates are wanted and it is all that there is.
     pub input: Option<Tokens>,
     /// As [`Options::low_confidence`].
     pub low_confidence: Option<f64>,
 }
 
 impl AnyApi {
-    /// A call whose request is `line`; absent if that was not seen.
-    pub fn new(line: Option<&RequestLine<'_>>, options: &Options) -> Self {
-        let counting = options.counting();
+    /// A call whose request is `line`; absent if that was not seen. Texts are counted with `counting`, where estimates are wanted.
+    pub fn new(line: Option<&RequestLine<'_>>, options: &Options, counting: Option<Counting>) -> Self {
         Self {
             history: line.is_some().then(|| HistoryReader::new(&options.secret)),
             request: None,
             schemas: Schemas::default(),
             input: counting.map(InputTokens::new),
-            counting,
             retry_count: line.and_then(|line| line.headers).and_then(|headers| headers.retry_count),
             low_confidence: options.low_confidence,
         }
@@ -93,8 +88,8 @@ impl AnyApi {
 
     /// What was read.
     pub fn end(self) -> Read {
-        let Self { history: _, request, schemas, input, counting, retry_count, low_confidence } = self;
+        let Self { history: _, request, schemas, input, retry_count, low_confidence } = self;
         let input = input.and_then(InputTokens::end);
-        Read { history: request, retry_count, schemas, counting, input, low_confidence }
+        Read { history: request, retry_count, schemas, input, low_confidence }
     }
 }

@@ -47,7 +47,8 @@ pub(crate) fn facts(
         // An error status is the better name for an error that the body leaves without one.
         kind.or_else(|| status.is_none_or(|status| status < 400).then(|| OTHER.to_owned()))
     });
-    let Read { history, retry_count, schemas, counting, input: counted, low_confidence } = read;
+    let Read { history, retry_count, schemas, input: counted, low_confidence } = read;
+    let counting = choices.budget.counted;
     let estimated =
         counting.map(|counting| Estimated::of(counting, counted, &mut choices, &usage, &request, &response));
     let quality = judge(&mut choices, &schemas, &logprobs, error.as_deref(), low_confidence);

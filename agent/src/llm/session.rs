@@ -11,7 +11,7 @@ use super::{
     content::text_cap,
     contest::Contest,
     engines,
-    estimate::{Counting, Estimator},
+    estimate::Estimator,
     facts::{Facts, MAX_NAME},
     framing::{
         Framing, Kind, documents::Documents, events::Events, frames::Frames, messages::Messages, request::RequestBody,
@@ -56,13 +56,6 @@ pub struct Options {
     pub server: Option<(u32, u64)>,
     /// Mean log-probability of an answer's tokens below which it is marked. Absent: none is.
     pub low_confidence: Option<f64>,
-}
-
-impl Options {
-    /// What texts are counted with, where estimates are wanted.
-    pub(crate) fn counting(&self) -> Option<Counting> {
-        self.estimate.map(|estimator| estimator.counting(self.server))
-    }
 }
 
 /// Whether a candidate turned out to be a model call. No proof, no span.
@@ -147,8 +140,8 @@ impl Session {
         let headers = line.headers.map_or(&[][..], |headers| &headers.signals);
         headers.iter().for_each(|(name, value)| api.header(Part::Request, name, value, &mut draft));
         let provider = provider(line.host, line.path);
-        let any = AnyApi::new(Some(line), options);
-        let mut session = Self { provider, draft, any, ..Self::new(api, options) };
+        let any = AnyApi::new(Some(line), options, draft.choices.budget.counted);
+        let mut session = Self { provider, ..Self::new(api, draft, any, options) };
         if let Some(method) = session.api.grpc() {
             let coding = line.headers.and_then(|headers| headers.signal_of(GRPC_ENCODING));
             session.request = RequestBody::messages(method.request, coding, max_text(options.content));
@@ -159,7 +152,7 @@ impl Session {
 
     /// Begins a call whose request was not seen, in the middle of its event stream.
     pub fn join(options: &Options) -> Self {
-        let mut session = Self::new(Box::new(Contest::joined(options.content)), options);
+        let mut session = Self::joined(options);
         session.set_kind(Kind::Events);
         session
     }
@@ -168,7 +161,7 @@ impl Session {
     pub fn join_at_head(content_type: Option<&str>, options: &Options) -> Option<Self> {
         let essence = content_type?.split(';').next().unwrap_or_default().trim();
         let known = essence.eq_ignore_ascii_case("application/json") || Kind::declared(essence).is_some();
-        known.then(|| Self::new(Box::new(Contest::joined(options.content)), options))
+        known.then(|| Self::joined(options))
     }
 
     /// Begins a call on a WebSocket, whose request has been read into `draft` and `any`. Its response's body comes a whole
@@ -192,17 +185,23 @@ impl Session {
         provider: Option<&'static str>,
         options: &Options,
     ) -> Self {
-        Self { draft, any, provider, request: RequestBody::Read, ..Self::new(api, options) }
+        Self { provider, request: RequestBody::Read, ..Self::new(api, draft, any, options) }
     }
 
-    fn new(api: Box<dyn WireApi>, options: &Options) -> Self {
+    fn joined(options: &Options) -> Self {
+        let draft = draft(options);
+        let any = AnyApi::new(None, options, draft.choices.budget.counted);
+        Self::new(Box::new(Contest::joined(options.content)), draft, any, options)
+    }
+
+    fn new(api: Box<dyn WireApi>, draft: Draft, any: AnyApi, options: &Options) -> Self {
         Self {
             provider: None,
             engine: None,
             timings: Timings::default(),
             api,
-            draft: draft(options),
-            any: AnyApi::new(None, options),
+            draft,
+            any,
             cap: options.content,
             redactor: options.redactor,
             request: RequestBody::new(max_text(options.content)),
@@ -432,7 +431,8 @@ impl Declared {
 /// A call of which nothing is known.
 pub(super) fn draft(options: &Options) -> Draft {
     let mut draft = Draft::new(options.content);
-    draft.choices.budget.counted = options.counting();
+    // Asked for once: the answer may be another a moment later.
+    draft.choices.budget.counted = options.estimate.map(|estimator| estimator.counting(options.server));
     if options.redactor.policy().tool_details {
         draft.tools.keep_details(options.content);
     }

@@ -1,8 +1,8 @@
 //! Token counts of calls that reported none, where the operator asks for them.
 //!
 //! Owns what is counted, with which vocabulary and for which family of models. An estimate is never written where a
-//! reported count stands, and says what it is in its name and by which method it was made. A direction that was not seen whole, or that holds pictures, sound or files, has none:
-//! what those cost no text tells.
+//! reported count stands, and says what it is in its name and by which method it was made. A direction that was not seen
+//! whole, or that holds pictures, sound or files, has none: what those cost no text tells.
 
 mod input;
 mod tokens;

@@ -95,6 +95,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::llm::tests::text_pieces;
 
     fn count(text: &str) -> u64 {
         let mut tokens = Tokens::default();
@@ -135,15 +136,7 @@ mod tests {
         #[test]
         fn any_pieces_count_what_the_whole_counts(text in texts(), sizes in prop::collection::vec(1..900_usize, 1..6)) {
             let mut tokens = Tokens::default();
-            let mut rest = text.as_str();
-            for size in sizes.iter().cycle() {
-                let (piece, later) = rest.split_at(rest.ceil_char_boundary(*size));
-                tokens.push(piece);
-                rest = later;
-                if rest.is_empty() {
-                    break;
-                }
-            }
+            text_pieces(&text, &sizes, |piece| tokens.push(piece));
             prop_assert_eq!(tokens.count(1_000), whole(&text));
         }
     }

@@ -168,6 +168,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::llm::tests::text_pieces;
 
     fn check(text: &str, expect: bool) {
         for size in [1, 3, 1000] {
@@ -222,15 +223,7 @@ mod tests {
             let run = (REPEATS * passage.len()).max(MIN_UNITS * passage.len() / words) + STEP + NEEDLE;
             let text = filler(seed, before) + &passage.repeat(run / passage.len() + 2);
             let mut loops = Loops::default();
-            let mut rest = text.as_str();
-            for size in sizes.iter().cycle() {
-                let (piece, later) = rest.split_at(rest.len().min(*size));
-                loops.push(piece);
-                rest = later;
-                if rest.is_empty() {
-                    break;
-                }
-            }
+            text_pieces(&text, &sizes, |piece| loops.push(piece));
             prop_assert!(loops.found());
         }
 

@@ -3,8 +3,8 @@
 //! Owns which paths speak on a socket, and what of a socket's messages belongs to every later response: the session's
 //! settings and the conversation so far. All of it is read as if it stood in one request ([`Base`]), from which each
 //! response's [`Session`] begins. Leaves to others: frames (`protocol::websocket`), when a response begins and ends and
-//! which message is of which (`call::websocket`, by the [`Envelope`]), what a response says (`realtime.rs`,
-//! `responses.rs`).
+//! which message is of which (`call::websocket`, by the [`Envelope`]), what a response says (`openai/realtime/`,
+//! `openai/responses/`).
 //!
 //! To add an API: 1. its path's last segment in [`PATHS`] and in `inferscope_common::targets::SOCKET_SEGMENTS`, which
 //! the kernel side compares with; 2. its variant of [`Speaks`], and what reads a response, in `Socket::reader`;
@@ -93,7 +93,7 @@ impl Socket {
             options: *options,
             envelopes: EnvelopeReader::new(),
             scanner: Scanner::new(max_text(options.content)).with_pieces(),
-            base: Base { draft, any: AnyApi::new(Some(line), options) },
+            base: Base { any: AnyApi::new(Some(line), options, draft.choices.budget.counted), draft },
             transcriber: None,
         })
     }
@@ -177,7 +177,7 @@ impl Socket {
         // A socket that does nothing else has its model in the query.
         draft.request.model = self.transcriber.as_ref().or(base.request.model.as_ref()).cloned();
         draft.request.conversation_id.clone_from(&base.request.conversation_id);
-        let any = AnyApi::new(None, &self.options);
+        let any = AnyApi::new(None, &self.options, draft.choices.budget.counted);
         self.session(Box::<RealtimeTranscript>::default(), Base { draft, any })
     }
 

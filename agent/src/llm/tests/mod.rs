@@ -179,6 +179,18 @@ fn pieces(mut bytes: &[u8], sizes: &[usize], mut take: impl FnMut(&[u8])) {
     }
 }
 
+/// The same of a text: a piece ends with a character.
+pub(crate) fn text_pieces(mut text: &str, sizes: &[usize], mut take: impl FnMut(&str)) {
+    for size in sizes.iter().cycle() {
+        if text.is_empty() {
+            return;
+        }
+        let (piece, rest) = text.split_at(text.ceil_char_boundary(*size));
+        take(piece);
+        text = rest;
+    }
+}
+
 /// An event stream of these documents and the sentinel.
 fn sse(documents: &[Value]) -> String {
     documents.iter().map(|document| format!("data: {document}\n\n")).collect::<String>() + "data: [DONE]\n\n"

@@ -1,4 +1,5 @@
-//! What programs write: HTTP/1.1, HTTP/2, content codings, AWS event streams, gRPC, Protocol Buffers and WebSocket, in the plainest form.
+//! What programs write: HTTP/1.1, HTTP/2, content codings, AWS event streams, gRPC, Protocol Buffers and WebSocket, in
+//! the plainest form.
 //!
 //! Independent of the agent's own code, so that both cannot be wrong in the same way.
 
