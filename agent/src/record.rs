@@ -1,7 +1,7 @@
 //! From bytes of a ring, or of a recording, to [`Record`]s.
 //!
-//! Owns the reading side of the ABI in `inferscope-common`, and the two records that only userspace writes
-//! ([`Record::Process`]). Checks every length: a recording may be damaged or made by an adversary. Needs no
+//! Owns the reading side of the ABI in `inferscope-common`, and the records that only userspace writes
+//! ([`Record::Process`], [`Record::Host`], [`Record::Gpu`]). Checks every length: a recording may be damaged or made by an adversary. Needs no
 //! `unsafe`: members are read by position, and the positions are asserted against the ABI in the tests.
 //!
 //! To add a record: see `inferscope-common`; here it takes a variant, a branch of [`parse`] and a line in the
@@ -17,10 +17,21 @@ use reader::Reader;
 pub use source::Source;
 use thiserror::Error;
 
-use crate::{host::ProcessIdentity, time::Mono};
+use crate::{
+    gpu::GpuRecord,
+    host::{HostRecord, ProcessIdentity},
+    time::Mono,
+};
 
-/// Kind of [`Record::Process`]; outside the range that kernel programs use.
-const KIND_PROCESS: u16 = 0x100;
+/// Kinds that only userspace writes; outside the range that kernel programs use.
+mod own {
+    /// [`Record::Process`](super::Record::Process)
+    pub const PROCESS: u16 = 0x100;
+    /// [`Record::Host`](super::Record::Host)
+    pub const HOST: u16 = 0x101;
+    /// [`Record::Gpu`](super::Record::Gpu)
+    pub const GPU: u16 = 0x102;
+}
 
 /// Direction of bytes, seen from the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -132,6 +143,10 @@ pub enum Record<'a> {
     },
     /// Who a process is; written by userspace before the process's first record.
     Process(Origin, ProcessIdentity),
+    /// What was read of processes and control groups; written by userspace.
+    Host(Mono, Box<HostRecord>),
+    /// What was read of GPUs; written by userspace.
+    Gpu(Mono, Box<GpuRecord>),
 }
 
 /// Bytes of a stream. Without any, they passed before `offset` and nobody saw them.
@@ -348,10 +363,9 @@ pub fn parse(bytes: &[u8]) -> Result<Record<'_>, RecordError> {
         }
         k if k == abi::Kind::Exec as u16 => Record::Exec { origin },
         k if k == abi::Kind::Exit as u16 => Record::Exit { origin, status: r.u32()? },
-        KIND_PROCESS => {
-            let identity = serde_json::from_slice(r.rest()).map_err(|_| RecordError::BadMember("process"))?;
-            Record::Process(origin, identity)
-        }
+        own::PROCESS => Record::Process(origin, json(&mut r, "process")?),
+        own::HOST => Record::Host(origin.time, json(&mut r, "host")?),
+        own::GPU => Record::Gpu(origin.time, json(&mut r, "gpu")?),
         other => return Err(RecordError::UnknownKind(other)),
     })
 }
@@ -368,12 +382,30 @@ pub fn time_of(bytes: &[u8]) -> Option<Mono> {
 
 /// Writes a [`Record::Process`].
 pub fn encode_process(origin: &Origin, identity: &ProcessIdentity) -> Vec<u8> {
-    // A struct of strings and integers always serialises.
-    let body = serde_json::to_vec(identity).unwrap_or_default();
+    encode(own::PROCESS, origin, identity)
+}
+
+/// Writes a [`Record::Host`].
+pub fn encode_host(at: Mono, host: &HostRecord) -> Vec<u8> {
+    encode(own::HOST, &nobody(at), host)
+}
+
+/// Writes a [`Record::Gpu`].
+pub fn encode_gpu(at: Mono, gpu: &GpuRecord) -> Vec<u8> {
+    encode(own::GPU, &nobody(at), gpu)
+}
+
+fn nobody(time: Mono) -> Origin {
+    Origin { time, tgid: 0, tid: 0, start_ns: 0 }
+}
+
+fn encode(kind: u16, origin: &Origin, body: &impl serde::Serialize) -> Vec<u8> {
+    // Structs of strings and integers always serialise.
+    let body = serde_json::to_vec(body).unwrap_or_default();
     let len = size_of::<abi::Header>() + body.len();
     let mut out = Vec::with_capacity(len);
     out.extend_from_slice(&(len as u32).to_ne_bytes());
-    out.extend_from_slice(&KIND_PROCESS.to_ne_bytes());
+    out.extend_from_slice(&kind.to_ne_bytes());
     out.extend_from_slice(&[0, 0]);
     out.extend_from_slice(&origin.time.0.to_ne_bytes());
     out.extend_from_slice(&origin.tgid.to_ne_bytes());
@@ -381,6 +413,10 @@ pub fn encode_process(origin: &Origin, identity: &ProcessIdentity) -> Vec<u8> {
     out.extend_from_slice(&origin.start_ns.to_ne_bytes());
     out.extend_from_slice(&body);
     out
+}
+
+fn json<T: serde::de::DeserializeOwned>(r: &mut Reader<'_>, what: &'static str) -> Result<T, RecordError> {
+    serde_json::from_slice(r.rest()).map_err(|_| RecordError::BadMember(what))
 }
 
 fn data<'a>(r: &mut Reader<'a>) -> Result<Data<'a>, RecordError> {

@@ -3,6 +3,10 @@
 //! Owns the only use of the NVML library, which is loaded at run time and need not be there. Today it says which
 //! GPUs there are; counters come with the join of calls to GPUs.
 
+mod sample;
+
+pub use sample::{DeviceInfo, DeviceProcess, DeviceSample, Gpm, GpuRecord, ProcessUtilization, Violations};
+
 use nvml_wrapper::{Nvml, error::NvmlError};
 
 /// A GPU as NVML describes it.

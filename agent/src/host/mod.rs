@@ -3,9 +3,11 @@
 //! Owns the identity of processes as the kernel reports it. Nothing here is taken from a payload (invariant 8).
 
 mod container;
+mod sample;
 mod subject;
 mod watch;
 
+pub use sample::{CgroupUsage, HostRecord, LocalLink, ProcessInfo, ProcessUsage};
 pub use subject::subject;
 pub use watch::ProcessWatch;
 

@@ -219,6 +219,7 @@ impl Pipeline {
                 let known = self.tables.processes.learn(origin.tgid, identity);
                 self.count_unnamed(known);
             }
+            Record::Host(..) | Record::Gpu(..) => {}
         }
     }
 
