@@ -45,8 +45,16 @@ fn root() -> PathBuf {
 }
 
 /// Folders with our code.
-const CODE: [&str; 7] =
-    ["agent/src", "agent/testing/src", "agent-common/src", "agent-ebpf/src", "proto/src", "xtask/src", "tests/src"];
+const CODE: [&str; 8] = [
+    "agent/src",
+    "agent/testing/src",
+    "agent-common/src",
+    "agent-ebpf/src",
+    "proto/src",
+    "xtask/src",
+    "tests/src",
+    "tests/fake-nvml/src",
+];
 
 /// Every Rust file below a folder (or the file itself), with its content.
 fn sources(at: &Path) -> Vec<(PathBuf, String)> {

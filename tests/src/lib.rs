@@ -14,6 +14,7 @@ pub mod call;
 pub mod client;
 pub mod corpus;
 pub mod go;
+pub mod gpu;
 pub mod load;
 #[cfg(feature = "server")]
 pub mod model;
