@@ -21,6 +21,9 @@ use serde::{Deserialize, Serialize};
 
 /// Environment variable that names the time line to the stand-in.
 pub const ENV: &str = "INFERSCOPE_FAKE_NVML";
+/// What the name of a copy of the library is followed by in the name of a time line for this copy alone; it comes before
+/// [`ENV`].
+pub const BESIDE: &str = ".jsonl";
 
 /// Nanoseconds of `CLOCK_MONOTONIC`: what times mean with [`Clock::Monotonic`].
 pub fn monotonic_ns() -> u64 {
