@@ -250,6 +250,11 @@ impl Device {
         self.processes(at, gi).filter(|process| process.kind == kind).cloned().collect()
     }
 
+    /// How many processes there have ever been.
+    pub fn n_processes(&self) -> usize {
+        self.processes.len()
+    }
+
     /// Memory that processes have, MiB.
     pub fn memory_used(&self, at: u64, gi: Option<u32>) -> u64 {
         self.processes(at, gi).filter_map(|process| process.memory_mib).sum()

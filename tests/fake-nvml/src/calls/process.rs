@@ -138,10 +138,9 @@ fn percent(share: f64) -> c_uint {
     if share > 0.0 { (share.round() as c_uint).max(1) } else { 0 }
 }
 
-/// How much room a caller needs who asks: for every process that is there.
+/// How much room a caller needs who asks: also for processes that have gone since they used something.
 fn room_for_used(at: &mut At<'_>) -> Answer<c_uint> {
-    let now = at.now;
-    Ok(at.undivided()?.processes(now, None).count().max(1) as c_uint)
+    Ok(at.undivided()?.n_processes().max(1) as c_uint)
 }
 
 #[unsafe(no_mangle)]
