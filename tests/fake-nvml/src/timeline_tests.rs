@@ -1,5 +1,7 @@
 //! Tests of the script's format: that what is written is what the contract says, and is read back.
 
+use std::time::Duration;
+
 use super::*;
 
 /// The text of a time line with a header and lines.
