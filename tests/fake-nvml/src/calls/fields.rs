@@ -2,7 +2,8 @@
 //!
 //! The numbers of fields from 251 to 273 changed their meaning with driver 580.82: see [`meaning`].
 //!
-//! Assumed: PCIe counters are 64 bits wide. NVLink counters of data and of everything ("raw") are one. Fields of NVLink
+//! Assumed: PCIe counters are 32 bits wide, as those take them who read them on real devices; NVIDIA says only that they
+//! wrap. NVLink counters of data and of everything ("raw") are one. Fields of NVLink
 //! are of the link that `scopeId` names, or of all for all ones.
 
 use std::ffi::{c_int, c_uint, c_ulonglong};
@@ -52,9 +53,9 @@ fn nvlink(device: &Device, rate: &Series, scope: u32, now: u64) -> Answer<Value>
     Ok(Value::Long((rate.integral(device.start, now) * u128::from(links) / u128::from(SECOND)) as u64))
 }
 
-/// Bytes between the start and now.
+/// Bytes between the start and now, as far as 32 bits hold them.
 fn bytes(device: &Device, rate: &Series, now: u64) -> Answer<Value> {
-    Ok(Value::Long((rate.integral(device.start, now) * 1024 / u128::from(SECOND)) as u64))
+    Ok(Value::Int((rate.integral(device.start, now) * 1024 / u128::from(SECOND)) as u32))
 }
 
 fn value(device: &mut Device, field: u32, scope: u32, now: u64, refresh: u64) -> Answer<Value> {

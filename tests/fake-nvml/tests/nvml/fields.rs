@@ -143,3 +143,12 @@ fn traffic_is_counted() {
     let without = Fake::one();
     assert_eq!(raw(&without, sent, u32::MAX).0, sys::nvmlReturn_enum_NVML_ERROR_NOT_SUPPORTED);
 }
+
+#[test]
+fn pcie_counters_wrap() {
+    // 4 GiB per second.
+    let rates = Line::at(0, 0).pcie_tx_kib_s(4 << 20).pcie_rx_kib_s(1 << 20);
+    let fake = Fake::with(&Header::new([Device::h100(0)]).manual(), &[rates, Line::now(1500 * MS)]);
+    let pcie = [id::NVML_FI_DEV_PCIE_COUNT_TX_BYTES, id::NVML_FI_DEV_PCIE_COUNT_RX_BYTES];
+    assert_eq!(all(&fake, &pcie), [2 << 30, 3 << 29]);
+}
