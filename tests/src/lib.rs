@@ -13,6 +13,7 @@ pub mod bpf;
 pub mod call;
 pub mod client;
 pub mod corpus;
+pub mod engine;
 pub mod go;
 pub mod gpu;
 pub mod load;

@@ -48,6 +48,11 @@ pub fn model_server() -> Result<PathBuf> {
     binary("inferscope-model-server", "INFERSCOPE_MODEL_SERVER")
 }
 
+/// The mock inference engine: `INFERSCOPE_MOCK_ENGINE`, else the one built beside the tests.
+pub fn mock_engine() -> Result<PathBuf> {
+    binary("inferscope-mock-engine", "INFERSCOPE_MOCK_ENGINE")
+}
+
 /// The virtualenv: `INFERSCOPE_VENV`, else `target/venv`.
 pub fn venv() -> PathBuf {
     env::var_os("INFERSCOPE_VENV").map_or_else(|| target().join("venv"), PathBuf::from)
