@@ -1,9 +1,9 @@
 //! What a request asks for, and the bytes of its answer. Pure.
 //!
 //! Every number comes from the request, so that who sends it knows what must be counted: a word of a message is a token
-//! of the prompt, `max_tokens` is the answer's length, and the member `mock` says how much of the prompt is cached. Each
-//! token is one chunk. The order of chunks is vLLM's: the role with the first token, the end's reason with the last,
-//! then the usage where it was asked for.
+//! of the prompt, `max_tokens` is the answer's length, and the member `mock` says how much of the prompt is cached.
+//! Each token is one chunk. The order of chunks is vLLM's: the role with the first token, the end's reason with the
+//! last, then the usage where it was asked for.
 
 use serde_json::{Value, json};
 

@@ -1,8 +1,8 @@
 //! Which sequences the next step computes: continuous batching with chunked prefill. Pure.
 //!
-//! Owns the queue and the batch. A step goes first to what is under way, one token for each sequence that decodes and as
-//! much of a prompt as fits, and what is left of its tokens to those that wait, in the order they came. So at most one
-//! prompt is begun and not finished, and it stands behind everyone that decodes. What a step takes is `cost`; whose
+//! Owns the queue and the batch. A step goes first to what is under way, one token for each sequence that decodes and
+//! as much of a prompt as fits, and what is left of its tokens to those that wait, in the order they came. So at most
+//! one prompt is begun and not finished, and it stands behind everyone that decodes. What a step takes is `cost`; whose
 //! energy it was is `books`.
 
 use std::collections::VecDeque;

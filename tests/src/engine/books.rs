@@ -1,8 +1,8 @@
 //! What each request was given: times, tokens and its share of every step's energy. Pure.
 //!
-//! A step's energy is known only when the device's power changes next, when the step after it begins or the device falls
-//! idle: what lies between two steps that follow each other belongs to the first. So a request that ended is told one
-//! settlement later.
+//! A step's energy is known only when the device's power changes next, when the step after it begins or the device
+//! falls idle: what lies between two steps that follow each other belongs to the first. So a request that ended is told
+//! one settlement later.
 
 use std::collections::HashMap;
 

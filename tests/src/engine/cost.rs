@@ -1,9 +1,9 @@
 //! What a step takes: time, power and use of the GPU, from how much it computes. Pure.
 //!
 //! The model is that of a large GPU that serves an 8-billion-parameter model: reading the weights takes 5 ms however
-//! many tokens share it, each token of context adds its keys and values to what is read, each token that is computed adds
-//! arithmetic, and the two overlap but for three tenths of the shorter one. Energy shares that were worked out for it are
-//! comparable with those of the reference simulation, which has the same numbers.
+//! many tokens share it, each token of context adds its keys and values to what is read, each token that is computed
+//! adds arithmetic, and the two overlap but for three tenths of the shorter one. Energy shares that were worked out for
+//! it are comparable with those of the reference simulation, which has the same numbers.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,11 +1,11 @@
-//! The front: the engine's HTTP server, and what it knows of each request.
+//! The front: the engine's HTTP server, between clients and the engine core.
 //!
-//! Owns the requests between their heads and their lines in the log. One thread, as the event loop of a Python server:
-//! it hands each event to a connection that has room for one, and writes it before it makes the next, so that each token
-//! is one write. Sockets and processes are `serve`'s business.
+//! Owns who is under way; what becomes of each is its `task`. One thread, as the event loop of a Python server:
+//! it hands each event to a connection that has room for one, and writes it before it makes the next, so that each
+//! token is one write. Sockets and processes are `serve`'s business.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::HashMap,
     convert::Infallible,
     fs::{File, OpenOptions},
     io::Write as _,
@@ -28,12 +28,12 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::{
-    answer::{Answer, MAX_OUTPUT, NOTE, Request, error, failed},
+    answer::{Answer, MAX_OUTPUT, NOTE, Request, error},
     batch::Asked,
-    books::{Account, Closed, Left},
     message::{Fault, FromCore, ToCore},
+    task::{Event, Sink, Task},
     timeline::now_ns,
-    truth::{Finish, Pids, REQUESTS, RequestTruth, line_of},
+    truth::{Pids, REQUESTS, RequestTruth, line_of},
 };
 
 /// Largest request body that is read.
@@ -44,12 +44,6 @@ pub const MAX_IN_FLIGHT: usize = 4_096;
 
 /// What the core can say of one request that the front has not taken yet: its tokens and its end.
 const MAX_EVENTS: usize = MAX_OUTPUT as usize + 1;
-
-/// What the core said of one request.
-enum Event {
-    Token,
-    Closed(Closed),
-}
 
 /// The body of a stream: events as they are made.
 pub struct Events(mpsc::Receiver<Bytes>);
@@ -65,22 +59,6 @@ impl Body for Events {
 
 /// An answer's body.
 pub type AnswerBody = Either<Full<Bytes>, Events>;
-
-/// Where an answer goes. Both ends close when the connection does.
-enum Sink {
-    Stream(mpsc::Sender<Bytes>),
-    Whole(oneshot::Sender<Response<AnswerBody>>),
-}
-
-impl Sink {
-    /// Returns when the client has gone.
-    async fn closed(&mut self) {
-        match self {
-            Self::Stream(sender) => sender.closed().await,
-            Self::Whole(sender) => sender.closed().await,
-        }
-    }
-}
 
 /// The front's state.
 pub struct Front {
@@ -195,8 +173,7 @@ impl Front {
         self.n_tasks.fetch_add(1, Ordering::Relaxed);
         // If the core has ended, so have the events.
         let _gone = self.to_core.send(ToCore::Submit(Asked { id: number, prompt, cached, output })).await;
-        let task =
-            Task { front: Arc::clone(&self), number, arrival_ns, in_flight, answer, events, sent: Sent::default() };
+        let task = Task::new(Arc::clone(&self), number, arrival_ns, in_flight, answer, events);
         tokio::spawn(task.run(sink));
         match response {
             Either::Left(response) => response,
@@ -224,6 +201,37 @@ impl Front {
         }
     }
 
+    /// Nobody waits for this request's answer any more.
+    pub async fn client_gone(&self, number: u64) {
+        if !self.ignore_disconnect {
+            // If the core has ended there is nothing to cancel.
+            let _ended = self.to_core.send(ToCore::Cancel(number)).await;
+        }
+    }
+
+    /// For a client it is over.
+    pub fn answered(&self) {
+        self.n_open.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Writes down what became of a request.
+    pub fn log(&self, truth: &RequestTruth) -> Result<()> {
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.write_all(line_of(truth)?.as_bytes()).context("cannot log a request")
+    }
+
+    /// A request's task is at its end.
+    pub fn task_ended(&self) {
+        if self.n_tasks.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.quiet.notify_waiters();
+        }
+    }
+
+    /// Whether the engine is about to be stopped.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
     /// The engine is about to be stopped.
     pub fn stopping(&self) {
         self.stopping.store(true, Ordering::Relaxed);
@@ -243,179 +251,13 @@ impl Front {
     }
 }
 
-/// What the client was sent.
-#[derive(Default)]
-struct Sent {
-    /// Tokens that the core has generated, as far as the front knows.
-    generated: u32,
-    first_write_ns: Option<u64>,
-    /// When it was over, and how.
-    end: Option<(u64, Finish)>,
-    /// Tokens when the client was found gone.
-    at_gone: Option<u32>,
-}
-
-/// One request's task.
-struct Task {
-    front: Arc<Front>,
-    number: u64,
-    arrival_ns: u64,
-    in_flight: usize,
-    answer: Answer,
-    events: mpsc::Receiver<Event>,
-    sent: Sent,
-}
-
-impl Task {
-    async fn run(mut self, sink: Sink) {
-        let mut sink = Some(sink);
-        let closed = loop {
-            let event = match &mut sink {
-                None => self.events.recv().await,
-                Some(open) => tokio::select! {
-                    biased;
-                    event = self.events.recv() => event,
-                    () = open.closed() => {
-                        sink = None;
-                        self.gone().await;
-                        continue;
-                    }
-                },
-            };
-            match event {
-                Some(Event::Token) => {
-                    self.sent.generated += 1;
-                    if let Some(open) = sink.take() {
-                        sink = self.token(open).await;
-                    }
-                }
-                Some(Event::Closed(closed)) => break Some(closed),
-                None => break None,
-            }
-        };
-        if let Some(open) = sink {
-            self.cut(open).await;
-        }
-        if let Err(error) = self.log(closed.as_ref()) {
-            eprintln!("mock-engine: front: {error:#}");
-        }
-        if self.front.n_tasks.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.front.quiet.notify_waiters();
-        }
-    }
-
-    /// Sends the token that was generated last. Returns where the next goes, if there is one.
-    async fn token(&mut self, sink: Sink) -> Option<Sink> {
-        let number = self.sent.generated;
-        let last = number == self.answer.request.output;
-        let sender = match sink {
-            Sink::Whole(sender) if last => {
-                let sent = sender.send(whole(StatusCode::OK, &self.answer.whole()));
-                self.sent.first_write_ns = Some(now_ns());
-                match sent {
-                    Ok(()) => self.end(Finish::Length),
-                    Err(_) => self.gone().await,
-                }
-                return None;
-            }
-            Sink::Whole(_) => return Some(sink),
-            Sink::Stream(sender) => sender,
-        };
-        let mut chunks = Vec::new();
-        if number == 1 {
-            chunks.push(self.answer.role());
-        }
-        chunks.push(self.answer.token(number));
-        let n_until_token = chunks.len();
-        if last {
-            chunks.extend(self.answer.closing());
-        }
-        for (at, chunk) in chunks.into_iter().enumerate() {
-            if sender.send(Bytes::from(chunk)).await.is_err() {
-                self.gone().await;
-                return None;
-            }
-            if number == 1 && at + 1 == n_until_token {
-                self.sent.first_write_ns = Some(now_ns());
-            }
-        }
-        if last {
-            self.end(Finish::Length);
-            return None;
-        }
-        Some(Sink::Stream(sender))
-    }
-
-    /// The client has gone.
-    async fn gone(&mut self) {
-        self.sent.at_gone = Some(self.sent.generated);
-        self.end(Finish::ClientGone);
-        if !self.front.ignore_disconnect {
-            // If the core has ended there is nothing to cancel.
-            let _ended = self.front.to_core.send(ToCore::Cancel(self.number)).await;
-        }
-    }
-
-    /// There is no more to come for a client that waits.
-    async fn cut(&mut self, sink: Sink) {
-        let stopping = self.front.stopping.load(Ordering::Relaxed);
-        if let (Sink::Stream(sender), false) = (&sink, stopping) {
-            for event in failed() {
-                // A client that has gone too does not need to know.
-                let _gone = sender.send(Bytes::from(event)).await;
-            }
-        }
-        self.end(if stopping { Finish::Stopped } else { Finish::CoreDied });
-    }
-
-    /// For the client it is over.
-    fn end(&mut self, finish: Finish) {
-        self.sent.end = Some((now_ns(), finish));
-        self.front.n_open.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    fn log(&self, closed: Option<&Closed>) -> Result<()> {
-        let Self { front, number: _, arrival_ns, in_flight, answer, events: _, sent } = self;
-        let account = closed.map(|closed| closed.account);
-        let Account { admitted_ns, first_token_ns, last_token_ns, .. } = account.unwrap_or_default();
-        let (end_ns, finish) = sent.end.unwrap_or((now_ns(), Finish::Stopped));
-        let generated = account.map_or(sent.generated, |account| account.tokens);
-        let started = admitted_ns.is_some();
-        let truth = RequestTruth {
-            id: answer.id.clone(),
-            stream: answer.request.stream,
-            arrival_ns: *arrival_ns,
-            admitted_ns,
-            first_token_ns,
-            first_write_ns: sent.first_write_ns,
-            last_token_ns,
-            end_ns,
-            prompt_tokens: answer.request.prompt,
-            cached_tokens: answer.request.cached,
-            output_tokens: account.map(|account| account.tokens),
-            tokens_after_gone: sent.at_gone.map_or(0, |at_gone| generated - at_gone),
-            energy_mj: account.map(|account| account.energy_uj as f64 / 1000.0),
-            in_flight: *in_flight,
-            devices: if started { distinct(&front.pids.devices) } else { Vec::new() },
-            worker_pids: if started { front.pids.workers.clone() } else { Vec::new() },
-            finish,
-        };
-        debug_assert!(closed.is_none_or(|closed| closed.left != Left::Length || generated == answer.request.output));
-        let mut log = front.log.lock().unwrap_or_else(PoisonError::into_inner);
-        log.write_all(line_of(&truth)?.as_bytes()).context("cannot log a request")
-    }
-}
-
-fn distinct(devices: &[u32]) -> Vec<u32> {
-    devices.iter().copied().collect::<BTreeSet<u32>>().into_iter().collect()
-}
-
 fn refused(status: StatusCode, message: &str) -> Response<AnswerBody> {
     let kind = if status.is_client_error() { "BadRequestError" } else { "InternalServerError" };
     whole(status, &json!({"error": error(status.as_u16(), kind, message)}))
 }
 
-fn whole(status: StatusCode, body: &Value) -> Response<AnswerBody> {
+/// A response with its whole body.
+pub fn whole(status: StatusCode, body: &Value) -> Response<AnswerBody> {
     let mut response = with_type("application/json", Either::Left(Full::from(body.to_string())));
     *response.status_mut() = status;
     response

@@ -98,7 +98,7 @@ impl Options {
     }
 }
 
-/// A running engine. One that goes out of scope is killed.
+/// An engine. One that goes out of scope is killed, and its files are gone with it.
 #[derive(Debug)]
 pub struct MockEngine {
     program: Program,
@@ -172,14 +172,14 @@ impl MockEngine {
     }
 
     /// Stops it, and returns all that it has written down.
-    pub fn stop(self) -> Result<Truth> {
+    pub fn stop(&self) -> Result<Truth> {
         self.program.signal(Signal::TERM)?;
         self.program.wait_success(PATIENCE)?;
         self.truth()
     }
 
     /// Kills the front with SIGKILL and waits until all its processes have ended.
-    pub fn kill(self) -> Result<Truth> {
+    pub fn kill(&self) -> Result<Truth> {
         let others = Watch::new(&self.pids.all())?;
         self.program.signal(Signal::KILL)?;
         others.wait(PATIENCE)?;
@@ -189,7 +189,7 @@ impl MockEngine {
     }
 
     /// Waits until it has ended by itself with all its processes, and returns how and what it has written down.
-    pub fn wait_end(self) -> Result<(ExitStatus, Truth)> {
+    pub fn wait_end(&self) -> Result<(ExitStatus, Truth)> {
         let all = Watch::new(&self.pids.all())?;
         let status = self.program.wait_exit(PATIENCE)?;
         all.wait(PATIENCE)?;

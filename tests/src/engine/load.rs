@@ -1,7 +1,7 @@
 //! Calls to the engine that come at random times, whatever becomes of those before: an open loop.
 //!
-//! [`Load::plan`] is pure and the same for the same seed; [`drive`] carries a plan out, each call on a connection of its
-//! own or on one that an earlier call has left.
+//! [`Load::plan`] is pure and the same for the same seed; [`drive`] carries a plan out, each call on a connection of
+//! its own or on one that an earlier call has left.
 
 use std::{
     net::SocketAddr,

@@ -2,15 +2,15 @@
 //! core that batches, and workers that have the devices. It says that it is a stand-in, computes nothing, and waits as
 //! long as a model of a GPU says that a step takes.
 //!
-//! What is behind one call must be found out from outside, as with a real engine: the processes are related by birth and
-//! by sockets only, the worker that has the GPU never sees the client, and a step serves many requests. What there is to
-//! find is written down ([`truth`]): times, tokens, energy, who computed it. Faults are injected by a POST of a
+//! What is behind one call must be found out from outside, as with a real engine: the processes are related by birth
+//! and by sockets only, the worker that has the GPU never sees the client, and a step serves many requests. What there
+//! is to find is written down ([`truth`]): times, tokens, energy, who computed it. Faults are injected by a POST of a
 //! [`message::Fault`] to `/control`.
 //!
 //! | file | owns |
 //! |---|---|
 //! | [`cost`], [`batch`], [`books`], [`answer`] | arithmetic: pure, with the unit tests |
-//! | [`serve`], [`front`] | the front |
+//! | [`serve`], [`front`], [`task`] | the front |
 //! | [`engine_core`], [`worker`], [`child`], [`cudart`] | the other processes |
 //! | [`message`] | what they say to each other |
 //! | [`timeline`], [`truth`] | what they write: the fake GPU's time line, the truth |
@@ -37,6 +37,8 @@ pub mod message;
 pub mod random;
 #[cfg(feature = "server")]
 pub mod serve;
+#[cfg(feature = "server")]
+pub mod task;
 pub mod timeline;
 pub mod truth;
 pub mod worker;

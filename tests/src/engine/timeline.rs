@@ -1,8 +1,8 @@
 //! What the engine appends to the fake GPU's time line, the file that `INFERSCOPE_FAKE_NVML` names.
 //!
 //! The format is the fake NVML library's, which reads the file as it grows; here is only what an engine has to say:
-//! power and use of its devices, its processes on them, throttling and errors. Every append is one write of whole lines,
-//! because several processes append. Times are `CLOCK_MONOTONIC` nanoseconds at which the line is written.
+//! power and use of its devices, its processes on them, throttling and errors. Every append is one write of whole
+//! lines, because several processes append. Times are `CLOCK_MONOTONIC` nanoseconds at which the line is written.
 
 use std::{
     fs::{File, OpenOptions},
@@ -35,16 +35,19 @@ pub fn now_ns() -> u64 {
     time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
 }
 
-/// The first line of a time line: `n` devices with the power that the engine's model has.
+/// The first line of a time line that begins now: `n` devices with the power that the engine's model has.
 pub fn header(n: usize) -> Value {
     let device = |n| {
         json!({
-            "uuid": format!("GPU-fake-{n}"), "name": "Fake H100", "memory_mib": MEMORY_MIB, "idle_power_w": watts(IDLE_MW),
-            "power_limit_w": watts(LIMIT_MW), "pci": format!("00000000:{:02x}:00.0", n + 1), "gpm": true,
+            "uuid": format!("GPU-fake-{n}"), "name": "Fake H100", "memory_mib": MEMORY_MIB,
+            "idle_power_w": watts(IDLE_MW), "power_limit_w": watts(LIMIT_MW), "pci": format!("00000000:{:02X}:00.0", n + 1), "gpm": true,
         })
     };
     let devices: Vec<Value> = (0..n).map(device).collect();
-    json!({"devices": devices, "driver": "580.95.05", "cuda": 13_000, "refresh_ms": 100, "clock": "monotonic"})
+    json!({
+        "devices": devices, "driver": "580.95.05", "cuda": 13_000, "refresh_ms": 100, "clock": "monotonic",
+        "start_ns": now_ns(),
+    })
 }
 
 /// A process's part of one device.
@@ -105,7 +108,8 @@ impl Timeline {
     /// The clocks were held down for so long.
     pub fn violation(&mut self, at_ns: u64, thermal_ns: u64) -> Result<()> {
         let device = self.device;
-        self.append(&[json!({"t_ns": at_ns, "device": device, "violation": {"thermal_ns": thermal_ns}})])
+        let violation = json!({"thermal_ns": thermal_ns, "hardware_thermal_ns": thermal_ns});
+        self.append(&[json!({"t_ns": at_ns, "device": device, "violation": violation})])
     }
 
     /// The driver reports an error of the device.
