@@ -161,6 +161,16 @@ fn a_worker_that_is_killed_takes_the_engine_with_it() {
     check_crash(&engine);
 }
 
+#[test]
+fn a_worker_that_is_killed_while_nothing_is_computed_is_missed_too() {
+    let engine = MockEngine::start(&fast()).unwrap();
+    let worker = rustix::process::Pid::from_raw(engine.pids().workers[0].cast_signed()).unwrap();
+    rustix::process::kill_process(worker, rustix::process::Signal::KILL).unwrap();
+    let (status, _) = engine.wait_end().unwrap();
+    assert_eq!(status.code(), Some(1));
+    check_buried(engine.pids(), &lines(&engine));
+}
+
 /// The engine ends in an error, its request is told so, and its devices are idle and empty.
 fn check_crash(engine: &MockEngine) {
     let pids = engine.pids();

@@ -1,19 +1,19 @@
 //! The engine core: takes requests from the front, and has the workers compute one step after the other.
 //!
-//! One thread decides and waits for the workers; another only reads what the front says, so that it is there when the
-//! step is over. What is decided is [`Batch`]'s and [`Books`]'; here are the processes and the clock.
+//! One thread decides and waits for the workers. Others only listen, so that what comes is there when the step is over:
+//! one to the front, and one for each worker to its end. What is decided is [`Batch`]'s and [`Books`]'; here are the processes and the clock.
 
 use std::{
     io::BufReader,
     os::unix::net::UnixStream,
     path::Path,
-    process::Child,
-    sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel},
+    process::ExitStatus,
+    sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{
     batch::{Batch, work},
@@ -26,41 +26,68 @@ use super::{
 /// Name of the socket on which the front waits for the core.
 pub const SOCKET: &str = "core.sock";
 
-/// Messages of the front that wait for the end of a step; the front's socket waits beyond that.
+/// What waits for the end of a step; the front's socket waits beyond that.
 const MAX_INPUT: usize = 4_096;
+
+/// How long to wait for something to do.
+const FOR_EVER: Duration = Duration::from_secs(3_600);
 
 /// How long a step takes while the clocks are held down, in steps.
 const THROTTLED: u64 = 2;
 
+/// What comes while a step is computed.
+enum Input {
+    /// The front says something.
+    Front(ToCore),
+    /// The front has closed its socket.
+    FrontGone,
+    /// A worker has ended.
+    WorkerEnded(u32, ExitStatus),
+}
+
 struct Worker {
-    process: Child,
+    pid: u32,
     socket: UnixStream,
     answers: BufReader<UnixStream>,
 }
 
 impl Worker {
-    fn start(setup: &WorkerSetup) -> Result<Self> {
-        let (process, socket) = child::start_with_socket("worker", setup)?;
-        Ok(Self { process, answers: BufReader::new(socket.try_clone()?), socket })
+    /// Starts a worker whose end `to` is told.
+    fn start(setup: &WorkerSetup, to: &SyncSender<Input>) -> Result<Self> {
+        let (mut process, socket) = child::start_with_socket("worker", setup)?;
+        let (pid, to) = (process.id(), to.clone());
+        thread::spawn(move || {
+            if let Ok(status) = process.wait() {
+                // Nobody listens in a core that is ending too.
+                let _ending = to.send(Input::WorkerEnded(pid, status));
+            }
+        });
+        Ok(Self { pid, answers: BufReader::new(socket.try_clone()?), socket })
     }
 
     fn answer(&mut self) -> Result<FromWorker> {
-        receive(&mut self.answers)?.with_context(|| format!("worker {} has ended", self.process.id()))
+        receive(&mut self.answers)?.with_context(|| format!("worker {} has ended", self.pid))
     }
 
     fn began(&mut self) -> Result<(u64, u64)> {
         match self.answer()? {
             FromWorker::Began { at_ns, before_uj } => Ok((at_ns, before_uj)),
-            other => bail!("worker {}: {other:?} out of turn", self.process.id()),
+            other => bail!("worker {}: {other:?} out of turn", self.pid),
         }
     }
 
     fn ended(&mut self) -> Result<u64> {
         match self.answer()? {
             FromWorker::Ended { at_ns } => Ok(at_ns),
-            other => bail!("worker {}: {other:?} out of turn", self.process.id()),
+            other => bail!("worker {}: {other:?} out of turn", self.pid),
         }
     }
+}
+
+#[derive(PartialEq, Eq)]
+enum Then {
+    GoOn,
+    End,
 }
 
 struct Core {
@@ -79,18 +106,18 @@ pub fn run(setup: &str) -> Result<()> {
     let setup: Setup = child::begin(setup)?;
     let front = connect(&setup.dir.join(SOCKET))?;
     let (sender, input) = sync_channel(MAX_INPUT);
-    let mut workers = start(&setup)?;
+    let mut workers = start(&setup, &sender)?;
     // They load side by side.
     for worker in &mut workers {
         if worker.answer()? != FromWorker::Ready {
-            bail!("worker {} is not ready", worker.process.id());
+            bail!("worker {} is not ready", worker.pid);
         }
     }
     let messages = BufReader::new(front.try_clone()?);
     let rate_scale = setup.rate_scale;
     let (batch, books) = (Batch::default(), Books::default());
     let mut core = Core { workers, front, batch, books, rate_scale, throttled_until: None, busy: false };
-    let ready = FromCore::Ready { workers: core.workers.iter().map(|worker| worker.process.id()).collect() };
+    let ready = FromCore::Ready { workers: core.workers.iter().map(|worker| worker.pid).collect() };
     send(&mut core.front, &ready)?;
     thread::spawn(move || listen(messages, &sender));
     core.serve(&input)
@@ -101,42 +128,39 @@ fn connect(path: &Path) -> Result<UnixStream> {
 }
 
 /// Starts the workers; the first on each device leads it.
-fn start(setup: &Setup) -> Result<Vec<Worker>> {
+fn start(setup: &Setup, to: &SyncSender<Input>) -> Result<Vec<Worker>> {
     let worker = |n: usize| {
         let n_devices = setup.devices.len();
         let device = setup.devices[n % n_devices];
-        Worker::start(&WorkerSetup { engine: setup.clone(), device, leads: n < n_devices })
+        Worker::start(&WorkerSetup { engine: setup.clone(), device, leads: n < n_devices }, to)
     };
     (0..setup.workers).map(worker).collect()
 }
 
-/// Reads what the front says until it is gone; dropping the sender tells.
-fn listen(mut messages: BufReader<UnixStream>, to: &SyncSender<ToCore>) {
+/// Reads what the front says until it is gone.
+fn listen(mut messages: BufReader<UnixStream>, to: &SyncSender<Input>) {
     loop {
-        match receive(&mut messages) {
-            Ok(Some(message)) => {
-                if to.send(message).is_err() {
-                    return;
-                }
-            }
-            Ok(None) => return,
+        let input = match receive(&mut messages) {
+            Ok(Some(message)) => Input::Front(message),
+            Ok(None) => Input::FrontGone,
             Err(error) => {
                 eprintln!("mock-engine: core: from the front: {error}");
-                return;
+                Input::FrontGone
             }
+        };
+        let gone = matches!(input, Input::FrontGone);
+        if to.send(input).is_err() || gone {
+            return;
         }
     }
 }
 
 impl Core {
-    fn serve(&mut self, input: &Receiver<ToCore>) -> Result<()> {
+    fn serve(&mut self, input: &Receiver<Input>) -> Result<()> {
         loop {
-            loop {
-                match input.try_recv() {
-                    Ok(ToCore::Stop) => return self.stop(),
-                    Ok(message) => self.accept(message)?,
-                    Err(TryRecvError::Empty) => break,
-                    Err(TryRecvError::Disconnected) => return Ok(()),
+            while let Ok(next) = input.try_recv() {
+                if self.take(next)? == Then::End {
+                    return self.end(input);
                 }
             }
             self.end_throttling()?;
@@ -144,16 +168,26 @@ impl Core {
                 continue;
             }
             self.idle()?;
-            let message = match self.throttled_until {
-                Some(until) => input.recv_timeout(until.saturating_duration_since(Instant::now())),
-                None => input.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            };
-            match message {
-                Ok(ToCore::Stop) => return self.stop(),
-                Ok(message) => self.accept(message)?,
+            let until = self.throttled_until.unwrap_or_else(|| Instant::now() + FOR_EVER);
+            match input.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(next) => {
+                    if self.take(next)? == Then::End {
+                        return self.end(input);
+                    }
+                }
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                // The threads that listen hold the other end, as long as there is anything to say.
+                Err(RecvTimeoutError::Disconnected) => bail!("nobody is left"),
             }
+        }
+    }
+
+    fn take(&mut self, input: Input) -> Result<Then> {
+        match input {
+            Input::Front(ToCore::Stop) => Ok(Then::End),
+            Input::Front(message) => self.accept(message).map(|()| Then::GoOn),
+            Input::FrontGone => bail!("the front has ended"),
+            Input::WorkerEnded(pid, status) => bail!("worker {pid} ended: {status}"),
         }
     }
 
@@ -176,7 +210,7 @@ impl Core {
             ToCore::Fault(Fault::Gpu(GpuFault::Xid { code })) => self.tell(&ToWorker::Xid(code))?,
             ToCore::Fault(Fault::Core(CoreFault::Exit { code })) => std::process::exit(code),
             ToCore::Fault(Fault::Core(CoreFault::Abort)) => std::process::abort(),
-            // The loop ends before it asks.
+            // Not asked: see `take`.
             ToCore::Stop => {}
         }
         Ok(())
@@ -237,7 +271,7 @@ impl Core {
 
     fn tell(&mut self, order: &ToWorker) -> Result<()> {
         for worker in &mut self.workers {
-            send(&mut worker.socket, order).with_context(|| format!("worker {} has ended", worker.process.id()))?;
+            send(&mut worker.socket, order).with_context(|| format!("worker {} has ended", worker.pid))?;
         }
         Ok(())
     }
@@ -250,17 +284,19 @@ impl Core {
         Ok(())
     }
 
-    fn stop(&mut self) -> Result<()> {
+    /// Closes the books, and ends the workers.
+    fn end(&mut self, input: &Receiver<Input>) -> Result<()> {
         for id in self.batch.ids() {
             self.batch.cancel(id);
             self.books.leave(id, Left::Stopped);
         }
         self.idle()?;
         self.tell(&ToWorker::Stop)?;
-        for worker in &mut self.workers {
-            let status = worker.process.wait()?;
-            if !status.success() {
-                bail!("worker {} ended with {status}", worker.process.id());
+        let mut left = self.workers.len();
+        while left > 0 {
+            if let Input::WorkerEnded(pid, status) = input.recv().context("nobody is left")? {
+                ensure!(status.success(), "worker {pid} ended: {status}");
+                left -= 1;
             }
         }
         Ok(())
