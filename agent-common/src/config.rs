@@ -130,6 +130,22 @@ pub struct Offsets {
     pub uring_tctx: u32,
     /// `io_uring_task.task`
     pub uring_task: u32,
+    /// `task_struct.__state`
+    pub task_state: u32,
+    /// `task_struct.exit_state`
+    pub task_exit_state: u32,
+    /// `task_struct.se.sum_exec_runtime`
+    pub task_cpu: u32,
+    /// `task_struct.sched_info.run_delay`
+    pub task_run_delay: u32,
+    /// `task_struct.maj_flt`
+    pub task_major_faults: u32,
+    /// `task_struct.ioac.read_bytes`
+    pub task_read_bytes: u32,
+    /// `signal_struct.maj_flt`: of threads that have ended.
+    pub signal_major_faults: u32,
+    /// `signal_struct.ioac.read_bytes`: likewise.
+    pub signal_read_bytes: u32,
 }
 
 /// Number of offsets in [`Offsets`].
@@ -137,5 +153,5 @@ pub const OFFSETS_LEN: usize = size_of::<Offsets>() / size_of::<u32>();
 
 const _: () = {
     assert!(size_of::<Config>() == 32);
-    assert!(OFFSETS_LEN == 46);
+    assert!(OFFSETS_LEN == 54);
 };

@@ -2,7 +2,7 @@
 //!
 //! Owns every layout that crosses the boundary: ring records ([`record`]), the globals that userspace sets
 //! before load ([`config`]), the values that userspace writes into maps ([`verdict`], [`join`], [`wake`]), the slots of the kernel's
-//! counters ([`counters`], [`probe_stats`], [`process_stats`]), the attach cookie of TLS probes ([`tls_cookie`]) and what it has no
+//! counters ([`counters`], [`probe_stats`], [`process_stats`], [`usage`]), the attach cookie of TLS probes ([`tls_cookie`]) and what it has no
 //! room for ([`go_place`]). Holds no logic and
 //! has no dependencies; both sides compile the same source, so they cannot drift apart.
 //!
@@ -20,5 +20,6 @@ pub mod process_stats;
 pub mod record;
 pub mod targets;
 pub mod tls_cookie;
+pub mod usage;
 pub mod verdict;
 pub mod wake;

@@ -2,7 +2,7 @@
 //!
 //! Four hook families, one file each: socket system calls at their exit ([`syscall`]), what io_uring does in their place
 //! ([`uring`]), calls into TLS libraries ([`tls`], [`go_tls`] and [`aead`] over [`tls_stream`]) and the life of processes and
-//! sockets ([`process`], [`sock_state`], [`unix_end`]). They share the gate that
+//! sockets ([`process`], [`sock_state`], [`unix_end`]). Beside them stands what threads have used ([`usage`]). They share the gate that
 //! decides what is worth copying ([`flow`]), the walk from a descriptor to its socket ([`sock`]) and the only code
 //! that writes to the rings ([`emit`]). Everything userspace must agree on is in `inferscope-common`.
 //!
@@ -48,6 +48,7 @@ mod tls_stream;
 mod transfer;
 mod unix_end;
 mod uring;
+mod usage;
 
 /// GPL-only helpers need a compatible licence.
 #[unsafe(link_section = "license")]

@@ -12,6 +12,7 @@ use inferscope_common::{
     process_stats::{MAX_PROCESSES, ProcessStats},
     record::MAX_RECORD,
     targets::{DullPath, MAX_PORTS},
+    usage::{MAX_WATCHED, Usage},
     verdict::Verdict,
 };
 
@@ -198,3 +199,11 @@ pub static PORTS: HashMap<u16, u32> = HashMap::with_max_entries(MAX_PORTS, 0);
 /// Sized for the paths of some hundred services.
 #[map]
 pub static DULL_PATHS: LruHashMap<DullPath, u32> = LruHashMap::with_max_entries(8192, 0);
+
+/// Thread groups whose threads' use is added up. Userspace puts them in and takes them out.
+#[map]
+pub static WATCHED: HashMap<u32, Usage> = HashMap::with_max_entries(MAX_WATCHED, 0);
+
+/// Number of the walk over the tasks that userspace is about to make.
+#[map]
+pub static WALK: Array<u64> = Array::with_max_entries(1, 0);

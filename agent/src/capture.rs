@@ -94,7 +94,7 @@ impl Capture {
         for lost in &loaded.degraded {
             tracing::warn!(missing = lost.mechanism, consequence = lost.consequence, "running with less");
         }
-        let kernel::Loaded { mut rings, answers, mut prober, counters, accounts, degraded } = loaded;
+        let kernel::Loaded { mut rings, answers, mut prober, counters, accounts, degraded, .. } = loaded;
         let judge = Judge::new(&settings.targets, prober.targets().clone());
         prober.follow_processes()?;
         // Set once: a capture is started once per `Stop`.

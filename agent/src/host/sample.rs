@@ -57,10 +57,14 @@ pub struct ProcessUsage {
     pub cpu_ns: u64,
     /// Runnable and waiting for a processor, nanoseconds; live threads.
     pub runqueue_ns: u64,
-    /// The same two of the thread that is waiting longest in the window, where it is known.
+    /// The first of the two for the thread that has waited longest in its life. A difference between two samples means
+    /// something where `main_tid` is the same.
     pub main_cpu_ns: u64,
-    /// See above.
+    /// The second.
     pub main_runqueue_ns: u64,
+    /// Number of that thread.
+    #[serde(default)]
+    pub main_tid: u32,
     /// Major page faults.
     pub major_faults: u64,
     /// Bytes read from storage.

@@ -2,7 +2,7 @@
 //!
 //! Owns everything that is specific to BPF and to aya, which is named nowhere else: the object and its globals
 //! ([`object`]), the offsets that its programs need ([`btf`], [`offsets`]), TLS probes ([`prober`]), the rings
-//! ([`rings`]) and the way back ([`answers`]), the kernel's counters ([`counters`]), which inode a file's probes are on ([`file`]) and the stream of new
+//! ([`rings`]) and the way back ([`answers`]), the kernel's counters ([`counters`]), what threads use ([`watcher`]), which inode a file's probes are on ([`file`]) and the stream of new
 //! executable mappings ([`mappings`]). Leaves to others what the records mean and which files are worth probing.
 //!
 //! To add a probe: write the program in `agent-ebpf/src` (one file per hook family), run `cargo xtask build-ebpf`,
@@ -31,8 +31,12 @@ mod prober;
 mod programs;
 mod ring;
 mod rings;
+mod schedstat;
 mod settings;
+mod sys;
 mod targets;
+mod task_walk;
+mod watcher;
 
 pub use accounts::Accounts;
 pub use answers::Answers;
@@ -47,3 +51,4 @@ pub use prober::{Links, Probe, ProbeError, Prober, Program, SiteClass};
 pub use rings::{Rings, Waker};
 pub use settings::Settings;
 pub use targets::TargetTable;
+pub use watcher::Watcher;

@@ -11,7 +11,7 @@ use std::{
     ffi::{CString, c_char},
     io,
     os::{
-        fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+        fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd},
         unix::ffi::OsStrExt as _,
     },
     panic::resume_unwind,
@@ -25,13 +25,16 @@ use aya::{
 use aya_obj::{
     Function, Object,
     generated::{
-        BPF_F_UPROBE_MULTI_RETURN, bpf_attach_type::BPF_TRACE_UPROBE_MULTI, bpf_attr, bpf_cmd,
+        BPF_F_UPROBE_MULTI_RETURN, bpf_attach_type::BPF_TRACE_UPROBE_MULTI, bpf_cmd,
         bpf_prog_type::BPF_PROG_TYPE_KPROBE,
     },
 };
 use thiserror::Error;
 
-use super::prober::Program;
+use super::{
+    prober::Program,
+    sys::{bpf, zeroed},
+};
 
 /// Why the programs cannot be loaded for links of this kind. Not the end: the prober has another way.
 #[derive(Debug, Error)]
@@ -170,19 +173,4 @@ fn load_program(name: &str, function: &Function, license: &CString, btf: &OwnedF
     attr.__bindgen_anon_3.line_info_cnt = function.line_info.len() as u32;
     attr.__bindgen_anon_3.line_info_rec_size = function.line_info_rec_size as u32;
     bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr)
-}
-
-fn zeroed() -> bpf_attr {
-    // SAFETY: a union of plain integers, for which the kernel demands that what is not meant is zero.
-    unsafe { std::mem::zeroed() }
-}
-
-/// A call that answers with a new descriptor (bpf(2)).
-fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
-    let attr = std::ptr::from_mut(attr);
-    // SAFETY: `attr` is a whole `bpf_attr`, and what it points to outlives the call.
-    let fd = unsafe { libc::syscall(libc::SYS_bpf, command as libc::c_int, attr, size_of::<bpf_attr>()) };
-    let fd = RawFd::try_from(fd).ok().filter(|fd| *fd >= 0).ok_or_else(io::Error::last_os_error)?;
-    // SAFETY: the commands of this module return a descriptor that nobody else has.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -18,10 +18,13 @@ use super::{
     multi::Prepared,
     offsets, privilege,
     prober::{Prober, Program},
-    programs::{PROCESS_TRACEPOINTS, Plain, SOCKET_TRACEPOINTS, URING_TRACEPOINT, program},
+    programs::{
+        OPTIONAL_TRACEPOINTS, PROCESS_TRACEPOINTS, Plain, SOCKET_TRACEPOINTS, TASK_ITERATOR, URING_TRACEPOINT, program,
+    },
     rings::Rings,
     settings::Settings,
     targets,
+    watcher::Watcher,
 };
 
 /// The committed object, or the one that INFERSCOPE_BPF_OBJECT named when the agent was built.
@@ -42,6 +45,8 @@ pub struct Loaded {
     pub counters: KernelCounters,
     /// Reads what each process moved.
     pub accounts: Arc<Accounts>,
+    /// Reads what the threads of processes use.
+    pub watcher: Watcher,
     /// What does not work on this kernel, and what is lost with it.
     pub degraded: Vec<Degraded>,
 }
@@ -108,12 +113,12 @@ pub fn load(settings: &Settings) -> Result<Loaded, LoadError> {
     }
     // Before the maps are handed out.
     let prepared = Prepared::new(OBJECT, &ebpf);
-    let (multi, follow_uring) = std::thread::scope(|scope| {
+    let (multi, optional) = std::thread::scope(|scope| {
         let multi = scope.spawn(|| prepared.and_then(Prepared::load));
         load_tracepoints(&mut ebpf, &aya_btf)?;
-        let follow_uring = load_uring(&mut ebpf, &aya_btf, &mut degraded)?;
+        let optional = load_optional(&mut ebpf, &aya_btf, &mut degraded)?;
         let multi = multi.join().unwrap_or_else(|why| std::panic::resume_unwind(why));
-        Ok::<_, LoadError>((multi, follow_uring))
+        Ok::<_, LoadError>((multi, optional))
     })?;
     let multi = multi.inspect_err(|error| tracing::debug!(%error, "user probes by perf events")).ok();
     if multi.is_none() {
@@ -126,8 +131,9 @@ pub fn load(settings: &Settings) -> Result<Loaded, LoadError> {
     let answers = Answers::take(&mut ebpf)?;
     let counters = KernelCounters::take(&mut ebpf)?;
     let accounts = Arc::new(Accounts::take(&mut ebpf)?);
-    let prober = Prober::new(ebpf, multi, settings, follow_uring)?;
-    Ok(Loaded { rings, answers, prober, counters, accounts, degraded })
+    let watcher = Watcher::new(&mut ebpf, &aya_btf, &resolved.missing, &mut degraded)?;
+    let prober = Prober::new(ebpf, multi, settings, optional)?;
+    Ok(Loaded { rings, answers, prober, counters, accounts, watcher, degraded })
 }
 
 fn load_tracepoints(ebpf: &mut Ebpf, btf: &AyaBtf) -> Result<(), LoadError> {
@@ -138,15 +144,23 @@ fn load_tracepoints(ebpf: &mut Ebpf, btf: &AyaBtf) -> Result<(), LoadError> {
     Ok(())
 }
 
-/// The program that counts what io_uring moves; false where the kernel has no such tracepoint.
-fn load_uring(ebpf: &mut Ebpf, btf: &AyaBtf, degraded: &mut Vec<Degraded>) -> Result<bool, LoadError> {
-    let (name, consequence) = URING_TRACEPOINT;
-    let loaded = program::<BtfTracePoint>(ebpf, name)?.load(name, btf);
-    if let Err(error) = &loaded {
-        tracing::debug!(name, %error, "not loaded");
-        degraded.push(Degraded { mechanism: format!("tracepoint {name}"), consequence });
+/// The programs on tracepoints that a kernel may lack; gives those that it has.
+fn load_optional(
+    ebpf: &mut Ebpf,
+    btf: &AyaBtf,
+    degraded: &mut Vec<Degraded>,
+) -> Result<Vec<(&'static str, &'static str)>, LoadError> {
+    let mut loaded = Vec::new();
+    for (name, consequence) in OPTIONAL_TRACEPOINTS {
+        match program::<BtfTracePoint>(ebpf, name)?.load(name, btf) {
+            Ok(()) => loaded.push((name, consequence)),
+            Err(error) => {
+                tracing::debug!(name, %error, "not loaded");
+                degraded.push(Degraded { mechanism: format!("tracepoint {name}"), consequence });
+            }
+        }
     }
-    Ok(loaded.is_ok())
+    Ok(loaded)
 }
 
 fn refused(name: &'static str, error: &ProgramError) -> LoadError {
@@ -191,6 +205,17 @@ fn consequence_of(member: &str) -> Option<&'static str> {
         "unix_sock.addr" | "unix_address.len" | "unix_address.name" => Some("names of UNIX sockets are not seen"),
         "io_kiocb.file" | "io_kiocb.opcode" | "io_kiocb.cqe" | "io_cqe.res" | "io_kiocb.tctx"
         | "io_uring_task.task" => Some(URING_TRACEPOINT.1),
+        "task_struct.__state"
+        | "task_struct.exit_state"
+        | "task_struct.se"
+        | "sched_entity.sum_exec_runtime"
+        | "task_struct.sched_info"
+        | "sched_info.run_delay"
+        | "task_struct.maj_flt"
+        | "signal_struct.maj_flt" => Some(TASK_ITERATOR.1),
+        "task_struct.ioac" | "signal_struct.ioac" | "task_io_accounting.read_bytes" => {
+            Some("what processes read from storage is not seen")
+        }
         "tcp_sock.write_seq" | "tcp_sock.copied_seq" => {
             Some("bytes that pass a socket unseen (sendfile, splice, io_uring) do not show as gaps")
         }

@@ -1,5 +1,7 @@
 //! The offsets that the kernel programs are given, and what is lost without each.
 
+use std::cell::RefCell;
+
 use inferscope_common::config::{MISSING, Offsets};
 
 use super::btf::Btf;
@@ -15,13 +17,24 @@ pub struct Resolved {
 
 /// Looks every member up.
 pub fn resolve(btf: &Btf<'_>) -> Resolved {
-    let mut missing = Vec::new();
-    let mut find = |name: &'static str| {
-        let found = name.split_once('.').and_then(|(structure, member)| btf.offset_of(structure, member));
+    let missing = RefCell::new(Vec::new());
+    let or_missing = |name: &'static str, found: Option<u32>| {
         found.unwrap_or_else(|| {
-            missing.push(name);
+            missing.borrow_mut().push(name);
             MISSING
         })
+    };
+    let find = |name: &'static str| {
+        let found = name.split_once('.').and_then(|(structure, member)| btf.offset_of(structure, member));
+        or_missing(name, found)
+    };
+    // A member of a structure that lies within another.
+    let within = |outer: &'static str, inner: &'static str| match find(outer) {
+        MISSING => MISSING,
+        at => match find(inner) {
+            MISSING => MISSING,
+            further => at + further,
+        },
     };
     let offsets = Offsets {
         task_files: find("task_struct.files"),
@@ -70,6 +83,17 @@ pub fn resolve(btf: &Btf<'_>) -> Resolved {
         uring_cqe_res: find("io_cqe.res"),
         uring_tctx: find("io_kiocb.tctx"),
         uring_task: find("io_uring_task.task"),
+        task_state: find("task_struct.__state"),
+        task_exit_state: find("task_struct.exit_state"),
+        task_cpu: within("task_struct.se", "sched_entity.sum_exec_runtime"),
+        task_run_delay: within("task_struct.sched_info", "sched_info.run_delay"),
+        task_major_faults: find("task_struct.maj_flt"),
+        task_read_bytes: within("task_struct.ioac", "task_io_accounting.read_bytes"),
+        signal_major_faults: find("signal_struct.maj_flt"),
+        signal_read_bytes: within("signal_struct.ioac", "task_io_accounting.read_bytes"),
     };
+    let mut missing = missing.into_inner();
+    missing.sort_unstable();
+    missing.dedup();
     Resolved { offsets, missing }
 }

@@ -18,7 +18,7 @@ use super::{
     multi::Multi,
     privilege,
     probe_stats::ProbeStats,
-    programs::{PROCESS_TRACEPOINTS, SOCKET_TRACEPOINTS, URING_TRACEPOINT, program},
+    programs::{PROCESS_TRACEPOINTS, SOCKET_TRACEPOINTS, program},
     settings::Settings,
     targets::TargetTable,
 };
@@ -29,8 +29,8 @@ pub struct Prober {
     /// Where the kernel has no such links, or refuses them: a perf event for every place.
     multi: Option<Multi>,
     tls: bool,
-    /// Whether the kernel has the tracepoint.
-    follow_uring: bool,
+    /// Programs on tracepoints that this kernel has and others may lack, with what is lost without each.
+    optional: Vec<(&'static str, &'static str)>,
     targets: TargetTable,
     stats: ProbeStats,
     places: GoPlaces,
@@ -194,13 +194,13 @@ impl Prober {
         mut ebpf: Ebpf,
         multi: Option<Multi>,
         settings: &Settings,
-        follow_uring: bool,
+        optional: Vec<(&'static str, &'static str)>,
     ) -> Result<Self, LoadError> {
         let targets = TargetTable::take(&mut ebpf, &settings.targets)?;
         let stats = ProbeStats::take(&mut ebpf)?;
         let places = GoPlaces::take(&mut ebpf)?;
         let tls = !privilege::return_probes_are_dangerous();
-        Ok(Self { ebpf, multi, tls, follow_uring, targets, stats, places })
+        Ok(Self { ebpf, multi, tls, optional, targets, stats, places })
     }
 
     /// Attaches the programs that follow processes, so that the list of targets is kept from here on.
@@ -211,8 +211,10 @@ impl Prober {
     /// Attaches the programs that follow sockets. To be called when somebody is about to read the rings.
     pub fn follow_sockets(&mut self) -> Result<(), LoadError> {
         self.attach_once(&SOCKET_TRACEPOINTS)?;
-        if self.follow_uring {
-            self.attach_once(&[URING_TRACEPOINT.0])?;
+        for (name, consequence) in std::mem::take(&mut self.optional) {
+            if let Err(error) = self.attach_once(&[name]) {
+                tracing::warn!(missing = name, consequence, %error, "running with less");
+            }
         }
         Ok(())
     }

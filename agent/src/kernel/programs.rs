@@ -12,6 +12,7 @@ use inferscope_common::{
     probe_stats::FileStats,
     process_stats::ProcessStats,
     targets::DullPath,
+    usage::Usage,
     verdict::Verdict,
 };
 
@@ -23,9 +24,16 @@ pub(super) const PROCESS_TRACEPOINTS: [&str; 3] = ["sched_process_fork", "sched_
 /// Programs on tracepoints that follow sockets: their ends first, so that none is missed.
 pub(super) const SOCKET_TRACEPOINTS: [&str; 2] = ["inet_sock_set_state", "sys_exit"];
 
-/// A program on a tracepoint that not every kernel has, and what is lost without it.
+/// The program that counts what io_uring moves.
 pub(super) const URING_TRACEPOINT: (&str, &str) =
     ("io_uring_complete", "bytes that io_uring moves are missing without a word, unless they pass a followed stream");
+
+/// Programs on tracepoints that not every kernel has, and what is lost without each.
+pub(super) const OPTIONAL_TRACEPOINTS: [(&str, &str); 1] = [URING_TRACEPOINT];
+
+/// The iterator over tasks, and what is lost without it.
+pub(super) const TASK_ITERATOR: (&str, &str) =
+    ("task_usage", "what threads use is read from /proc: dearer, and of the busiest 64 of a process only");
 
 /// A program of the object, by name and type.
 pub(super) fn program<'e, P>(ebpf: &'e mut Ebpf, name: &'static str) -> Result<&'e mut P, LoadError>
@@ -65,3 +73,5 @@ unsafe impl aya::Pod for Plain<GoPlace> {}
 unsafe impl aya::Pod for Plain<Place> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Plain<Joined> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<Usage> {}
