@@ -31,6 +31,8 @@ pub struct Config {
     pub infer: u32,
     /// 1: messages that pass pipes and UNIX sockets one a line are captured.
     pub lines: u32,
+    /// Nanoseconds of the kernel's tick, which TCP measures some times in; 0: not known, and what is measured so is not told.
+    pub tick_ns: u32,
 }
 
 /// Offsets of kernel structure members, in bytes, computed from the running kernel's BTF. rustc emits no CO-RE
@@ -146,12 +148,22 @@ pub struct Offsets {
     pub signal_major_faults: u32,
     /// `signal_struct.ioac.read_bytes`: likewise.
     pub signal_read_bytes: u32,
+    /// The byte of `tcp_sock.chrono_type`, which holds it in its lower two bits.
+    pub tcp_chrono_type: u32,
+    /// `tcp_sock.chrono_start`
+    pub tcp_chrono_start: u32,
+    /// `tcp_sock.chrono_stat`
+    pub tcp_chrono_stat: u32,
+    /// `tcp_sock.total_retrans`
+    pub tcp_total_retrans: u32,
+    /// `tcp_sock.srtt_us`
+    pub tcp_srtt: u32,
 }
 
 /// Number of offsets in [`Offsets`].
 pub const OFFSETS_LEN: usize = size_of::<Offsets>() / size_of::<u32>();
 
 const _: () = {
-    assert!(size_of::<Config>() == 32);
-    assert!(OFFSETS_LEN == 54);
+    assert!(size_of::<Config>() == 36);
+    assert!(OFFSETS_LEN == 59);
 };

@@ -43,10 +43,14 @@ pub enum Counter {
     /// Of them [`Kind::TlsClose`](crate::record::Kind::TlsClose): a call ends at its idle time.
     TlsCloseEventsLost,
     /// Of them [`Kind::Fork`](crate::record::Kind::Fork), [`Kind::Exec`](crate::record::Kind::Exec) and
-    /// [`Kind::Exit`](crate::record::Kind::Exit): a process is named by what was known before.
+    /// [`Kind::Exit`](crate::record::Kind::Exit), [`Kind::OomVictim`](crate::record::Kind::OomVictim): a process is named by what was
+    /// known before, and why it died is not known.
     ProcessEventsLost,
     /// Of them the lengths of records and plaintext: a stream's socket may stay unknown.
     LengthEventsLost,
+    /// Of them what may tell why a call was slow: [`Kind::Retransmit`](crate::record::Kind::Retransmit) and
+    /// [`Kind::SendLimits`](crate::record::Kind::SendLimits).
+    CauseEventsLost,
     /// Sockets and pipes not tracked because the table was full.
     SocketTableFull,
     /// TLS streams not tracked because the table was full.
@@ -88,12 +92,16 @@ impl Counter {
         const TLS_CLOSE: u16 = Kind::TlsClose as u16;
         const FORK: u16 = Kind::Fork as u16;
         const EXIT: u16 = Kind::Exit as u16;
+        const OOM_VICTIM: u16 = Kind::OomVictim as u16;
+        const RETRANSMIT: u16 = Kind::Retransmit as u16;
+        const SEND_LIMITS: u16 = Kind::SendLimits as u16;
         match kind {
             SOCKET | UNIX_SOCKET => Self::SocketEventsLost,
             SOCKET_STATE => Self::SocketStateEventsLost,
             TLS_BIND => Self::TlsBindEventsLost,
             TLS_CLOSE => Self::TlsCloseEventsLost,
-            FORK..=EXIT => Self::ProcessEventsLost,
+            FORK..=EXIT | OOM_VICTIM => Self::ProcessEventsLost,
+            RETRANSMIT..=SEND_LIMITS => Self::CauseEventsLost,
             _ => Self::LengthEventsLost,
         }
     }

@@ -38,6 +38,12 @@ pub enum Kind {
     TlsHeader = 20,
     /// [`TlsHello`]: the first handshake message of a direction.
     TlsHello = 21,
+    /// [`OomVictim`]: the kernel chose a process to be killed for want of memory.
+    OomVictim = 22,
+    /// [`Retransmit`]: a tracked socket sent bytes again.
+    Retransmit = 23,
+    /// [`SendLimits`]: how long something kept a tracked socket from sending.
+    SendLimits = 24,
 }
 
 /// Data flowed into the process ([`Data::direction`]).
@@ -353,6 +359,62 @@ pub struct Exit {
     pub pad: u32,
 }
 
+/// The kernel ran out of memory, or a control group into its limit, and chose a process to be killed. Told of every
+/// process, traced or not; its end follows.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct OomVictim {
+    /// See [`Header`]; the victim, whoever asked for the memory. Before Linux 6.8 its thread's number stands for `tgid` too,
+    /// and `start_ns` is 0.
+    pub header: Header,
+}
+
+/// Value of a counter that the running kernel's BTF does not have.
+pub const UNKNOWN: u32 = u32::MAX;
+
+/// A tracked socket sent a segment again: what it had sent was lost, or its acknowledgement was late. At most one record per
+/// socket and 10 ms.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Retransmit {
+    /// See [`Header`]; `tgid` and `tid` are 0: timers and interrupts retransmit.
+    pub header: Header,
+    /// As in [`Socket`].
+    pub id: u64,
+    /// As in [`Socket`].
+    pub generation: u64,
+    /// Segments that the connection has sent again so far; [`UNKNOWN`] if that cannot be read.
+    pub total: u32,
+    /// Times that it sent again since its last record of this kind, this time included.
+    pub since: u32,
+    /// State of the socket, `TCP_*` of include/net/tcp_states.h; 0 if it cannot be read.
+    pub state: u8,
+    /// Zero.
+    pub pad: [u8; 7],
+}
+
+/// What has kept a tracked socket from sending, as the kernel adds it up over the connection's life. Told when it has grown:
+/// with a change of state, and with a call on the socket at most every 50 ms.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct SendLimits {
+    /// See [`Header`]; `tgid` and `tid` are 0.
+    pub header: Header,
+    /// As in [`Socket`].
+    pub id: u64,
+    /// As in [`Socket`].
+    pub generation: u64,
+    /// How long the other end's receive window held back bytes that were ready, ns, in steps of the kernel's tick: its
+    /// process does not read.
+    pub rwnd_limited_ns: u64,
+    /// How long the socket's own send buffer was too small to keep the connection busy, ns, likewise.
+    pub sndbuf_limited_ns: u64,
+    /// As [`Retransmit::total`].
+    pub total_retrans: u32,
+    /// Smoothed round trip time, us; 0 before the first measurement, [`UNKNOWN`] if that cannot be read.
+    pub srtt_us: u32,
+}
+
 /// The longest record.
 pub const MAX_RECORD: usize = size_of::<Data>() + MAX_PAYLOAD;
 
@@ -371,6 +433,9 @@ const _: () = {
     assert!(size_of::<Fork>() == 48);
     assert!(size_of::<Exec>() == 48);
     assert!(size_of::<Exit>() == 40);
+    assert!(size_of::<OomVictim>() == 32);
+    assert!(size_of::<Retransmit>() == 64);
+    assert!(size_of::<SendLimits>() == 72);
     assert!(align_of::<Data>() == 8);
     assert!(MAX_RECORD <= 32 * 1024);
 };

@@ -82,19 +82,66 @@ fn event_lost(kind: u16, tgid: u32) {
     }
 }
 
+/// Header of a record that is about no process: what sockets do happens in interrupts.
+#[inline(always)]
+pub fn nobodys<T>(kind: Kind) -> Header {
+    Header {
+        len: size_of::<T>() as u32,
+        kind: kind as u16,
+        flags: 0,
+        time_ns: unsafe { bpf_ktime_get_ns() },
+        tgid: 0,
+        tid: 0,
+        start_ns: 0,
+    }
+}
+
+/// The processor's first scratch buffer, taken.
+pub struct Taken {
+    busy: *mut u64,
+    /// [`MAX_RECORD`](inferscope_common::record::MAX_RECORD) bytes.
+    pub record: *mut u8,
+}
+
+impl Taken {
+    #[inline(always)]
+    pub fn release(self) {
+        unsafe { count::swap(self.busy, 0) };
+    }
+}
+
+/// Takes the processor's first scratch buffer; none if a program that was preempted has it.
+#[inline(always)]
+pub fn scratch() -> Option<Taken> {
+    let scratch = SCRATCH.get_ptr_mut(0)?;
+    let busy = unsafe { &raw mut (*scratch).busy };
+    if unsafe { count::swap(busy, 1) } != 0 {
+        return None;
+    }
+    Some(Taken { busy, record: unsafe { (&raw mut (*scratch).record).cast() } })
+}
+
+/// Writes a record of any length to the ring of rare events.
+#[inline(always)]
+pub fn bytes(record: &[u8], kind: Kind, tgid: u32) {
+    if EVENTS.output::<[u8]>(record, wake_flag()).is_ok() {
+        count::add(Counter::EventRecords, 1);
+    } else {
+        event_lost(kind as u16, tgid);
+    }
+}
+
 /// Tells the beginning of a hello, `n` bytes at `at` in user memory. One that cannot be told leaves its connection without
 /// a name.
 #[inline(always)]
 pub fn hello(current: Current, id: u64, generation: u64, direction: u8, at: u64, n: u64) {
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return };
-    let busy = unsafe { &raw mut (*scratch).busy };
-    if unsafe { count::swap(busy, 1) } != 0 {
+    let Some(scratch) = scratch() else {
         event_lost(Kind::TlsHello as u16, current.tgid);
         return;
-    }
+    };
+    let record = scratch.record;
     let n = if n > MAX_HELLO as u64 { MAX_HELLO as u64 } else { n };
     unsafe {
-        let record: *mut u8 = (&raw mut (*scratch).record).cast();
         let hello = record.cast::<TlsHello>();
         (*hello).header = header::<TlsHello>(Kind::TlsHello, current);
         (*hello).header.len = size_of::<TlsHello>() as u32 + n as u32;
@@ -103,15 +150,11 @@ pub fn hello(current: Current, id: u64, generation: u64, direction: u8, at: u64,
         (*hello).direction = direction;
         (*hello).pad = [0; 7];
         if raw_read_user(record.add(size_of::<TlsHello>()).cast(), n as u32, at as *const c_void) == 0 {
-            let bytes = core::slice::from_raw_parts(record, size_of::<TlsHello>() + n as usize);
-            if EVENTS.output::<[u8]>(bytes, wake_flag()).is_ok() {
-                count::add(Counter::EventRecords, 1);
-            } else {
-                event_lost(Kind::TlsHello as u16, current.tgid);
-            }
+            let told = core::slice::from_raw_parts(record, size_of::<TlsHello>() + n as usize);
+            bytes(told, Kind::TlsHello, current.tgid);
         }
-        count::swap(busy, 0);
     }
+    scratch.release();
 }
 
 /// Tells userspace a socket's addresses; false if that did not work and is to be tried again.

@@ -4,8 +4,17 @@
 use inferscope_common::config::{Config, MISSING, OFFSETS_LEN, Offsets};
 
 #[unsafe(no_mangle)]
-static CONFIG: Config =
-    Config { self_tgid: 0, target_mode: 0, judged: 0, ports: 0, all_http: 0, max_chunks: 0, infer: 0, lines: 0 };
+static CONFIG: Config = Config {
+    self_tgid: 0,
+    target_mode: 0,
+    judged: 0,
+    ports: 0,
+    all_http: 0,
+    max_chunks: 0,
+    infer: 0,
+    lines: 0,
+    tick_ns: 0,
+};
 
 // An array of the same layout as `Offsets`, because only userspace fills it.
 #[unsafe(no_mangle)]

@@ -2,8 +2,9 @@
 //!
 //! Four hook families, one file each: socket system calls at their exit ([`syscall`]), what io_uring does in their place
 //! ([`uring`]), calls into TLS libraries ([`tls`], [`go_tls`] and [`aead`] over [`tls_stream`]) and the life of processes and
-//! sockets ([`process`], [`sock_state`], [`unix_end`]). Beside them stands what threads have used ([`usage`]). They share the gate that
-//! decides what is worth copying ([`flow`]), the walk from a descriptor to its socket ([`sock`]) and the only code
+//! sockets ([`process`], [`sock_state`], [`unix_end`]). Beside them stands what tells why a call was slow: what threads have
+//! used ([`usage`]) and what kept sockets from sending ([`limits`], [`retransmit`]).
+//! They share the gate that decides what is worth copying ([`flow`]), the walk from a descriptor to its socket ([`sock`]) and the only code
 //! that writes to the rings ([`emit`]). Everything userspace must agree on is in `inferscope-common`.
 //!
 //! Rules of this crate: no panics (a reachable panic leaves no last instruction), no floating point, no
@@ -31,6 +32,7 @@ mod flow;
 mod globals;
 mod go_tls;
 mod headers;
+mod limits;
 mod lines;
 mod log;
 mod maps;
@@ -38,6 +40,7 @@ mod path;
 mod pipe;
 mod process;
 mod records;
+mod retransmit;
 mod sock;
 mod sock_state;
 mod socket;

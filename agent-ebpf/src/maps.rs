@@ -22,6 +22,7 @@ use crate::{
     go_tls::{GoCall, GoCallKey},
     headers::Chains,
     records::{Asked, Carry, Received},
+    retransmit::Retransmits,
     tls::{TlsCallKey, TlsCalls},
     tls_stream::{TlsKey, TlsStream},
     transfer::Call,
@@ -82,6 +83,10 @@ pub struct Sock {
     pub generation: u64,
     /// 1: userspace was told that one half of a UNIX socket was shut down.
     pub half: u64,
+    /// When what kept it from sending is looked at again, [`NEVER`](crate::limits::NEVER) for a UNIX socket.
+    pub limits_due: u64,
+    /// Sum of what was told of that.
+    pub limits_told: u64,
     pub flow: Flow,
     /// Where its TLS records end, in the read direction.
     pub carry: Carry,
@@ -207,3 +212,8 @@ pub static WATCHED: HashMap<u32, Usage> = HashMap::with_max_entries(MAX_WATCHED,
 /// Number of the walk over the tasks that userspace is about to make.
 #[map]
 pub static WALK: Array<u64> = Array::with_max_entries(1, 0);
+
+/// Sockets that had to send something again. LRU: one that is forgotten tells a record too many. Sized for those that do so
+/// within some milliseconds.
+#[map]
+pub static RETRANSMITS: LruHashMap<u64, Retransmits> = LruHashMap::with_max_entries(4096, 0);

@@ -1,13 +1,15 @@
-//! The life of processes: fork, exec, exit. Also keeps the list of targets, so that a child of a target and a
+//! The life of processes: fork, exec, exit, and whom the kernel kills for want of memory. Also keeps the list of targets, so that a child of a target and a
 //! program of a wanted name are traced from their first instruction.
 //!
 //! Where more than a name decides, userspace does, a moment later. Until then the process is traced (`PENDING`): the
 //! first call of a short-lived program is made within milliseconds, and userspace leaves out what it did not want.
 
-use aya_ebpf::{helpers::bpf_get_current_comm, macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_ebpf::{
+    EbpfContext as _, helpers::bpf_get_current_comm, macros::btf_tracepoint, programs::BtfTracePointContext,
+};
 use inferscope_common::{
     counters::Counter,
-    record::{Exec, Exit, Fork, Kind},
+    record::{Exec, Exit, Fork, Header, Kind, OomVictim},
     targets::{EVERYONE, EXCLUDED, PENDING, WANTED},
 };
 
@@ -16,7 +18,7 @@ use crate::{
     globals::{config, offset},
     log::log,
     maps::{TARGET_COMMS, TARGETS},
-    task::{Current, is_traced, read_at, start_ns, target_flags},
+    task::{Current, is_paused, is_traced, read_at, start_ns, target_flags},
 };
 
 /// `sched_process_fork(struct task_struct *parent, struct task_struct *child)`
@@ -106,6 +108,28 @@ pub fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
         pad: 0,
     });
     account::close(current.tgid);
+    0
+}
+
+/// `mark_victim(struct task_struct *task, uid_t uid)`; the number of the victim's thread on kernels that are older than this
+/// form. Told of everybody: it is rare, and who else was killed says why a neighbour was slow.
+#[btf_tracepoint(function = "mark_victim")]
+pub fn mark_victim(ctx: BtfTracePointContext) -> i32 {
+    // As the number that the register holds: of a pointer the verifier allows no comparison that tells the two forms apart.
+    let Some(victim) = read_at::<u64>(ctx.as_ptr() as u64, 0) else { return 0 };
+    if is_paused() {
+        return 0;
+    }
+    let (victim, start_ns) = if victim <= u64::from(u32::MAX) {
+        (Current { tgid: victim as u32, tid: victim as u32 }, 0)
+    } else {
+        let tgid: Option<u32> = read_at(victim, unsafe { offset!(task_tgid) });
+        let tid: Option<u32> = read_at(victim, unsafe { offset!(task_pid) });
+        let (Some(tgid), Some(tid)) = (tgid, tid) else { return 0 };
+        (Current { tgid, tid }, start_ns(victim))
+    };
+    let header = emit::header::<OomVictim>(Kind::OomVictim, victim);
+    emit::event(&OomVictim { header: Header { start_ns, ..header } });
     0
 }
 

@@ -9,7 +9,7 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::{bpf_get_current_task, generated::bpf_probe_read_kernel};
 use inferscope_common::{
     config::MISSING,
-    record::{READ, UNIX_NAME},
+    record::{READ, UNIX_NAME, UNKNOWN},
     targets::{PORT_EXCLUDED, PORT_WANTED},
 };
 
@@ -264,6 +264,18 @@ pub fn is_wanted_without_port() -> bool {
 #[inline(always)]
 fn flags_of(port: u16) -> u32 {
     PORTS.get_ptr(port).map_or(0, |flags| unsafe { core::ptr::read_volatile(flags) })
+}
+
+/// State, `TCP_*` of include/net/tcp_states.h; 0 if it cannot be read.
+#[inline(always)]
+pub fn state(id: u64) -> u8 {
+    read_at(id, unsafe { offset!(skc_state) }).unwrap_or(0)
+}
+
+/// Segments that a TCP socket has sent again so far, [`UNKNOWN`] if that cannot be read.
+#[inline(always)]
+pub fn total_retrans(id: u64) -> u32 {
+    read_at(id, unsafe { offset!(tcp_total_retrans) }).unwrap_or(UNKNOWN)
 }
 
 /// `sk_err`.

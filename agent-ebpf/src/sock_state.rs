@@ -4,11 +4,11 @@
 //! numbers, also if no call follows that would find it. And a connection may be over with bytes still to be read, after
 //! a half-close above all: its entry moves to the table of loose sockets until they were.
 
-use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::btf_tracepoint, programs::BtfTracePointContext};
-use inferscope_common::record::{Data, Header, Kind, READ, SocketState, WRITE};
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use inferscope_common::record::{Data, Kind, READ, SocketState, WRITE};
 
 use crate::{
-    emit,
+    emit, limits,
     maps::{LOOSE_SOCKS, SOCKS, Sock, VERDICTS},
     sock::{self, Found},
     syscall, transfer,
@@ -25,8 +25,8 @@ pub const TCP_CLOSE_WAIT: u8 = 8;
 pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
     let id: u64 = ctx.arg(0);
     let (old, new): (i32, i32) = (ctx.arg(1), ctx.arg(2));
-    let Some(entry) = SOCKS.get_ptr_mut(id) else { return 0 };
     let (old, new) = (old as u8, new as u8);
+    let Some(entry) = SOCKS.get_ptr_mut(id) else { return 0 };
     let (generation, announced) = unsafe { ((*entry).generation, (*entry).flow.announced) };
     // From here on sequence numbers count FINs too.
     if announced != 0 && (old == TCP_ESTABLISHED || old == TCP_CLOSE_WAIT) && new != TCP_CLOSE_WAIT {
@@ -38,6 +38,7 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
     }
     let unread = new == TCP_CLOSE && sock::has_unread(id);
     if announced != 0 {
+        limits::tell(id, entry);
         tell(id, generation, old, new, unread);
     }
     if new == TCP_CLOSE {
@@ -60,7 +61,7 @@ fn settle(id: u64, entry: *mut Sock, direction: u8) {
     }
     let passed = flow.pass(direction, 0, end);
     if passed > 0 {
-        emit::passed(header::<Data>(Kind::Data), id, unsafe { (*entry).generation }, flow, direction, passed);
+        emit::passed(emit::nobodys::<Data>(Kind::Data), id, unsafe { (*entry).generation }, flow, direction, passed);
     }
 }
 
@@ -92,7 +93,7 @@ pub fn tell_of_pipe(id: u64, generation: u64, old: u8, new: u8) {
 #[inline(always)]
 fn tell_with(id: u64, generation: u64, old: u8, new: u8, unread: bool, error: u32) {
     emit::event(&SocketState {
-        header: header::<SocketState>(Kind::SocketState),
+        header: emit::nobodys::<SocketState>(Kind::SocketState),
         id,
         generation,
         old,
@@ -100,18 +101,4 @@ fn tell_with(id: u64, generation: u64, old: u8, new: u8, unread: bool, error: u3
         unread: u16::from(unread),
         error,
     });
-}
-
-/// Header of a record that is about no process: state changes happen in interrupts.
-#[inline(always)]
-fn header<T>(kind: Kind) -> Header {
-    Header {
-        len: size_of::<T>() as u32,
-        kind: kind as u16,
-        flags: 0,
-        time_ns: unsafe { bpf_ktime_get_ns() },
-        tgid: 0,
-        tid: 0,
-        start_ns: 0,
-    }
 }

@@ -21,6 +21,7 @@ use inferscope_common::{
 use crate::{
     account, count,
     emit::{MAX_IOVECS, Source, mmsghdr},
+    limits,
     maps::CALL,
     pipe,
     sock::{self, File},
@@ -176,6 +177,7 @@ fn on_exit(regs: *const u8, ret: i64) {
     let call = unsafe { &mut *call };
     call.n = ret as u64;
     call.direction = u64::from(direction);
+    call.limits_due = limits::NEVER;
     let is_unix = matches!(&file, File::Socket(socket) if socket.is_unix);
     if decode(regs, nr, is_unix, call) {
         transfer::take(current, &file, call);

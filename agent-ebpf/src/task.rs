@@ -47,7 +47,7 @@ pub fn is_traced(tgid: u32) -> bool {
     if tgid == 0 || tgid == unsafe { config!(self_tgid) } {
         return false;
     }
-    if PAUSED.get_ptr(0).is_none_or(|paused| unsafe { core::ptr::read_volatile(paused) } != 0) {
+    if is_paused() {
         return false;
     }
     let mode = unsafe { config!(target_mode) };
@@ -56,6 +56,12 @@ pub fn is_traced(tgid: u32) -> bool {
     }
     let flags = target_flags(tgid);
     flags & EXCLUDED == 0 && (mode != LISTED || flags & (WANTED | PENDING) != 0)
+}
+
+/// Whether nothing is taken up at the moment.
+#[inline(always)]
+pub fn is_paused() -> bool {
+    PAUSED.get_ptr(0).is_none_or(|paused| unsafe { core::ptr::read_volatile(paused) } != 0)
 }
 
 /// Flags of a thread group, 0 if it is not listed.

@@ -16,6 +16,7 @@ use crate::{
     flow::{Flow, LINES, REJECTED, TLS},
     globals::config,
     headers::{self, Passed},
+    limits,
     maps::{LOOSE_SOCKS, SOCKS, Sock},
     pipe,
     records::{self, Carry, Interest, Transfer},
@@ -48,6 +49,14 @@ pub struct Call {
     pub turn: u64,
     /// Where the bytes are said to have been read, `SOURCE_*`.
     pub carrier: u64,
+    /// When what keeps the socket from sending is to be looked at, as in [`limits::due`].
+    pub limits_due: u64,
+}
+
+/// A member of a call, read back from the map: whichever way something was decided, the verifier then sees one and the same
+/// state, and walks what follows once.
+macro_rules! of {
+    ($call:ident.$($member:tt)+) => { unsafe { core::ptr::read_volatile(&raw const (*$call).$($member)+) } };
 }
 
 /// Takes a call's bytes into the stream of a socket or pipe, and copies them if they are of interest.
@@ -57,15 +66,10 @@ pub fn take(current: Current, file: &File, call: &mut Call) {
         File::Socket(found) => is_wanted(current, found, call),
         File::Pipe(found) => pipe::is_wanted(current, found, call),
     };
+    limits::look(of!(call.socket.id), of!(call.limits_due));
     if wanted {
         copy(current, call);
     }
-}
-
-/// A member of a call, read back from the map: whichever way something was decided, the verifier then sees one and the same
-/// state, and walks what follows once.
-macro_rules! of {
-    ($call:ident.$($member:tt)+) => { unsafe { core::ptr::read_volatile(&raw const (*$call).$($member)+) } };
 }
 
 /// Copies a call's bytes.
@@ -114,6 +118,8 @@ fn is_wanted(current: Current, found: &Found, call: &mut Call) -> bool {
         return false;
     };
     let socket = StreamSock { id: found.id, generation: unsafe { (*entry).generation } };
+    call.socket = socket;
+    call.limits_due = limits::due(unsafe { &*entry });
     let flow = unsafe { &mut (*entry).flow };
     if flow.last == 0 && !sock::is_wanted_port(socket.id) {
         flow.state = REJECTED;
@@ -151,7 +157,6 @@ fn is_wanted(current: Current, found: &Found, call: &mut Call) -> bool {
             }
         }
         announce(current, &socket, flow);
-        call.socket = socket;
         call.position = position;
         call.skipped = flow.lane(direction).skipped;
         call.turn = u64::from(flow.turn);
@@ -159,7 +164,7 @@ fn is_wanted(current: Current, found: &Found, call: &mut Call) -> bool {
         return true;
     }
     if flow.state == TLS || flow.state == REJECTED {
-        (call.socket, call.position) = (socket, position);
+        call.position = position;
         call.skipped = account.map_or(0, Account::plain);
         encrypted(current, entry, call);
     }
@@ -242,7 +247,16 @@ fn entry_of(found: &Found, over: bool) -> Option<*mut Sock> {
         return None;
     }
     let generation = if found.is_unix { unsafe { bpf_ktime_get_ns() } } else { found.inode };
-    let fresh = Sock { inode: found.inode, generation, half: 0, flow: Flow::new(), carry: Carry::new() };
+    let limits_due = if found.is_unix { limits::NEVER } else { 0 };
+    let fresh = Sock {
+        inode: found.inode,
+        generation,
+        half: 0,
+        limits_due,
+        limits_told: 0,
+        flow: Flow::new(),
+        carry: Carry::new(),
+    };
     if found.is_unix {
         let _ = LOOSE_SOCKS.insert(found.id, fresh, how);
         LOOSE_SOCKS.get_ptr_mut(found.id)

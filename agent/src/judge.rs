@@ -92,7 +92,13 @@ impl<L: Listing> Judge<L> {
                 // Who was not judged was running before and was listed then, or would not be heard of.
                 self.judged.get(&origin.tgid).is_none_or(|&flags| self.is_wanted(flags))
             }
-            Record::SocketState(..) | Record::Process(..) | Record::Host(..) | Record::Gpu(..) => true,
+            Record::SocketState(..)
+            | Record::Retransmit(..)
+            | Record::SendLimits(..)
+            | Record::OomVictim { .. }
+            | Record::Process(..)
+            | Record::Host(..)
+            | Record::Gpu(..) => true,
         }
     }
 

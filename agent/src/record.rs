@@ -7,11 +7,13 @@
 //! To add a record: see `inferscope-common`; here it takes a variant, a branch of [`parse`] and a line in the
 //! round-trip test.
 
+mod cause;
 mod reader;
 mod source;
 
 use std::{net::SocketAddr, sync::Arc};
 
+pub use cause::{Retransmit, SendLimits};
 use inferscope_common::record as abi;
 use reader::Reader;
 pub use source::Source;
@@ -141,6 +143,15 @@ pub enum Record<'a> {
         /// Wait status as in `wait(2)`.
         status: u32,
     },
+    /// The kernel chose a process to be killed for want of memory; its end follows. Any process, traced or not.
+    OomVictim {
+        /// The process.
+        origin: Origin,
+    },
+    /// A socket sent something again.
+    Retransmit(Origin, Retransmit),
+    /// What has kept a socket from sending.
+    SendLimits(Origin, SendLimits),
     /// Who a process is; written by userspace before the process's first record.
     Process(Origin, ProcessIdentity),
     /// What was read of processes and control groups; written by userspace.
@@ -363,6 +374,9 @@ pub fn parse(bytes: &[u8]) -> Result<Record<'_>, RecordError> {
         }
         k if k == abi::Kind::Exec as u16 => Record::Exec { origin },
         k if k == abi::Kind::Exit as u16 => Record::Exit { origin, status: r.u32()? },
+        k if k == abi::Kind::OomVictim as u16 => Record::OomVictim { origin },
+        k if k == abi::Kind::Retransmit as u16 => Record::Retransmit(origin, Retransmit::read(&mut r)?),
+        k if k == abi::Kind::SendLimits as u16 => Record::SendLimits(origin, SendLimits::read(&mut r)?),
         own::PROCESS => Record::Process(origin, json(&mut r, "process")?),
         own::HOST => Record::Host(origin.time, json(&mut r, "host")?),
         own::GPU => Record::Gpu(origin.time, json(&mut r, "gpu")?),
@@ -572,7 +586,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn noise_never_panics(mut bytes in prop::collection::vec(any::<u8>(), 0..200), kind in 0u16..24) {
+        fn noise_never_panics(mut bytes in prop::collection::vec(any::<u8>(), 0..200), kind in 0u16..32) {
             if bytes.len() >= 6 {
                 let len = (bytes.len() as u32).to_ne_bytes();
                 bytes[..4].copy_from_slice(&len);

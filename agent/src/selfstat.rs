@@ -361,6 +361,7 @@ const KERNEL_NAMES: [(&str, Counter); Counter::Count as usize] = [
     ("tls_close_events_lost", Counter::TlsCloseEventsLost),
     ("process_events_lost", Counter::ProcessEventsLost),
     ("length_events_lost", Counter::LengthEventsLost),
+    ("cause_events_lost", Counter::CauseEventsLost),
     ("socket_table_full", Counter::SocketTableFull),
     ("tls_table_full", Counter::TlsTableFull),
     ("tls_call_table_full", Counter::TlsCallTableFull),
@@ -414,6 +415,8 @@ mod tests {
         assert_eq!((names.len(), counters.len()), (COUNT as usize, COUNT as usize));
         assert_eq!(Counter::lost_event(Kind::TlsBind as u16), Counter::TlsBindEventsLost);
         assert_eq!(Counter::lost_event(Kind::Exec as u16), Counter::ProcessEventsLost);
+        assert_eq!(Counter::lost_event(Kind::OomVictim as u16), Counter::ProcessEventsLost);
+        assert_eq!(Counter::lost_event(Kind::SendLimits as u16), Counter::CauseEventsLost);
     }
 
     #[test]

@@ -9,6 +9,7 @@
 
 mod binding;
 mod capture;
+mod causes_kernel;
 mod churn;
 mod clients;
 mod corpus;
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
     failures::add(&mut all);
     discovery::add(&mut all);
     churn::add(&mut all);
+    causes_kernel::add(&mut all);
     targets::add(&mut all);
     infer::add(&mut all);
     go::add(&mut all);

@@ -45,6 +45,12 @@ pub enum Need {
     Setpriv,
     /// unshare, to hide something from one process.
     Unshare,
+    /// ip, for a network of a test's own.
+    Ip,
+    /// nft, to lose packets in it.
+    Nft,
+    /// taskset, to keep programs on one processor.
+    Taskset,
     /// A program that is not installed for every run.
     Large(Large),
     /// The programs in Go, in one way of building them.
@@ -72,6 +78,9 @@ impl Need {
             Self::Java => "java",
             Self::Setpriv => "setpriv",
             Self::Unshare => "unshare",
+            Self::Ip => "ip",
+            Self::Nft => "nft",
+            Self::Taskset => "taskset",
             Self::Large(large) => return large.missing(),
             Self::Go(build) => return build.missing(),
             Self::StaticOpenSsl => {

@@ -66,7 +66,15 @@ impl<'a> Btf<'a> {
     /// field.
     pub fn offset_of(&self, structure: &str, member: &str) -> Option<u32> {
         let id = *self.structs.get(structure.as_bytes())?;
-        let bits = self.member_bits(id, member.as_bytes(), 0)?;
+        let (bits, width) = self.member(id, member.as_bytes(), 0)?;
+        (width == 0 && bits % 8 == 0).then_some(bits / 8)
+    }
+
+    /// Offset of the byte in which `member` begins, which may be a bit field; `None` if this kernel has no such thing or the
+    /// bit field begins within a byte.
+    pub fn byte_of(&self, structure: &str, member: &str) -> Option<u32> {
+        let id = *self.structs.get(structure.as_bytes())?;
+        let (bits, _width) = self.member(id, member.as_bytes(), 0)?;
         (bits % 8 == 0).then_some(bits / 8)
     }
 
@@ -97,7 +105,8 @@ impl<'a> Btf<'a> {
         Ok(())
     }
 
-    fn member_bits(&self, id: u32, wanted: &[u8], nesting: u32) -> Option<u32> {
+    /// Where a member begins, in bits, and its width if it is a bit field, else 0.
+    fn member(&self, id: u32, wanted: &[u8], nesting: u32) -> Option<(u32, u32)> {
         if nesting > MAX_NESTING {
             return None;
         }
@@ -114,10 +123,11 @@ impl<'a> Btf<'a> {
             let raw = u32_at(self.types, member + 8).ok()?;
             let (bits, width) = if has_bit_fields { (raw & 0xff_ffff, raw >> 24) } else { (raw, 0) };
             if name == wanted {
-                return (width == 0).then_some(bits);
+                return Some((bits, width));
             }
             if name.is_empty() {
-                return Some(bits + self.member_bits(kind, wanted, nesting + 1)?);
+                let (within, width) = self.member(kind, wanted, nesting + 1)?;
+                return Some((bits + within, width));
             }
             None
         })
@@ -147,9 +157,9 @@ fn u32_at(bytes: &[u8], at: usize) -> Result<u32, BtfError> {
 mod tests {
     use super::*;
 
-    /// A blob with `struct outer { int a; struct { int b; int c; }; }`.
+    /// A blob with `struct outer { int a; struct { int b; int c; }; }` and `struct flags { int x : 2 at bit 8; int y : 1; }`.
     fn blob() -> Vec<u8> {
-        let strings = b"\0int\0outer\0a\0b\0c\0";
+        let strings = b"\0int\0outer\0a\0b\0c\0flags\0x\0y\0";
         let words: &[u32] = &[
             1,
             1 << 24,
@@ -173,6 +183,15 @@ mod tests {
             0,
             2,
             32, // 3: outer { a at 0; anonymous at 4 }
+            17,
+            1 << 31 | 4 << 24 | 2,
+            4,
+            23,
+            1,
+            2 << 24 | 8,
+            25,
+            1,
+            1 << 24 | 10, // 4: flags { x at bit 8, two wide; y at bit 10, one wide }
         ];
         let types: Vec<u8> = words.iter().flat_map(|w| w.to_ne_bytes()).collect();
         let mut blob = Vec::new();
@@ -194,6 +213,15 @@ mod tests {
         assert_eq!(btf.offset_of("outer", "c"), Some(8));
         assert_eq!(btf.offset_of("outer", "d"), None);
         assert_eq!(btf.offset_of("inner", "a"), None);
+    }
+
+    #[test]
+    fn a_bit_field_has_a_byte_where_it_begins_with_one_and_no_offset() {
+        let blob = blob();
+        let btf = Btf::parse(&blob).unwrap();
+        assert_eq!((btf.offset_of("flags", "x"), btf.byte_of("flags", "x")), (None, Some(1)));
+        assert_eq!((btf.offset_of("flags", "y"), btf.byte_of("flags", "y")), (None, None));
+        assert_eq!(btf.byte_of("outer", "c"), Some(8));
     }
 
     #[test]

@@ -12,6 +12,16 @@ pub fn now() -> Mono {
     Mono(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
 }
 
+/// Length of the kernel's tick in nanoseconds, `None` if it does not say. The coarse clock advances with it, so that its
+/// resolution is `TICK_NSEC` of include/linux/jiffies.h.
+pub(super) fn tick_ns() -> Option<u32> {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a timespec that lives through the call.
+    let failed = unsafe { libc::clock_getres(libc::CLOCK_MONOTONIC_COARSE, &mut time) };
+    // From 1 ms (HZ=1000) to 10 ms (HZ=100); what else there is belongs to no tick.
+    (failed == 0 && time.tv_sec == 0).then_some(time.tv_nsec as u32).filter(|ns| (500_000..=50_000_000).contains(ns))
+}
+
 /// Ties the clock to wall time. Read between two monotonic readings, so that being interrupted shows; the best of
 /// a few tries is taken.
 pub fn anchor() -> WallAnchor {
@@ -26,4 +36,15 @@ pub fn anchor() -> WallAnchor {
         }
     }
     best.1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tick_is_one_that_kernels_are_built_with() {
+        let tick = tick_ns().unwrap();
+        assert!([100, 250, 300, 1000].iter().any(|hz| tick.abs_diff(1_000_000_000 / hz) < 1_000), "{tick}");
+    }
 }

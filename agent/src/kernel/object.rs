@@ -12,6 +12,7 @@ use super::{
     accounts::Accounts,
     answers::Answers,
     btf::Btf,
+    clock,
     counters::KernelCounters,
     error::{LoadError, VMLINUX_BTF},
     heap,
@@ -71,6 +72,11 @@ pub fn load(settings: &Settings) -> Result<Loaded, LoadError> {
         let consequence = consequence_of(member).ok_or_else(|| LoadError::NoOffsets((*member).into()))?;
         degraded.push(Degraded { mechanism: format!("kernel structure member {member}"), consequence });
     }
+    let tick_ns = clock::tick_ns();
+    if tick_ns.is_none() {
+        let consequence = "a peer that is slow to read is not seen";
+        degraded.push(Degraded { mechanism: "length of the kernel's tick".into(), consequence });
+    }
     let config = Plain(Config {
         self_tgid: std::process::id(),
         target_mode: targets::mode(&settings.targets),
@@ -81,6 +87,7 @@ pub fn load(settings: &Settings) -> Result<Loaded, LoadError> {
         max_chunks: 2048,
         infer: settings.infer.into(),
         lines: settings.lines.into(),
+        tick_ns: tick_ns.unwrap_or(0),
     });
     let offsets = Plain(resolved.offsets);
     let aya_btf = AyaBtf::from_sys_fs().map_err(|error| LoadError::Object(error.into()))?;
@@ -216,6 +223,10 @@ fn consequence_of(member: &str) -> Option<&'static str> {
         "task_struct.ioac" | "signal_struct.ioac" | "task_io_accounting.read_bytes" => {
             Some("what processes read from storage is not seen")
         }
+        "tcp_sock.chrono_type" | "tcp_sock.chrono_start" | "tcp_sock.chrono_stat" => {
+            Some("a peer that is slow to read is not seen")
+        }
+        "tcp_sock.total_retrans" | "tcp_sock.srtt_us" => Some("how a connection fares is told without its own counts"),
         "tcp_sock.write_seq" | "tcp_sock.copied_seq" => {
             Some("bytes that pass a socket unseen (sendfile, splice, io_uring) do not show as gaps")
         }

@@ -91,6 +91,11 @@ pub fn resolve(btf: &Btf<'_>) -> Resolved {
         task_read_bytes: within("task_struct.ioac", "task_io_accounting.read_bytes"),
         signal_major_faults: find("signal_struct.maj_flt"),
         signal_read_bytes: within("signal_struct.ioac", "task_io_accounting.read_bytes"),
+        tcp_chrono_type: or_missing("tcp_sock.chrono_type", btf.byte_of("tcp_sock", "chrono_type")),
+        tcp_chrono_start: find("tcp_sock.chrono_start"),
+        tcp_chrono_stat: find("tcp_sock.chrono_stat"),
+        tcp_total_retrans: find("tcp_sock.total_retrans"),
+        tcp_srtt: find("tcp_sock.srtt_us"),
     };
     let mut missing = missing.into_inner();
     missing.sort_unstable();

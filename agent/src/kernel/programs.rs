@@ -29,7 +29,11 @@ pub(super) const URING_TRACEPOINT: (&str, &str) =
     ("io_uring_complete", "bytes that io_uring moves are missing without a word, unless they pass a followed stream");
 
 /// Programs on tracepoints that not every kernel has, and what is lost without each.
-pub(super) const OPTIONAL_TRACEPOINTS: [(&str, &str); 1] = [URING_TRACEPOINT];
+pub(super) const OPTIONAL_TRACEPOINTS: [(&str, &str); 3] = [
+    URING_TRACEPOINT,
+    ("mark_victim", "a process that was killed for want of memory looks like one that somebody killed"),
+    ("tcp_retransmit_skb", "that a connection loses segments is seen late or not at all"),
+];
 
 /// The iterator over tasks, and what is lost without it.
 pub(super) const TASK_ITERATOR: (&str, &str) =

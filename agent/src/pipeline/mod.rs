@@ -219,7 +219,11 @@ impl Pipeline {
                 let known = self.tables.processes.learn(origin.tgid, identity);
                 self.count_unnamed(known);
             }
-            Record::Host(..) | Record::Gpu(..) => {}
+            Record::OomVictim { .. }
+            | Record::Retransmit(..)
+            | Record::SendLimits(..)
+            | Record::Host(..)
+            | Record::Gpu(..) => {}
         }
     }
 
