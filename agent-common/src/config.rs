@@ -158,6 +158,8 @@ pub struct Offsets {
     pub tcp_total_retrans: u32,
     /// `tcp_sock.srtt_us`
     pub tcp_srtt: u32,
+    /// `inode.i_size`
+    pub inode_size: u32,
 }
 
 /// Number of offsets in [`Offsets`].
@@ -165,5 +167,5 @@ pub const OFFSETS_LEN: usize = size_of::<Offsets>() / size_of::<u32>();
 
 const _: () = {
     assert!(size_of::<Config>() == 36);
-    assert!(OFFSETS_LEN == 59);
+    assert!(OFFSETS_LEN == 60);
 };

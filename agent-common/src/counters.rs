@@ -48,8 +48,9 @@ pub enum Counter {
     ProcessEventsLost,
     /// Of them the lengths of records and plaintext: a stream's socket may stay unknown.
     LengthEventsLost,
-    /// Of them what may tell why a call was slow: [`Kind::Retransmit`](crate::record::Kind::Retransmit) and
-    /// [`Kind::SendLimits`](crate::record::Kind::SendLimits).
+    /// Of them what may tell why a call was slow: [`Kind::Retransmit`](crate::record::Kind::Retransmit),
+    /// [`Kind::SendLimits`](crate::record::Kind::SendLimits), [`Kind::FileOpen`](crate::record::Kind::FileOpen) and
+    /// [`Kind::Listen`](crate::record::Kind::Listen).
     CauseEventsLost,
     /// Sockets and pipes not tracked because the table was full.
     SocketTableFull,
@@ -77,6 +78,8 @@ pub enum Counter {
     AeadForeign,
     /// Calls of AEAD functions with a TLS record whose lengths or memory do not agree with it.
     AeadUnread,
+    /// Opens of weight files not told because the process opens too many.
+    FileOpensSkipped,
     /// Number of counters.
     Count,
 }
@@ -94,14 +97,14 @@ impl Counter {
         const EXIT: u16 = Kind::Exit as u16;
         const OOM_VICTIM: u16 = Kind::OomVictim as u16;
         const RETRANSMIT: u16 = Kind::Retransmit as u16;
-        const SEND_LIMITS: u16 = Kind::SendLimits as u16;
+        const LISTEN: u16 = Kind::Listen as u16;
         match kind {
             SOCKET | UNIX_SOCKET => Self::SocketEventsLost,
             SOCKET_STATE => Self::SocketStateEventsLost,
             TLS_BIND => Self::TlsBindEventsLost,
             TLS_CLOSE => Self::TlsCloseEventsLost,
             FORK..=EXIT | OOM_VICTIM => Self::ProcessEventsLost,
-            RETRANSMIT..=SEND_LIMITS => Self::CauseEventsLost,
+            RETRANSMIT..=LISTEN => Self::CauseEventsLost,
             _ => Self::LengthEventsLost,
         }
     }

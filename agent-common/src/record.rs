@@ -44,6 +44,10 @@ pub enum Kind {
     Retransmit = 23,
     /// [`SendLimits`]: how long something kept a tracked socket from sending.
     SendLimits = 24,
+    /// [`FileOpen`]: a process opened a file that may hold a model's weights.
+    FileOpen = 25,
+    /// [`Listen`]: a process waits for connections on a port.
+    Listen = 26,
 }
 
 /// Data flowed into the process ([`Data::direction`]).
@@ -415,6 +419,43 @@ pub struct SendLimits {
     pub srtt_us: u32,
 }
 
+/// Bytes of a path that [`FileOpen`] carries at most. Of a longer one the end is told, because the name is there.
+pub const MAX_OPEN_PATH: usize = 256;
+
+/// A process opened a file with a name that weights have, followed by its path as the process gave it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct FileOpen {
+    /// See [`Header`]. `len` = size of this struct + the path, without a NUL and [`MAX_OPEN_PATH`] at most.
+    pub header: Header,
+    /// Size of the file in bytes when it was opened; `u64::MAX` if that cannot be read.
+    pub size: u64,
+    /// Inode number, 0 if it cannot be read.
+    pub inode: u64,
+    /// Flags of the call (`O_*` of the x86-64 ABI).
+    pub flags: u32,
+    /// The descriptor.
+    pub fd: u32,
+    /// Length of the whole path; more than what follows if its beginning was left out.
+    pub path_len: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+/// A process began to listen for TCP connections.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Listen {
+    /// See [`Header`].
+    pub header: Header,
+    /// Port, host order; 0 if the kernel is still to choose one.
+    pub port: u16,
+    /// As in [`Socket`].
+    pub family: u16,
+    /// Zero.
+    pub pad: u32,
+}
+
 /// The longest record.
 pub const MAX_RECORD: usize = size_of::<Data>() + MAX_PAYLOAD;
 
@@ -436,6 +477,8 @@ const _: () = {
     assert!(size_of::<OomVictim>() == 32);
     assert!(size_of::<Retransmit>() == 64);
     assert!(size_of::<SendLimits>() == 72);
+    assert!(size_of::<FileOpen>() == 64);
+    assert!(size_of::<Listen>() == 40);
     assert!(align_of::<Data>() == 8);
     assert!(MAX_RECORD <= 32 * 1024);
 };

@@ -71,7 +71,7 @@ pub fn event<T: Copy + 'static>(record: &T) -> bool {
 /// Counts an event that did not fit. A function of its own: the way is rare, and the verifier need not walk it at every
 /// place that tells something.
 #[inline(never)]
-fn event_lost(kind: u16, tgid: u32) {
+pub fn event_lost(kind: u16, tgid: u32) {
     count::add(Counter::EventRecordsLost, 1);
     count::add(Counter::lost_event(kind), 1);
     // State changes of sockets happen in interrupts, on behalf of nobody.

@@ -3,7 +3,7 @@
 //! Four hook families, one file each: socket system calls at their exit ([`syscall`]), what io_uring does in their place
 //! ([`uring`]), calls into TLS libraries ([`tls`], [`go_tls`] and [`aead`] over [`tls_stream`]) and the life of processes and
 //! sockets ([`process`], [`sock_state`], [`unix_end`]). Beside them stands what tells why a call was slow: what threads have
-//! used ([`usage`]) and what kept sockets from sending ([`limits`], [`retransmit`]).
+//! used ([`usage`]), what kept sockets from sending ([`limits`], [`retransmit`]) and which weights were opened ([`weights`]).
 //! They share the gate that decides what is worth copying ([`flow`]), the walk from a descriptor to its socket ([`sock`]) and the only code
 //! that writes to the rings ([`emit`]). Everything userspace must agree on is in `inferscope-common`.
 //!
@@ -52,6 +52,7 @@ mod transfer;
 mod unix_end;
 mod uring;
 mod usage;
+mod weights;
 
 /// GPL-only helpers need a compatible licence.
 #[unsafe(link_section = "license")]

@@ -26,6 +26,7 @@ use crate::{
     tls::{TlsCallKey, TlsCalls},
     tls_stream::{TlsKey, TlsStream},
     transfer::Call,
+    weights::Opens,
 };
 
 /// Payload. A call is copied whole before it returns, and on its processor nothing else runs meanwhile, the reader
@@ -217,3 +218,7 @@ pub static WALK: Array<u64> = Array::with_max_entries(1, 0);
 /// within some milliseconds.
 #[map]
 pub static RETRANSMITS: LruHashMap<u64, Retransmits> = LruHashMap::with_max_entries(4096, 0);
+
+/// Processes that open weights, and how many in this second. LRU: one that is forgotten may tell more.
+#[map]
+pub static OPENS: LruHashMap<u32, Opens> = LruHashMap::with_max_entries(1024, 0);

@@ -272,10 +272,30 @@ pub fn state(id: u64) -> u8 {
     read_at(id, unsafe { offset!(skc_state) }).unwrap_or(0)
 }
 
+/// Whether a socket of an internet family is TCP's.
+#[inline(always)]
+pub fn is_tcp(id: u64) -> bool {
+    read_at::<u16>(id, unsafe { offset!(sk_protocol) }) == Some(IPPROTO_TCP)
+}
+
+/// Local port, host order; 0 if there is none yet.
+#[inline(always)]
+pub fn local_port(id: u64) -> u16 {
+    read_at(id, unsafe { offset!(skc_num) }).unwrap_or(0)
+}
+
 /// Segments that a TCP socket has sent again so far, [`UNKNOWN`] if that cannot be read.
 #[inline(always)]
 pub fn total_retrans(id: u64) -> u32 {
     read_at(id, unsafe { offset!(tcp_total_retrans) }).unwrap_or(UNKNOWN)
+}
+
+/// Inode number and size of the file behind `fd` of the current task: 0 and `u64::MAX` where they cannot be read.
+#[inline(always)]
+pub fn inode_and_size(fd: u64) -> (u64, u64) {
+    let inode: u64 = file_of_fd(fd).and_then(|file| read_at(file, unsafe { offset!(file_inode) })).unwrap_or(0);
+    let number: u64 = read_at(inode, unsafe { offset!(inode_ino) }).unwrap_or(0);
+    (number, read_at(inode, unsafe { offset!(inode_size) }).unwrap_or(u64::MAX))
 }
 
 /// `sk_err`.

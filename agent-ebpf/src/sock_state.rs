@@ -1,17 +1,20 @@
-//! TCP state changes of sockets that userspace knows: how a connection ended, and when to forget it.
+//! TCP state changes of sockets that userspace knows: how a connection ended, and when to forget it. And who begins to
+//! listen.
 //!
 //! Two things are looked at before an entry goes. Bytes that no program saw (io_uring) show as a step of the sequence
 //! numbers, also if no call follows that would find it. And a connection may be over with bytes still to be read, after
 //! a half-close above all: its entry moves to the table of loose sockets until they were.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
-use inferscope_common::record::{Data, Kind, READ, SocketState, WRITE};
+use inferscope_common::record::{Data, Kind, Listen, READ, SocketState, WRITE};
 
 use crate::{
     emit, limits,
     maps::{LOOSE_SOCKS, SOCKS, Sock, VERDICTS},
     sock::{self, Found},
-    syscall, transfer,
+    syscall,
+    task::{Current, is_traced},
+    transfer,
 };
 
 /// `TCP_*` of include/net/tcp_states.h.
@@ -19,6 +22,7 @@ pub const TCP_ESTABLISHED: u8 = 1;
 pub const TCP_FIN_WAIT1: u8 = 4;
 pub const TCP_CLOSE: u8 = 7;
 pub const TCP_CLOSE_WAIT: u8 = 8;
+const TCP_LISTEN: u8 = 10;
 
 /// `inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)`
 #[btf_tracepoint(function = "inet_sock_set_state")]
@@ -26,6 +30,10 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
     let id: u64 = ctx.arg(0);
     let (old, new): (i32, i32) = (ctx.arg(1), ctx.arg(2));
     let (old, new) = (old as u8, new as u8);
+    if new == TCP_LISTEN {
+        tell_of_listener(id);
+        return 0;
+    }
     let Some(entry) = SOCKS.get_ptr_mut(id) else { return 0 };
     let (generation, announced) = unsafe { ((*entry).generation, (*entry).flow.announced) };
     // From here on sequence numbers count FINs too.
@@ -49,6 +57,21 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
         let _ = VERDICTS.remove(id);
     }
     0
+}
+
+/// Tells that a process waits for connections. That happens within its call of `listen`.
+#[inline(always)]
+fn tell_of_listener(id: u64) {
+    let current = Current::get();
+    if !is_traced(current.tgid) || !sock::is_tcp(id) {
+        return;
+    }
+    emit::event(&Listen {
+        header: emit::header::<Listen>(Kind::Listen, current),
+        port: sock::local_port(id),
+        family: sock::family(id),
+        pad: 0,
+    });
 }
 
 /// Tells of bytes that passed a direction of a stream since its last call.

@@ -1,4 +1,4 @@
-//! System calls on sockets and pipes, at their exit.
+//! System calls on sockets and pipes, and opens of files, at their exit.
 //!
 //! One program for all of them: any system call tracepoint taxes every call of the host, so there is exactly one.
 //! At the exit the arguments are still in the saved registers and the bytes of a write are resident, so no entry
@@ -29,6 +29,7 @@ use crate::{
     task::{Current, is_traced},
     transfer::{self, Call},
     unix_end,
+    weights::{self, Open},
 };
 
 /// Offsets in `struct pt_regs` of x86-64 (arch/x86/include/asm/ptrace.h), part of the ptrace ABI.
@@ -46,6 +47,7 @@ mod regs {
 mod nr {
     pub const READ: u64 = 0;
     pub const WRITE: u64 = 1;
+    pub const OPEN: u64 = 2;
     pub const READV: u64 = 19;
     pub const WRITEV: u64 = 20;
     pub const SENDFILE: u64 = 40;
@@ -54,11 +56,13 @@ mod nr {
     pub const SENDMSG: u64 = 46;
     pub const RECVMSG: u64 = 47;
     pub const SHUTDOWN: u64 = 48;
+    pub const OPENAT: u64 = 257;
     pub const SPLICE: u64 = 275;
     pub const RECVMMSG: u64 = 299;
     pub const SENDMMSG: u64 = 307;
     pub const PREADV2: u64 = 327;
     pub const PWRITEV2: u64 = 328;
+    pub const OPENAT2: u64 = 437;
 }
 
 /// Code segment of 64-bit programs (`__USER_CS`). A 32-bit call has other numbers for the same calls.
@@ -105,7 +109,8 @@ const LOW: u64 = bit(nr::READ)
     | bit(nr::SENDTO)
     | bit(nr::SENDMSG)
     | bit(nr::SENDFILE)
-    | bit(nr::SHUTDOWN);
+    | bit(nr::SHUTDOWN)
+    | bit(nr::OPEN);
 
 const fn bit(nr: u64) -> u64 {
     1 << nr
@@ -118,7 +123,13 @@ fn is_ours(nr: u64) -> bool {
     if nr < 64 {
         return LOW >> nr & 1 != 0;
     }
-    matches!(nr, nr::SPLICE | nr::RECVMMSG | nr::SENDMMSG | nr::PREADV2 | nr::PWRITEV2)
+    matches!(nr, nr::SPLICE | nr::RECVMMSG | nr::SENDMMSG | nr::PREADV2 | nr::PWRITEV2) || opens(nr)
+}
+
+/// Whether a number is that of a call which opens a file.
+#[inline(always)]
+fn opens(nr: u64) -> bool {
+    matches!(nr, nr::OPEN | nr::OPENAT | nr::OPENAT2)
 }
 
 /// Whether a number is that of a call which writes to its first descriptor.
@@ -141,6 +152,10 @@ fn on_exit(regs: *const u8, ret: i64) {
     }
     let current = Current::get();
     if !is_traced(current.tgid) {
+        return;
+    }
+    if opens(unsafe { reg(regs, regs::ORIG_AX) }) {
+        on_open(current, regs, ret);
         return;
     }
     // The kernel takes the lower half only.
@@ -182,6 +197,22 @@ fn on_exit(regs: *const u8, ret: i64) {
     if decode(regs, nr, is_unix, call) {
         transfer::take(current, &file, call);
     }
+}
+
+/// A file was opened.
+#[inline(always)]
+fn on_open(current: Current, regs: *const u8, fd: i64) {
+    if fd < 0 {
+        return;
+    }
+    let (di, si, dx) = unsafe { (reg(regs, regs::DI), reg(regs, regs::SI), reg(regs, regs::DX)) };
+    let (path, flags) = match unsafe { reg(regs, regs::ORIG_AX) } {
+        nr::OPEN => (di, si),
+        nr::OPENAT => (si, dx),
+        // `struct open_how` begins with them.
+        _ => (si, unsafe { bpf_probe_read_user(dx as *const u64) }.unwrap_or(0)),
+    };
+    weights::notice(current, &Open { path, flags: flags as u32, fd: fd as u32 });
 }
 
 /// Finds out where the bytes are; false if what was received is not the stream's.

@@ -13,7 +13,7 @@ mod source;
 
 use std::{net::SocketAddr, sync::Arc};
 
-pub use cause::{Retransmit, SendLimits};
+pub use cause::{FileOpen, Listen, Retransmit, SendLimits};
 use inferscope_common::record as abi;
 use reader::Reader;
 pub use source::Source;
@@ -152,6 +152,10 @@ pub enum Record<'a> {
     Retransmit(Origin, Retransmit),
     /// What has kept a socket from sending.
     SendLimits(Origin, SendLimits),
+    /// A process opened a file that may hold weights.
+    FileOpen(Origin, FileOpen<'a>),
+    /// A process listens.
+    Listen(Origin, Listen),
     /// Who a process is; written by userspace before the process's first record.
     Process(Origin, ProcessIdentity),
     /// What was read of processes and control groups; written by userspace.
@@ -377,6 +381,8 @@ pub fn parse(bytes: &[u8]) -> Result<Record<'_>, RecordError> {
         k if k == abi::Kind::OomVictim as u16 => Record::OomVictim { origin },
         k if k == abi::Kind::Retransmit as u16 => Record::Retransmit(origin, Retransmit::read(&mut r)?),
         k if k == abi::Kind::SendLimits as u16 => Record::SendLimits(origin, SendLimits::read(&mut r)?),
+        k if k == abi::Kind::FileOpen as u16 => Record::FileOpen(origin, FileOpen::read(&mut r)?),
+        k if k == abi::Kind::Listen as u16 => Record::Listen(origin, Listen::read(&mut r)?),
         own::PROCESS => Record::Process(origin, json(&mut r, "process")?),
         own::HOST => Record::Host(origin.time, json(&mut r, "host")?),
         own::GPU => Record::Gpu(origin.time, json(&mut r, "gpu")?),

@@ -375,6 +375,7 @@ const KERNEL_NAMES: [(&str, Counter); Counter::Count as usize] = [
     ("bytes_uring", Counter::BytesUring),
     ("aead_foreign", Counter::AeadForeign),
     ("aead_unread", Counter::AeadUnread),
+    ("file_opens_skipped", Counter::FileOpensSkipped),
 ];
 
 #[cfg(test)]
@@ -416,7 +417,7 @@ mod tests {
         assert_eq!(Counter::lost_event(Kind::TlsBind as u16), Counter::TlsBindEventsLost);
         assert_eq!(Counter::lost_event(Kind::Exec as u16), Counter::ProcessEventsLost);
         assert_eq!(Counter::lost_event(Kind::OomVictim as u16), Counter::ProcessEventsLost);
-        assert_eq!(Counter::lost_event(Kind::SendLimits as u16), Counter::CauseEventsLost);
+        assert_eq!(Counter::lost_event(Kind::FileOpen as u16), Counter::CauseEventsLost);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! What the kernel side tells of why a call may have been slow, each from programs that really do it: waiting for a processor,
-//! running out of memory, losing segments, a peer that does not read.
+//! running out of memory, losing segments, a peer that does not read, weights that are opened, a port that is listened on.
 //!
 //! The records are read from a recording; what they mean for a call is another topic's. Every kind has a run in which nothing
 //! of it may show.
@@ -19,14 +19,15 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use inferscope::{
     host::ProcessUsage,
     kernel::{self, Settings, Watcher},
-    record::{self, ObjectId, Record, Retransmit, SendLimits},
+    record::{self, FileOpen, Listen, ObjectId, Record, Retransmit, SendLimits},
     recording::{Frame, Playback},
 };
 use inferscope_tests::{
-    agent::Agent,
+    agent::{Agent, Stopped},
     place,
     process::{Program, Stream},
 };
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use serde_json::json;
 
 use crate::{
@@ -44,6 +45,9 @@ pub fn add(all: &mut Scenarios) {
     all.add("causes_kernel::no_retransmits", &[Need::Ip, Need::Nft, Need::Curl], || retransmits(false));
     all.add("causes_kernel::slow_reader", &[], || reader(Duration::from_millis(800)));
     all.add("causes_kernel::fast_reader", &[], || reader(Duration::ZERO));
+    all.add("causes_kernel::weights", &[], weights);
+    all.add("causes_kernel::weights_in_bulk", &[], weights_in_bulk);
+    all.add("causes_kernel::listeners", &[], listeners);
 }
 
 /// Three programs on one processor wait for it two thirds of the time or, beside others, more; what they do not wait they run.
@@ -231,6 +235,91 @@ fn reader(pause: Duration) -> Result<()> {
     Ok(())
 }
 
+/// Names that weights have and names that they have not, paths up to what a path can be, every way to open one.
+fn weights() -> Result<()> {
+    let room = Room::new()?;
+    let names = ["a.safetensors", "b.gguf", "c.bin", "d.pt", "e.pth", "f.onnx", "g.engine"];
+    let others = ["a.safetensor", "asafetensors", "b.bin.txt", "c.GGUF", "bin", "d.engines", "pt", "e.json"];
+    for (i, name) in names.iter().chain(&others).enumerate() {
+        fs::write(room.file(name), vec![0; i + 1])?;
+    }
+    let long = deep(room.path(), 300)?.join("model.safetensors");
+    let edge = deep(room.path(), 245)?;
+    let edges = [255, 256, 257].map(|len| {
+        let stem = len - edge.as_os_str().len() - "/.bin".len();
+        edge.join(format!("{}.bin", "n".repeat(stem)))
+    });
+    for path in edges.iter().chain([&long]) {
+        fs::write(path, b"12345")?;
+    }
+    let own = std::process::id().to_string();
+    let ((), seen) = record(&["--pid", &own], |_| {
+        for name in names.iter().chain(&others) {
+            File::open(room.file(name))?;
+        }
+        for path in edges.iter().chain([&long]) {
+            File::open(path)?;
+        }
+        ensure!(File::open(room.file("absent.gguf")).is_err(), "it is there");
+        let flags = OFlags::RDWR | OFlags::CLOEXEC;
+        openat2(CWD, room.file("b.gguf"), flags, Mode::empty(), ResolveFlags::empty())?;
+        Ok(())
+    })?;
+    let found: Vec<_> = seen.opens.iter().map(|(path, open)| (path.as_str(), open)).collect();
+    let all = found.len();
+    let expected = names.map(|name| room.file(name));
+    let paths = expected.iter().chain(&edges).chain([&long]).chain([&expected[1]]);
+    ensure!(all == names.len() + edges.len() + 2, "{all} opens: {found:?}");
+    for (path, (told, open)) in paths.zip(&found) {
+        let path = path.to_str().context("an odd path")?;
+        ensure!(path.ends_with(told) && open.is_whole == (path.len() <= 256), "{told:?} of {path:?}");
+        ensure!(told.len() == path.len().min(256), "{} bytes of {}", told.len(), path.len());
+        ensure!(open.size == Some(fs::metadata(path)?.len()), "{open:?} of {path}");
+        ensure!(open.inode == Some(std::os::unix::fs::MetadataExt::ino(&fs::metadata(path)?)), "{open:?} of {path}");
+    }
+    let flags: Vec<u32> = found.iter().map(|(_, open)| open.flags & 3).collect();
+    ensure!(flags.iter().rev().copied().eq(std::iter::once(2).chain(vec![0; all - 1])), "{flags:?}");
+    Ok(())
+}
+
+/// A data set whose files are called like weights does not fill the ring; what is left out is counted.
+fn weights_in_bulk() -> Result<()> {
+    const OPENS: usize = 3_000;
+    let room = Room::new()?;
+    let file = room.file("sample.pt");
+    fs::write(&file, b"1")?;
+    let own = std::process::id().to_string();
+    let (seconds, seen) = record(&["--pid", &own], |_| {
+        let began = Instant::now();
+        for _ in 0..OPENS {
+            File::open(&file)?;
+        }
+        Ok(began.elapsed().as_secs() as usize + 1)
+    })?;
+    let ledger = seen.stopped.ledger().context("no ledger")?;
+    let skipped = ledger["kernel.file_opens_skipped"].as_u64().context("no counter")? as usize;
+    say(&format!("{OPENS} opens within {seconds} s: {} told, {skipped} left out", seen.opens.len()));
+    ensure!(seen.opens.len() + skipped == OPENS, "{} + {skipped}", seen.opens.len());
+    ensure!((512..=512 * (seconds + 1)).contains(&seen.opens.len()), "{} told", seen.opens.len());
+    Ok(())
+}
+
+/// Who listens is told with the port, of traced processes only.
+fn listeners() -> Result<()> {
+    let own = std::process::id().to_string();
+    let (ports, seen) = record(&["--pid", &own], |_| {
+        let one = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+        let other = TcpListener::bind(("::1", 0)).ok().and_then(|listener| listener.local_addr().ok());
+        Ok((one, other.map(|address| address.port())))
+    })?;
+    let mut expected = vec![Listen { port: Some(ports.0), is_ipv6: false }];
+    expected.extend(ports.1.map(|port| Listen { port: Some(port), is_ipv6: true }));
+    ensure!(seen.listens == expected, "{:?} instead of {expected:?}", seen.listens);
+    let (_, seen) = record(&["--comm", "nobody-at-all"], |_| Ok(TcpListener::bind(("127.0.0.1", 0))?))?;
+    ensure!(seen.listens.is_empty(), "not traced: {:?}", seen.listens);
+    Ok(())
+}
+
 /// What was recorded.
 struct Seen {
     sockets: BTreeMap<ObjectId, u16>,
@@ -238,6 +327,10 @@ struct Seen {
     /// With their times.
     retransmits: Vec<(u64, Retransmit)>,
     limits: Vec<SendLimits>,
+    /// With their paths.
+    opens: Vec<(String, FileOpen<'static>)>,
+    listens: Vec<Listen>,
+    stopped: Stopped,
 }
 
 impl Seen {
@@ -254,13 +347,21 @@ fn record<T>(args: &[&str], run: impl FnOnce(&Agent) -> Result<T>) -> Result<(T,
     all.extend(args.iter().map(Into::into));
     let agent = Agent::start(&all)?;
     let result = run(&agent)?;
-    agent.stop()?.clean()?;
-    Ok((result, read_back(&file)?))
+    let stopped = agent.stop()?.clean()?;
+    Ok((result, read_back(&file, stopped)?))
 }
 
-fn read_back(file: &Path) -> Result<Seen> {
+fn read_back(file: &Path, stopped: Stopped) -> Result<Seen> {
     let mut playback = Playback::open(BufReader::new(File::open(file)?))?;
-    let mut seen = Seen { sockets: BTreeMap::new(), victims: Vec::new(), retransmits: Vec::new(), limits: Vec::new() };
+    let mut seen = Seen {
+        sockets: BTreeMap::new(),
+        victims: Vec::new(),
+        retransmits: Vec::new(),
+        limits: Vec::new(),
+        opens: Vec::new(),
+        listens: Vec::new(),
+        stopped,
+    };
     loop {
         let bytes = match playback.next_frame()? {
             Frame::Record(bytes) => bytes,
@@ -276,6 +377,10 @@ fn read_back(file: &Path) -> Result<Seen> {
             Record::OomVictim { origin } => seen.victims.push(origin),
             Record::Retransmit(origin, retransmit) => seen.retransmits.push((origin.time.0, retransmit)),
             Record::SendLimits(_, limits) => seen.limits.push(limits),
+            Record::FileOpen(_, open) => {
+                seen.opens.push((String::from_utf8(open.path.to_vec())?, FileOpen { path: b"", ..open }));
+            }
+            Record::Listen(_, listen) => seen.listens.push(listen),
             _ => {}
         }
     }
@@ -320,6 +425,17 @@ fn threads(n: usize) -> Result<Program> {
     let program = Program::spawn("threads", Command::new(place::python()?).args(["-c", &script]))?;
     program.wait_for_line(Stream::Stdout, "ready", SOON, |line| line == "ready")?;
     Ok(program)
+}
+
+/// Directories below `from` whose path is at least `len` bytes long.
+fn deep(from: &Path, len: usize) -> Result<PathBuf> {
+    let mut path = from.to_owned();
+    while path.as_os_str().len() < len {
+        let left = len - path.as_os_str().len();
+        path.push("d".repeat(left.clamp(2, 41) - 1));
+    }
+    fs::create_dir_all(&path)?;
+    Ok(path)
 }
 
 /// A control group with a limit of memory, of either version; removed with the value.

@@ -227,6 +227,7 @@ fn consequence_of(member: &str) -> Option<&'static str> {
             Some("a peer that is slow to read is not seen")
         }
         "tcp_sock.total_retrans" | "tcp_sock.srtt_us" => Some("how a connection fares is told without its own counts"),
+        "inode.i_size" => Some("sizes of weight files are not seen"),
         "tcp_sock.write_seq" | "tcp_sock.copied_seq" => {
             Some("bytes that pass a socket unseen (sendfile, splice, io_uring) do not show as gaps")
         }

@@ -96,6 +96,7 @@ pub fn resolve(btf: &Btf<'_>) -> Resolved {
         tcp_chrono_stat: find("tcp_sock.chrono_stat"),
         tcp_total_retrans: find("tcp_sock.total_retrans"),
         tcp_srtt: find("tcp_sock.srtt_us"),
+        inode_size: find("inode.i_size"),
     };
     let mut missing = missing.into_inner();
     missing.sort_unstable();

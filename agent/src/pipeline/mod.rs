@@ -222,6 +222,8 @@ impl Pipeline {
             Record::OomVictim { .. }
             | Record::Retransmit(..)
             | Record::SendLimits(..)
+            | Record::FileOpen(..)
+            | Record::Listen(..)
             | Record::Host(..)
             | Record::Gpu(..) => {}
         }

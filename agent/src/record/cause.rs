@@ -1,4 +1,5 @@
-//! Records that may tell why a call was slow: what sockets had to do again, what kept them from sending. Owns their members and how they are read; what they mean for a call is for others to find.
+//! Records that may tell why a call was slow: what sockets had to do again, what kept them from sending, which weights were
+//! opened, who listens. Owns their members and how they are read; what they mean for a call is for others to find.
 
 use inferscope_common::record as abi;
 
@@ -47,6 +48,60 @@ impl SendLimits {
         let (rwnd_limited_ns, sndbuf_limited_ns) = (r.u64()?, r.u64()?);
         let (total_retrans, srtt_us) = (known(r.u32()?), known(r.u32()?).filter(|&srtt| srtt != 0));
         Ok(Self { socket, rwnd_limited_ns, sndbuf_limited_ns, total_retrans, srtt_us })
+    }
+}
+
+/// A file was opened whose name is one that weights have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileOpen<'a> {
+    /// The path as the process gave it, of a long one the end. Relative to what the process knows.
+    pub path: &'a [u8],
+    /// Whether that is all of it.
+    pub is_whole: bool,
+    /// Size in bytes when it was opened.
+    pub size: Option<u64>,
+    /// Inode number.
+    pub inode: Option<u64>,
+    /// `O_*` flags of the call.
+    pub flags: u32,
+    /// The descriptor.
+    pub fd: u32,
+}
+
+impl<'a> FileOpen<'a> {
+    pub(super) fn read(r: &mut Reader<'a>) -> Result<Self, RecordError> {
+        let size = Some(r.u64()?).filter(|&size| size != u64::MAX);
+        let inode = Some(r.u64()?).filter(|&inode| inode != 0);
+        let (flags, fd, path_len) = (r.u32()?, r.u32()?, r.u32()?);
+        r.u32()?;
+        let path = r.rest();
+        if path.len() > abi::MAX_OPEN_PATH || path.len() > path_len as usize {
+            return Err(RecordError::BadMember("path"));
+        }
+        Ok(Self { path, is_whole: path.len() == path_len as usize, size, inode, flags, fd })
+    }
+}
+
+/// A process began to listen for TCP connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// The port; absent where the kernel chose it afterwards.
+    pub port: Option<u16>,
+    /// Of IPv6, which as a rule takes IPv4 too.
+    pub is_ipv6: bool,
+}
+
+impl Listen {
+    pub(super) fn read(r: &mut Reader<'_>) -> Result<Self, RecordError> {
+        const AF_INET: u16 = 2;
+        const AF_INET6: u16 = 10;
+        let port = Some(r.u16()?).filter(|&port| port != 0);
+        let is_ipv6 = match r.u16()? {
+            AF_INET => false,
+            AF_INET6 => true,
+            _ => return Err(RecordError::BadMember("family")),
+        };
+        Ok(Self { port, is_ipv6 })
     }
 }
 
@@ -134,5 +189,47 @@ mod tests {
         for srtt in [0, abi::UNKNOWN] {
             assert_eq!(parse(&read(abi::UNKNOWN, srtt)), Ok(Record::SendLimits(ORIGIN, unknown)));
         }
+    }
+
+    fn opened(size: u64, inode: u64, path_len: u32, path: &[u8]) -> Vec<u8> {
+        let members: [(usize, &[u8]); 5] = [
+            (offset_of!(abi::FileOpen, size), &size.to_ne_bytes()),
+            (offset_of!(abi::FileOpen, inode), &inode.to_ne_bytes()),
+            (offset_of!(abi::FileOpen, flags), &0o2_000_000u32.to_ne_bytes()),
+            (offset_of!(abi::FileOpen, fd), &4u32.to_ne_bytes()),
+            (offset_of!(abi::FileOpen, path_len), &path_len.to_ne_bytes()),
+        ];
+        record(abi::Kind::FileOpen, size_of::<abi::FileOpen>(), &members, path)
+    }
+
+    #[test]
+    fn opens_come_back_with_their_path() {
+        let expected =
+            FileOpen { path: b"m/a.gguf", is_whole: true, size: Some(99), inode: Some(3), flags: 0o2_000_000, fd: 4 };
+        assert_eq!(parse(&opened(99, 3, 8, b"m/a.gguf")), Ok(Record::FileOpen(ORIGIN, expected)));
+        let cut = FileOpen { is_whole: false, size: None, inode: None, ..expected };
+        assert_eq!(parse(&opened(u64::MAX, 0, 300, b"m/a.gguf")), Ok(Record::FileOpen(ORIGIN, cut)));
+    }
+
+    #[test]
+    fn a_path_that_is_longer_than_it_says_or_may_be_is_refused() {
+        for (len, path) in [(7, vec![b'a'; 8]), (300, vec![b'a'; abi::MAX_OPEN_PATH + 1])] {
+            assert_eq!(parse(&opened(1, 1, len, &path)), Err(RecordError::BadMember("path")), "{len}");
+        }
+    }
+
+    #[test]
+    fn listeners_come_back() {
+        let read = |port: u16, family: u16| {
+            let members: [(usize, &[u8]); 2] = [
+                (offset_of!(abi::Listen, port), &port.to_ne_bytes()),
+                (offset_of!(abi::Listen, family), &family.to_ne_bytes()),
+            ];
+            record(abi::Kind::Listen, size_of::<abi::Listen>(), &members, b"")
+        };
+        let expected = Listen { port: Some(8_000), is_ipv6: false };
+        assert_eq!(parse(&read(8_000, 2)), Ok(Record::Listen(ORIGIN, expected)));
+        assert_eq!(parse(&read(0, 10)), Ok(Record::Listen(ORIGIN, Listen { port: None, is_ipv6: true })));
+        assert_eq!(parse(&read(8_000, 1)), Err(RecordError::BadMember("family")));
     }
 }
