@@ -2,11 +2,16 @@
 //!
 //! Owns the identity of processes as the kernel reports it. Nothing here is taken from a payload (invariant 8).
 
+mod cgroup;
+mod command;
 mod container;
+mod engine;
 mod sample;
+mod scrub;
 mod subject;
 mod watch;
 
+pub use engine::{Engine, Kind, Role};
 pub use sample::{CgroupUsage, HostRecord, LocalLink, ProcessInfo, ProcessUsage};
 pub use subject::subject;
 pub use watch::ProcessWatch;

@@ -31,6 +31,9 @@ pub struct ProcessInfo {
     pub pod_uid: Option<String>,
     /// TCP ports that it listens on.
     pub listens: Vec<u16>,
+    /// Version of the engine that it is a server of, where a file of the engine says so.
+    #[serde(default)]
+    pub engine_version: Option<String>,
 }
 
 /// Two processes that speak to each other over a socket of this host.
