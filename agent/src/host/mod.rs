@@ -2,17 +2,24 @@
 //!
 //! Owns the identity of processes as the kernel reports it. Nothing here is taken from a payload (invariant 8).
 
+mod boundary;
 mod cgroup;
 mod command;
 mod container;
 mod engine;
+mod group;
+mod join;
 mod sample;
 mod scrub;
+mod start;
 mod subject;
+mod tree;
 mod watch;
 
 pub use engine::{Engine, Kind, Role};
+pub use group::{Evidence, Group, GroupId, Groups, Hop, Member};
 pub use sample::{CgroupUsage, HostRecord, LocalLink, ProcessInfo, ProcessUsage};
+pub use start::{TICK_NS, same_start};
 pub use subject::subject;
 pub use watch::ProcessWatch;
 
