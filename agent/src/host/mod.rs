@@ -4,6 +4,7 @@
 
 mod boundary;
 mod cgroup;
+mod cgroup_stat;
 mod command;
 mod container;
 mod engine;
@@ -11,14 +12,20 @@ mod group;
 mod join;
 mod sample;
 mod scrub;
+mod snapshot;
+mod sockets;
 mod start;
 mod subject;
 mod tree;
+mod unix_peers;
+mod version;
 mod watch;
 
+pub use cgroup_stat::Mounts;
 pub use engine::{Engine, Kind, Role};
 pub use group::{Evidence, Group, GroupId, Groups, Hop, Member};
 pub use sample::{CgroupUsage, HostRecord, LocalLink, ProcessInfo, ProcessUsage};
+pub use snapshot::{MAX_PROCESSES, Snapshot};
 pub use start::{TICK_NS, same_start};
 pub use subject::subject;
 pub use watch::ProcessWatch;
