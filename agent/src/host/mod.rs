@@ -1,6 +1,16 @@
-//! The host's side of a call: who the process is.
+//! The host's side of a call: who the process is, and which engine it is a part of.
 //!
-//! Owns the identity of processes as the kernel reports it. Nothing here is taken from a payload (invariant 8).
+//! Owns the identity of processes as the kernel reports it ([`ProcessIdentity`], read once by [`ProcessWatch`]), what is
+//! around those that serve calls ([`Snapshot`]: relatives, control groups, sockets), which of them make up one engine
+//! ([`Groups`]) and what their control groups were denied ([`Mounts`]). Nothing here is taken from a payload (invariant
+//! 8); a command line, which a process may choose, names an engine and never a process.
+//!
+//! Reading and deciding are apart. `snapshot`, `sockets`, `unix_peers`, `version` and `cgroup_stat` read; `cgroup`,
+//! `scrub`, `command`, `engine`, `boundary`, `start`, `tree`, `join` and `group` are pure and tested by tables. Leaves to
+//! others when to look, which comes from events of the kernel, and what the counters mean for a call.
+//!
+//! To add an engine, see `engine`; a layout of containers, `cgroup`; a supervisor or a proxy, `boundary`; a rule by which
+//! processes are joined, `join`.
 
 mod boundary;
 mod cgroup;

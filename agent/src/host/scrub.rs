@@ -6,7 +6,8 @@
 //! An argument's value goes where its name says that it is a secret: `--api-key X`, `--api-key=X`, `HF_TOKEN=X`,
 //! `Authorization: X`, `{"api_key": X}`, and in words of an argument that is itself a command line (`sh -c …`). What
 //! stands before an `@` in a URL goes, and what follows the colon of `--user name:X`. It rather takes too much than too
-//! little, but for the words that engines' options are full of: `--max-tokens`, `--tokenizer`, `--ssl-keyfile`.
+//! little, but for the words that engines' options are full of: `--max-tokens`, `--tokenizer`, `--ssl-keyfile`. What an
+//! option of one letter means is not known (`-p X`), but for `-u`.
 //!
 //! To add a word: a line in [`is_secret_word`], and one in the tests with an option that has it.
 
@@ -33,7 +34,7 @@ enum Next {
     Plain,
     /// It is a secret.
     Secret,
-    /// It is one unless it is a number, and so are those that follow, up to the next option.
+    /// It is one, and so are those that follow, up to the next option.
     Secrets,
     /// It is a number, or a secret.
     Token,
@@ -99,7 +100,7 @@ fn option_says(option: &str) -> Next {
         return Next::User;
     }
     match secret_in(name) {
-        // vLLM and others take several keys after one such option.
+        // vLLM takes several keys after one option.
         Some(Secret::Key) => Next::Secrets,
         Some(Secret::Other) => Next::Secret,
         Some(Secret::Token) => Next::Token,
@@ -211,32 +212,37 @@ fn by_shape(text: &str) -> String {
     Redactor::shared().credentials(&out).into_owned()
 }
 
-/// What kind of secret a name says that its value is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What kind of secret a name says that its value is, the one that leaves the most first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Secret {
-    /// One or several keys.
-    Key,
     /// A token, which is also what models are made of: not where it is a number.
     Token,
+    /// One or several keys.
+    Key,
     /// A password or the like.
     Other,
 }
 
-/// Whether one of the words of a name says that its value is a secret: `HF_TOKEN`, `--ngrok-authtoken`, `clientSecret`.
+/// Whether words of a name say that its value is a secret: `HF_TOKEN`, `--ngrok-authtoken`, `clientSecret`. Of several
+/// the one decides that leaves the least.
 fn secret_in(name: &str) -> Option<Secret> {
     let words = || name.split(|c: char| !c.is_ascii_alphanumeric()).flat_map(camel_words);
-    let word = words().find(|word| is_secret_word(word))?;
     // A file's name is no secret, but a password of that file is one.
     let last = words().last().unwrap_or_default();
     if ["file", "files", "path", "dir"].iter().any(|end| last.eq_ignore_ascii_case(end)) {
         return None;
     }
+    words().filter(|word| is_secret_word(word)).map(secret_of).max()
+}
+
+/// What kind of secret a word means.
+fn secret_of(word: &str) -> Secret {
     let word = word.to_ascii_lowercase();
-    Some(match () {
+    match () {
         () if word.ends_with("token") || word.ends_with("tokens") => Secret::Token,
         () if word.ends_with("key") || word.ends_with("keys") => Secret::Key,
         () => Secret::Other,
-    })
+    }
 }
 
 /// Whether a word, in any case, is one that names of secrets have.

@@ -36,6 +36,11 @@ fn the_value_of_a_secret_option_goes() {
     hides("x --clientSecret @ --dbPassword=@ --PASSWD @");
     hides("x --basic-auth @ --aws-credentials=@ --session-cookie @ --passphrase @");
     hides("x --access_key @ --secret.key @ --sshkey @ --hf_token @ --pass @ --pwd @");
+    // A number is a secret where the name says more than that there are tokens.
+    assert_eq!(
+        of(&["x", "--token-secret", "4711", "--token-key=4711"])[1..],
+        ["--token-secret".to_owned(), MARK.to_owned(), format!("--token-key={MARK}")]
+    );
     // One that begins like an option is still one.
     assert_eq!(of(&["x", "--api-key", "-cnry-7Qx", "y"])[2], MARK);
 }

@@ -62,8 +62,8 @@ struct Stat {
 
 impl Snapshot {
     /// Looks at the processes around the seeds, at most [`MAX_PROCESSES`], those that are nearest first; and at who of
-    /// them speaks to whom. Both in the order of pids. Takes some 20 µs for each process of the host and 100 µs for each
-    /// that is told of.
+    /// them speaks to whom. Both in the order of pids. On a busy machine of two processors it took 10 µs for each process
+    /// of the host and 350 µs for each that is told of.
     pub fn take(seeds: &[u32]) -> (Vec<ProcessInfo>, Vec<LocalLink>) {
         let snapshot = Self::scan();
         let chosen = snapshot.choose(seeds);
