@@ -3,8 +3,17 @@
 //! Owns the only use of the NVML library, which is loaded at run time and need not be there. Today it says which
 //! GPUs there are; counters come with the join of calls to GPUs.
 
+mod counters;
+mod library;
+mod meter;
+mod nvml;
+mod purse;
 mod sample;
+mod schedule;
 
+pub use counters::{Absent, Counter, State};
+pub use library::{GpuError, LIBRARY_VARIABLE, Settings};
+pub use meter::{Call, CallCost, NvmlCost};
 pub use sample::{DeviceInfo, DeviceProcess, DeviceSample, Gpm, GpuRecord, ProcessUtilization, Violations};
 
 use nvml_wrapper::{Nvml, error::NvmlError};
