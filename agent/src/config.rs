@@ -26,8 +26,10 @@ use crate::{
     targets::{Selectors, Targets},
 };
 
+mod gpu;
 mod privacy;
 
+pub use gpu::GpuConfig;
 pub use privacy::{PrivacyConfig, ToolDetail};
 
 /// Where `inferscope run` looks when it is not told.
@@ -58,6 +60,8 @@ pub struct Config {
     pub cost: CostConfig,
     /// How tokens are counted.
     pub usage: UsageConfig,
+    /// How GPUs are read.
+    pub gpu: GpuConfig,
 }
 
 /// `[usage]`
@@ -356,7 +360,7 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), (String, &'static str)> {
-        let Self { capture, targets, privacy, export, quality, cost, usage: _ } = self;
+        let Self { capture, targets, privacy, export, quality, cost, usage: _, gpu } = self;
         let positive = |setting: &str, value: Option<u64>| match value {
             Some(0) => Err((setting.to_owned(), "must be more than zero")),
             _ => Ok(()),
@@ -368,6 +372,7 @@ impl Config {
             return Err(("quality.low_confidence_logprob".to_owned(), "must be between -1000 and 0"));
         }
         cost.check()?;
+        gpu.check().map_err(|(key, reason)| (format!("gpu.{key}"), reason))?;
         let Targets { include, exclude } = targets.clone().into();
         include.check().map_err(|(key, reason)| (format!("targets.{key}"), reason))?;
         exclude.check().map_err(|(key, reason)| (format!("targets.exclude.{key}"), reason))?;

@@ -15,6 +15,7 @@ fn an_empty_file_gives_the_defaults() {
     assert_eq!(config.capture.idle_timeout_seconds, 300);
     assert!(config.capture.mcp_stdio);
     assert!(!config.usage.estimate);
+    assert!(config.gpu.enabled && config.gpu.nvml_library.is_none() && config.gpu.active_hz == 10);
     assert!(config.cost.enabled && config.cost.table && config.cost.prices.is_empty());
     assert!(config.export.otlp.is_none() && config.export.jsonl.is_none());
 }
@@ -72,6 +73,10 @@ fn every_setting_is_read() {
         per_call = 0.001
         [usage]
         estimate = true
+        [gpu]
+        enabled = false
+        nvml_library = "/opt/nvidia/libnvidia-ml.so.1"
+        active_hz = 4
         [quality]
         low_confidence_logprob = -2.5
         [export.otlp]
@@ -102,6 +107,8 @@ fn every_setting_is_read() {
     assert_eq!(config.cost.prices["vllm/llama-3*"].output_per_mtok, 0.4);
     assert!(config.usage.estimate && !config.capture.mcp_stdio);
     assert_eq!(config.quality.low_confidence_logprob, Some(-2.5));
+    assert!(!config.gpu.enabled && config.gpu.active_hz == 4);
+    assert_eq!(config.gpu.nvml_library.as_deref(), Some(Path::new("/opt/nvidia/libnvidia-ml.so.1")));
     let otlp = config.export.otlp.unwrap();
     assert_eq!(otlp.compression, Some(Compression::Gzip));
     assert_eq!(otlp.headers.unwrap().0["authorization"], "Bearer x");

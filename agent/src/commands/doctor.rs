@@ -41,13 +41,7 @@ fn checks(capture: &Capture) -> Vec<Check> {
         let detail = format!("{} does not work: {}", lost.mechanism, lost.consequence);
         checks.push(Check { name: "kernel", works: false, detail });
     }
-    checks.push(match gpu::list() {
-        Ok(gpus) => {
-            let names: Vec<_> = gpus.iter().map(|gpu| gpu.name.as_str()).collect();
-            Check { name: "GPUs", works: !gpus.is_empty(), detail: format!("{}: {}", gpus.len(), names.join(", ")) }
-        }
-        Err(error) => Check { name: "GPUs", works: false, detail: format!("none to be seen through NVML: {error}") },
-    });
+    checks.extend(gpu::checks(&gpu::Settings::default()));
     checks
 }
 

@@ -48,7 +48,9 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
         tracing::warn!("no exporter is configured: calls are captured and go nowhere");
     }
     let estimate = config.usage.estimate.then(estimator).transpose()?;
-    log_gpus();
+    if let Some(settings) = config.gpu.settings() {
+        log_gpus(&settings);
+    }
     let session = Session::new()?;
     let runtime = live::runtime()?;
     let (ledger, finish) = runtime.block_on(async {
@@ -115,11 +117,11 @@ fn add_otlp(ledger: &mut Ledger, counts: &OtlpCounts) {
     }
 }
 
-fn log_gpus() {
-    match gpu::list() {
+fn log_gpus(settings: &gpu::Settings) {
+    match gpu::list(settings) {
         Ok(gpus) => {
             for gpu in gpus {
-                tracing::info!(index = gpu.index, name = gpu.name, uuid = gpu.uuid, "GPU");
+                tracing::info!(device = gpu.device, name = gpu.name, uuid = gpu.uuid, "GPU");
             }
         }
         // Not the same as an idle GPU, and said as what it is.

@@ -1,48 +1,41 @@
 //! GPUs of this host, through NVML.
 //!
-//! Owns the only use of the NVML library, which is loaded at run time and need not be there. Today it says which
-//! GPUs there are; counters come with the join of calls to GPUs.
+//! Owns the only use of the NVML library, which is loaded at run time and need not be there. [`GpuSampler`] reads on threads
+//! of its own and tells [`GpuRecord`]s; [`checks`] says for `doctor` what can be read here. What is made of the records is
+//! others' business. Nothing here changes the state of a device.
+//!
+//! `sample` is the shape of what was read, `counters` the table of what there is and from where, `nvml` asks, `schedule` (with
+//! `purse`) says when, `thread`, `poll`, `events` and `outlet` are the threads and their way out, `meter` times every call.
+//!
+//! To add a counter: see `counters`.
 
+mod controls;
 mod counters;
+mod events;
 mod library;
 mod meter;
 mod nvml;
+mod outlet;
+mod poll;
 mod purse;
+mod report;
 mod sample;
 mod schedule;
+mod thread;
 
 pub use counters::{Absent, Counter, State};
 pub use library::{GpuError, LIBRARY_VARIABLE, Settings};
 pub use meter::{Call, CallCost, NvmlCost};
+pub use report::checks;
 pub use sample::{DeviceInfo, DeviceProcess, DeviceSample, Gpm, GpuRecord, ProcessUtilization, Violations};
+pub use schedule::Which;
+pub use thread::GpuSampler;
 
-use nvml_wrapper::{Nvml, error::NvmlError};
-
-/// A GPU as NVML describes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Gpu {
-    /// NVML's index.
-    pub index: u32,
-    /// Product name.
-    pub name: String,
-    /// Stable identity.
-    pub uuid: String,
-    /// Memory, bytes; absent if the query failed.
-    pub memory_bytes: Option<u64>,
-}
-
-/// Lists the GPUs. An error says why there are none to be seen, which is not the same as there being none.
-pub fn list() -> Result<Vec<Gpu>, NvmlError> {
-    let nvml = Nvml::init()?;
-    (0..nvml.device_count()?)
-        .map(|index| {
-            let device = nvml.device_by_index(index)?;
-            Ok(Gpu {
-                index,
-                name: device.name()?,
-                uuid: device.uuid()?,
-                memory_bytes: device.memory_info().ok().map(|memory| memory.total),
-            })
-        })
-        .collect()
+/// Lists the GPUs, and their MIG instances. An error says why there are none to be seen, which is not the same as there
+/// being none.
+pub fn list(settings: &Settings) -> Result<Vec<DeviceInfo>, GpuError> {
+    let meter = meter::Meter::new(crate::kernel::clock::now, std::sync::Arc::new(()));
+    let nvml = library::load(settings, &meter)?;
+    let (devices, _) = nvml::Devices::open(&nvml, meter).map_err(GpuError::List)?;
+    Ok(devices.infos())
 }

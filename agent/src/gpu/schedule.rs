@@ -139,7 +139,8 @@ struct Due {
     urgent: bool,
 }
 
-fn after(at: Mono, time: Duration) -> Mono {
+/// A time later, by so much.
+pub(super) fn after(at: Mono, time: Duration) -> Mono {
     Mono(at.0.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)))
 }
 
