@@ -9,6 +9,7 @@ mod demo;
 mod digest;
 mod ebpf;
 mod fuzz;
+mod gpu_check;
 mod prepare;
 mod programs;
 mod show;
@@ -36,6 +37,8 @@ enum Task {
     Bench(bench::Options),
     /// Run the fuzz targets: parsers, wire APIs, records and the whole pipeline
     Fuzz(fuzz::Options),
+    /// Ask a real NVIDIA GPU everything that the agent asks, and measure it
+    GpuCheck(gpu_check::Options),
     /// Build the kernel object from its sources
     BuildEbpf(ebpf::BuildOptions),
     /// Check that the committed kernel object belongs to its sources
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Task::Test(options) => test::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),
+        Task::GpuCheck(options) => gpu_check::run(&options),
         Task::BuildEbpf(options) => ebpf::build(&options),
         Task::CheckEbpf(options) => ebpf::check(&options),
     };

@@ -265,6 +265,11 @@ impl Support {
         };
     }
 
+    /// There was an error that may pass.
+    pub(super) fn failing(&mut self, counter: Counter, error: &NvmlError) {
+        self.states[counter as usize] = State::Failing(error.to_string());
+    }
+
     /// It is not to be asked for.
     pub(super) fn leave_out(&mut self, counter: Counter, why: Absent) {
         self.states[counter as usize] = State::Absent(why);

@@ -159,14 +159,14 @@ pub struct CallCost {
 pub(super) trait Watch: Send + Sync {
     /// A call begins.
     fn begin(&self, at: Mono);
-    /// It ended.
-    fn end(&self);
+    /// It ended, after so long, with this error if it had one.
+    fn end(&self, call: Call, took: Duration, error: Option<&NvmlError>);
 }
 
 /// Nobody watches.
 impl Watch for () {
     fn begin(&self, _: Mono) {}
-    fn end(&self) {}
+    fn end(&self, _: Call, _: Duration, _: Option<&NvmlError>) {}
 }
 
 /// Measures calls. Shared between the threads that make them.
@@ -209,8 +209,8 @@ impl Meter {
         let began = self.now();
         self.watch.begin(began);
         let result = make();
-        self.watch.end();
         let took = self.now().since(began);
+        self.watch.end(call, took, result.as_ref().err());
         self.count(call, took, matches!(&result, Err(error) if !matches!(error, NvmlError::NotFound)));
         (result, took)
     }

@@ -21,6 +21,7 @@ mod purse;
 mod report;
 mod sample;
 mod schedule;
+mod survey;
 mod thread;
 
 pub use counters::{Absent, Counter, State};
@@ -29,6 +30,7 @@ pub use meter::{Call, CallCost, NvmlCost};
 pub use report::checks;
 pub use sample::{DeviceInfo, DeviceProcess, DeviceSample, Gpm, GpuRecord, ProcessUtilization, Violations};
 pub use schedule::Which;
+pub use survey::{CallSurvey, Survey, poll_steadily, survey};
 pub use thread::GpuSampler;
 
 /// Lists the GPUs, and their MIG instances. An error says why there are none to be seen, which is not the same as there

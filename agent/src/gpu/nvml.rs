@@ -170,6 +170,11 @@ impl<'n> Devices<'n> {
             .collect()
     }
 
+    /// Has calls measured by another one from now on.
+    pub(super) fn measure_with(&mut self, meter: Meter) {
+        self.meter = meter;
+    }
+
     /// What the devices are, for records.
     pub(super) fn infos(&self) -> Vec<DeviceInfo> {
         self.slots.values().map(|slot| slot.info.clone()).collect()

@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 
-use super::{GpuRecord, meter::Watch};
+use nvml_wrapper::error::NvmlError;
+
+use super::{Call, GpuRecord, meter::Watch};
 use crate::time::Mono;
 
 /// How long the driver may take before it is said that it does not answer.
@@ -80,7 +82,7 @@ impl Watch for Outlet {
         self.lock().began = Some(at);
     }
 
-    fn end(&self) {
+    fn end(&self, _: Call, _: Duration, _: Option<&NvmlError>) {
         let mut state = self.lock();
         state.began = None;
         state.resumed |= std::mem::take(&mut state.stalled);
@@ -115,7 +117,7 @@ mod tests {
         let reason = "the NVIDIA driver has not answered for 1.0 s".to_owned();
         assert_eq!(*said.lock().unwrap(), [GpuRecord::Lost { device: None, reason }]);
         assert!(!outlet.resumed(), "it is still away");
-        outlet.end();
+        outlet.end(Call::Energy, Duration::from_secs(5), None);
         assert!(outlet.resumed() && !outlet.resumed());
         outlet.check(at(20));
         assert_eq!(said.lock().unwrap().len(), 1);

@@ -28,7 +28,8 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use inferscope_tests::place;
 
-use self::{machine::Machine, measure::Effort, results::Results, rig::Rig};
+pub use self::machine::Machine;
+use self::{measure::Effort, results::Results, rig::Rig};
 use crate::{prepare, show::say};
 
 /// What the agent exits with when it lacks a right, and so does this.

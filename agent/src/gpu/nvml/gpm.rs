@@ -67,9 +67,12 @@ impl<'n> Devices<'n> {
             Err(error) if is_lost(&error) => return Err(Lost { device, reason: error.to_string() }),
             Err(error) => {
                 gpm.failures = gpm.failures.saturating_add(1);
-                support.failed(Counter::Gpm, &error);
-                if !gpm.worked && gpm.failures >= TRIES {
-                    support.leave_out(Counter::Gpm, Absent::NotSupported);
+                match Absent::of(&error) {
+                    // A pair that is too close is an invalid argument: no word on what the device has.
+                    _ if gpm.worked || matches!(error, NvmlError::InvalidArg) => support.failing(Counter::Gpm, &error),
+                    Some(absent) => support.leave_out(Counter::Gpm, absent),
+                    None if gpm.failures >= TRIES => support.leave_out(Counter::Gpm, Absent::NotSupported),
+                    None => support.failing(Counter::Gpm, &error),
                 }
             }
         }
