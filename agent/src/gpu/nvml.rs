@@ -142,9 +142,14 @@ impl<'n> Devices<'n> {
             uuid,
         };
         let mut support = Support::default();
-        if parent.is_none() && self.links(&handle) != Some(1) {
-            support.leave_out(Counter::NvlinkSent, Absent::Ambiguous);
-            support.leave_out(Counter::NvlinkReceived, Absent::Ambiguous);
+        let no_links = match parent.is_none().then(|| self.links(&handle)).flatten() {
+            Some(1) => None,
+            Some(2..) => Some(Absent::Ambiguous),
+            Some(0) | None => Some(Absent::NotSupported),
+        };
+        if let Some(why) = no_links {
+            support.leave_out(Counter::NvlinkSent, why);
+            support.leave_out(Counter::NvlinkReceived, why);
         }
         if parent.is_some() {
             for counter in NOT_OF_INSTANCES {
@@ -238,7 +243,7 @@ impl<'n> Devices<'n> {
 }
 
 /// What NVML tells of whole devices only.
-const NOT_OF_INSTANCES: [Counter; 15] = [
+const NOT_OF_INSTANCES: [Counter; 13] = [
     Counter::Energy,
     Counter::Power,
     Counter::PowerViolation,
@@ -250,8 +255,6 @@ const NOT_OF_INSTANCES: [Counter; 15] = [
     Counter::ThrottleReasons,
     Counter::PcieSent,
     Counter::PcieReceived,
-    Counter::NvlinkSent,
-    Counter::NvlinkReceived,
     Counter::ProcessUtilization,
     Counter::EccUncorrected,
 ];
