@@ -12,8 +12,10 @@ pub mod rpc;
 
 /// OpenTelemetry Protocol, as published in opentelemetry-proto v1.
 pub mod otlp {
+    pub use opentelemetry_proto::tonic::collector::metrics::v1 as collector_metrics;
     pub use opentelemetry_proto::tonic::collector::trace::v1 as collector_trace;
     pub use opentelemetry_proto::tonic::common::v1 as common;
+    pub use opentelemetry_proto::tonic::metrics::v1 as metrics;
     pub use opentelemetry_proto::tonic::resource::v1 as resource;
     pub use opentelemetry_proto::tonic::trace::v1 as trace;
 }

@@ -7,7 +7,9 @@ use inferscope_proto::{
     Message as _,
     encoded::{EncodedRequest, EncodedResourceSpans, EncodedScopeSpans},
     otlp::{
+        collector_metrics::ExportMetricsServiceRequest,
         common::{AnyValue, ArrayValue, InstrumentationScope, KeyValue, any_value},
+        metrics::{self, ResourceMetrics, ScopeMetrics},
         resource::Resource,
         trace::{self as proto, span::Event, span::SpanKind as Kind, status::StatusCode},
     },
@@ -96,7 +98,7 @@ fn any_value(value: &Value) -> any_value::Value {
     }
 }
 
-fn key_value(name: &str, value: any_value::Value) -> KeyValue {
+pub(super) fn key_value(name: &str, value: any_value::Value) -> KeyValue {
     KeyValue { key: name.to_owned(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
 }
 
@@ -157,6 +159,27 @@ impl Envelope {
                 scope_spans: vec![EncodedScopeSpans { scope: Some(scope.clone()), spans }],
             }],
         }
+    }
+
+    /// A request with these metrics.
+    pub(super) fn metrics(&self, metrics: Vec<metrics::Metric>) -> ExportMetricsServiceRequest {
+        let Self { resource, scope } = self;
+        ExportMetricsServiceRequest {
+            resource_metrics: vec![ResourceMetrics {
+                resource: Some(resource.clone()),
+                scope_metrics: vec![ScopeMetrics { scope: Some(scope.clone()), metrics, schema_url: String::new() }],
+                schema_url: String::new(),
+            }],
+        }
+    }
+
+    /// The attributes of the resource: all are texts.
+    pub fn resource(&self) -> Vec<(String, String)> {
+        let text = |attribute: &KeyValue| match attribute.value.as_ref()?.value.as_ref()? {
+            any_value::Value::StringValue(text) => Some((attribute.key.clone(), text.clone())),
+            _ => None,
+        };
+        self.resource.attributes.iter().filter_map(text).collect()
     }
 
     /// Size of a request without spans, with room for the lengths that grow with them.

@@ -4,11 +4,7 @@
 //! receiver that is away costs one log line when it goes and one when it is back; in between the queue fills and
 //! its bound decides. Stopping is bounded: what is not out when the time is over is counted as lost.
 
-use std::{
-    hash::{BuildHasher as _, Hasher as _, RandomState},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use inferscope_proto::{Message as _, otlp::collector_trace::ExportTraceServiceResponse};
 use tokio::{
@@ -20,15 +16,12 @@ use tonic::Status;
 
 use super::{
     encode::{Envelope, without_content},
+    link::{Link, LinkLog},
     queue::{DropReason, Item, Next, OtlpCounts, OtlpHandle, Queue},
-    retry::{Backoff, Verdict, classify},
+    retry::{Backoff, Verdict, classify, entropy},
     settings::{OtlpSettings, Tuning},
     transport::{Transport, TransportError},
 };
-use crate::{config::Headers, privacy::printable};
-
-/// Longest piece of a receiver's message that goes to the log.
-const MAX_MESSAGE: usize = 200;
 
 /// A running exporter. Dropping it without [`shutdown`](Self::shutdown) stops it at once and counts what is left
 /// as lost.
@@ -51,9 +44,7 @@ impl OtlpExporter {
             batch_max_bytes: settings.tuning.request_max_bytes.saturating_sub(envelope.overhead()),
             envelope,
             tuning: settings.tuning.clone(),
-            endpoint: settings.endpoint.clone(),
-            headers: settings.headers.clone(),
-            link: Link::Unknown,
+            log: LinkLog::new("spans", settings),
             stopping: Some(stopping.clone()),
         };
         let task = tokio::spawn({
@@ -89,23 +80,11 @@ impl OtlpExporter {
 }
 
 /// Resolves when the time to drain is over, or when nobody is left to ask for it.
-async fn expired(mut stopping: watch::Receiver<Option<Instant>>) {
+pub(super) async fn expired(mut stopping: watch::Receiver<Option<Instant>>) {
     let deadline = stopping.wait_for(Option::is_some).await.ok().and_then(|deadline| *deadline);
     if let Some(deadline) = deadline {
         sleep_until(deadline).await;
     }
-}
-
-/// What the last answer said of the receiver. The log has one line for each change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Link {
-    Unknown,
-    Up,
-    Away,
-    Unauthorised,
-    Shrinking,
-    Refusing,
-    Rejecting,
 }
 
 struct Sender {
@@ -114,9 +93,7 @@ struct Sender {
     envelope: Envelope,
     batch_max_bytes: usize,
     tuning: Tuning,
-    endpoint: String,
-    headers: Headers,
-    link: Link,
+    log: LinkLog,
     /// Taken when the exporter is told to stop: that cuts one wait short, once.
     stopping: Option<watch::Receiver<Option<Instant>>>,
 }
@@ -175,7 +152,7 @@ impl Sender {
                 // Also the answer of one that has no room or no quota at the moment, so never without a pause.
                 Verdict::Shrink if self.is_small(&piece) => (Link::Away, backoff.next(None, entropy())),
                 Verdict::Shrink => {
-                    self.note(Link::Shrinking, &status);
+                    self.log.note(Link::Shrinking, &status);
                     self.shrink(piece, &mut pieces);
                     if self.wait(backoff.next(None, entropy())).await {
                         backoff.reset();
@@ -183,12 +160,12 @@ impl Sender {
                     continue;
                 }
                 Verdict::Refused => {
-                    self.note(Link::Refusing, &status);
+                    self.log.note(Link::Refusing, &status);
                     self.queue.dropped(&piece, DropReason::Refused);
                     continue;
                 }
             };
-            self.note(link, &status);
+            self.log.note(link, &status);
             self.queue.retried();
             pieces.push(piece);
             if self.wait(wait).await {
@@ -220,9 +197,9 @@ impl Sender {
         // Never sent again, whatever the message says: the specification forbids it.
         let rejected = u64::try_from(partial.rejected_spans).unwrap_or(0);
         if rejected > 0 || !partial.error_message.is_empty() {
-            self.note(Link::Rejecting, &Status::ok(partial.error_message));
+            self.log.note(Link::Rejecting, &Status::ok(partial.error_message));
         } else {
-            self.note(Link::Up, &Status::ok(""));
+            self.log.note(Link::Up, &Status::ok(""));
         }
         self.queue.exported(piece, rejected);
     }
@@ -240,42 +217,6 @@ impl Sender {
         self.stopping = None;
         true
     }
-
-    fn note(&mut self, link: Link, status: &Status) {
-        let before = std::mem::replace(&mut self.link, link);
-        if before == link {
-            return;
-        }
-        let (endpoint, code, message) = (&self.endpoint, status.code(), self.loggable(status.message()));
-        match link {
-            Link::Unknown => {}
-            Link::Up => tracing::info!(%endpoint, "the OTLP receiver takes spans"),
-            Link::Away => tracing::warn!(%endpoint, ?code, message, "the OTLP receiver is away or busy; will retry"),
-            Link::Unauthorised => {
-                tracing::warn!(%endpoint, ?code, message, "the OTLP receiver does not accept us; export is paused");
-            }
-            Link::Shrinking => {
-                tracing::warn!(%endpoint, ?code, message, "the OTLP receiver finds requests too large; sending less");
-            }
-            Link::Refusing => tracing::warn!(%endpoint, ?code, message, "the OTLP receiver refuses spans; dropped"),
-            Link::Rejecting => tracing::warn!(%endpoint, message, "the OTLP receiver takes a part of the spans only"),
-        }
-    }
-
-    /// A receiver's message, safe to log: receivers have been seen to echo the credentials that they refuse.
-    fn loggable(&self, message: &str) -> String {
-        let mut message = message.to_owned();
-        for secret in self.headers.0.values().flat_map(|value| value.split_whitespace()).filter(|word| word.len() > 3) {
-            message = message.replace(secret, "[redacted]");
-        }
-        printable(&message).chars().take(MAX_MESSAGE).collect()
-    }
-}
-
-/// A random number. The standard library seeds its hash maps from the system's randomness, once a thread, and
-/// counts on from there: enough to keep agents apart, which is all that is asked of it.
-fn entropy() -> u64 {
-    RandomState::new().build_hasher().finish()
 }
 
 #[cfg(test)]

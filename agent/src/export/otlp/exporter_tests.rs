@@ -359,26 +359,6 @@ async fn an_exporter_that_is_dropped_stops() {
     assert_eq!(counts.dropped(DropReason::Shutdown), 2);
 }
 
-#[tokio::test]
-async fn a_message_that_echoes_a_credential_is_not_logged() {
-    let mut settings = settings("127.0.0.1:1".parse().unwrap());
-    settings.headers.0.insert("authorization".to_owned(), "Bearer hunter2".to_owned());
-    let (_deadline, stopping) = tokio::sync::watch::channel(None);
-    let sender = super::Sender {
-        queue: Arc::new(super::Queue::new(1, 1)),
-        transport: super::Transport::open(&settings).unwrap(),
-        envelope: Envelope::new(&|_| None, None).unwrap(),
-        batch_max_bytes: 1,
-        tuning: settings.tuning.clone(),
-        endpoint: settings.endpoint.clone(),
-        headers: settings.headers.clone(),
-        link: super::Link::Unknown,
-        stopping: Some(stopping),
-    };
-    assert_eq!(sender.loggable("token hunter2\x1b[2J refused"), "token [redacted]\\u{1b}[2J refused");
-    assert_eq!(sender.loggable(&"x".repeat(1000)).len(), 200);
-}
-
 /// A certificate authority with a server's and a client's certificate in `folder`, or `None` without `openssl`.
 fn certificates(folder: &Path) -> Option<()> {
     let openssl = |arguments: &str| {

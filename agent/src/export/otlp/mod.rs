@@ -1,9 +1,10 @@
-//! Spans to any OTLP/gRPC receiver.
+//! Spans and metrics to any OTLP/gRPC receiver.
 //!
 //! Owns the client side of OTLP: settings from the configuration and the standard variables (`settings`), the
-//! encoding (`encode`), what to do about each answer (`retry`), the bounded queue and its ledger (`queue`), the
-//! connection (`transport`) and the task that ties them together (`exporter`). The queue is in memory: what must
-//! survive a restart is the log's business, not this module's.
+//! encoding (`encode`, `encode_metrics`), what to do about each answer (`retry`), the bounded queue and its ledger
+//! (`queue`), the connection (`transport`), what is logged of it (`link`), the task that sends spans (`exporter`) and the
+//! one that sends metrics (`metrics`), which need no queue: the newest are all that is wanted. The queue is in memory: what
+//! must survive a restart is the log's business, not this module's.
 //!
 //! The ledger always balances: accepted = exported + rejected + dropped after acceptance + pending.
 //!
@@ -11,7 +12,10 @@
 //! `exporter`. To add a reason of loss: a variant of [`DropReason`], which every reader then has to name.
 
 mod encode;
+mod encode_metrics;
 mod exporter;
+mod link;
+mod metrics;
 mod pairs;
 mod queue;
 mod retry;
@@ -19,9 +23,11 @@ mod settings;
 mod transport;
 
 pub use encode::{Envelope, encode};
+pub use encode_metrics::metrics_request;
 pub use exporter::OtlpExporter;
+pub use metrics::{MetricsCounts, MetricsExporter};
 pub use pairs::PairError;
 pub use queue::{DropReason, OtlpCounts, OtlpHandle};
 pub use retry::{Backoff, Verdict, classify, retry_delay};
-pub use settings::{Env, OtlpSettings, SettingsError, TlsFiles, Tuning};
+pub use settings::{Env, MetricsSettings, OtlpSettings, SettingsError, TlsFiles, Tuning};
 pub use transport::TransportError;

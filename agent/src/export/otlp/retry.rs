@@ -1,13 +1,17 @@
 //! What to do about each answer of an OTLP receiver.
 //!
-//! Owns the table of status codes and the waiting times. Pure: randomness is an argument. The table is the OTLP
+//! Owns the table of status codes and the waiting times; randomness is an argument of theirs. The table is the OTLP
 //! specification's, with two deviations that keep data which the specification would drop:
 //!
 //! * UNAUTHENTICATED and PERMISSION_DENIED pause the export: usually a token or certificate is being rotated.
 //! * RESOURCE_EXHAUSTED without RetryInfo is taken for a refusal of the size (gRPC's receive limit answers so),
 //!   and the request is made smaller.
 
-use std::{error::Error as _, time::Duration};
+use std::{
+    error::Error as _,
+    hash::{BuildHasher as _, Hasher as _, RandomState},
+    time::Duration,
+};
 
 use inferscope_proto::{
     Message as _,
@@ -107,6 +111,12 @@ impl Backoff {
 
 fn jittered(wait: Duration, entropy: u64) -> Duration {
     wait / 2 + (wait / 2).mul_f64(entropy as f64 / u64::MAX as f64)
+}
+
+/// A random number. The standard library seeds its hash maps from the system's randomness, once a thread, and
+/// counts on from there: enough to keep agents apart, which is all that is asked of it.
+pub(super) fn entropy() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! Where spans go and how: the configuration over the standard variables.
+//! Where spans and metrics go and how: the configuration over the standard variables.
 //!
-//! Owns the precedence (file, then `OTEL_EXPORTER_OTLP_TRACES_*`, then `OTEL_EXPORTER_OTLP_*`, then the default)
+//! Owns the precedence (file, then `OTEL_EXPORTER_OTLP_TRACES_*` or `…_METRICS_*`, then `OTEL_EXPORTER_OTLP_*`, then the default)
 //! and the checks that can be made without a connection. Pure: the environment is an argument, files are only
 //! named. Errors name the setting and never quote its value, because endpoints and headers carry credentials.
 
@@ -33,6 +33,10 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 const DEFAULT_QUEUE_BYTES: usize = 8 << 20;
 /// Bounds the queue's own overhead when spans are tiny.
 const DEFAULT_QUEUE_SPANS: usize = 16_384;
+/// How often metrics are sent. The specification's default is twice as long; what shows a queue that grows should not be.
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(30);
+/// The specification's name of the interval, in milliseconds.
+const INTERVAL: &str = "OTEL_METRIC_EXPORT_INTERVAL";
 
 /// Everything that the exporter needs to know.
 #[derive(Clone, Debug, PartialEq)]
@@ -148,16 +152,92 @@ pub enum SettingsError {
     PlaintextWithCertificates,
 }
 
-impl OtlpSettings {
-    /// The settings, or `None` when nobody asked for OTLP: no section in the file and no endpoint in `env`.
+/// How metrics are sent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MetricsSettings {
+    /// Where to. The bounds on queues mean nothing here: the newest metrics are all that waits.
+    pub otlp: OtlpSettings,
+    /// How often.
+    pub interval: Duration,
+}
+
+impl MetricsSettings {
+    /// The settings, or `None` when nobody asked for metrics: neither `metrics = true` in the file nor an endpoint for
+    /// metrics in `env`. One for all signals is not enough: many receivers behind it take traces only.
     pub fn resolve(config: Option<&OtlpConfig>, env: Env<'_>) -> Result<Option<Self>, SettingsError> {
-        let endpoint = of_env(env, "ENDPOINT");
-        let config = match (config, &endpoint) {
-            (None, None) => return Ok(None),
-            (None, Some(_)) => &OtlpConfig::default(),
-            (Some(config), _) => config,
+        let asked = match config.and_then(|config| config.metrics) {
+            Some(asked) => asked,
+            None => variable(env, &format!("{}ENDPOINT", Signal::Metrics.prefix())).is_some(),
         };
-        if let Some((setting, protocol)) = of_env(env, "PROTOCOL")
+        if !asked {
+            return Ok(None);
+        }
+        let interval = match (config.and_then(|config| config.metrics_interval_seconds), variable(env, INTERVAL)) {
+            // The configuration has checked the range.
+            (Some(seconds), _) => Duration::try_from_secs_f64(seconds).unwrap_or(DEFAULT_INTERVAL),
+            (None, None) => DEFAULT_INTERVAL,
+            (None, Some(text)) => match text.trim().parse() {
+                Ok(millis @ 1000..=3_600_000) => Duration::from_millis(millis),
+                _ => {
+                    let expect = "milliseconds between 1000 and 3600000";
+                    return Err(SettingsError::Value { setting: INTERVAL.to_owned(), expect });
+                }
+            },
+        };
+        let otlp = OtlpSettings::of(Signal::Metrics, config.unwrap_or(&OtlpConfig::default()), env)?;
+        Ok(Some(Self { otlp, interval }))
+    }
+}
+
+/// What is sent. Each has variables of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Signal {
+    Traces,
+    Metrics,
+}
+
+impl Signal {
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Traces => "OTEL_EXPORTER_OTLP_TRACES_",
+            Self::Metrics => "OTEL_EXPORTER_OTLP_METRICS_",
+        }
+    }
+}
+
+/// The environment as one signal sees it.
+#[derive(Clone, Copy)]
+struct Variables<'a> {
+    signal: Signal,
+    env: Env<'a>,
+}
+
+impl Variables<'_> {
+    /// The variable for the signal, else the one for all signals, with the name of the one that was found.
+    fn get(self, name: &str) -> Option<(String, String)> {
+        [self.signal.prefix(), "OTEL_EXPORTER_OTLP_"].iter().find_map(|prefix| {
+            let full = format!("{prefix}{name}");
+            let value = variable(self.env, &full)?;
+            Some((full, value.trim().to_owned()))
+        })
+    }
+}
+
+impl OtlpSettings {
+    /// The settings for spans, or `None` when nobody asked for OTLP: no section in the file and no endpoint in `env`.
+    pub fn resolve(config: Option<&OtlpConfig>, env: Env<'_>) -> Result<Option<Self>, SettingsError> {
+        let asked = Variables { signal: Signal::Traces, env }.get("ENDPOINT").is_some();
+        match config {
+            None if !asked => Ok(None),
+            None => Self::of(Signal::Traces, &OtlpConfig::default(), env).map(Some),
+            Some(config) => Self::of(Signal::Traces, config, env).map(Some),
+        }
+    }
+
+    fn of(signal: Signal, config: &OtlpConfig, env: Env<'_>) -> Result<Self, SettingsError> {
+        let env = Variables { signal, env };
+        let endpoint = env.get("ENDPOINT");
+        if let Some((setting, protocol)) = env.get("PROTOCOL")
             && protocol != "grpc"
         {
             return Err(SettingsError::Protocol { setting });
@@ -168,7 +248,7 @@ impl OtlpSettings {
         };
         let (setting, headers) = headers(config, env)?;
         check_headers(&setting, &headers)?;
-        Ok(Some(Self {
+        Ok(Self {
             endpoint,
             tls: tls_files(config, env, encrypted)?,
             headers,
@@ -177,21 +257,12 @@ impl OtlpSettings {
             queue_max_bytes: config.queue_max_bytes.unwrap_or(DEFAULT_QUEUE_BYTES),
             queue_max_spans: config.queue_max_spans.unwrap_or(DEFAULT_QUEUE_SPANS),
             tuning: Tuning::default(),
-        }))
+        })
     }
 }
 
 fn in_file<T>(name: &str, value: T) -> (String, T) {
     (format!("export.otlp.{name}"), value)
-}
-
-/// The variable for traces, else the one for all signals, with the name of the one that was found.
-fn of_env(env: Env<'_>, name: &str) -> Option<(String, String)> {
-    ["OTEL_EXPORTER_OTLP_TRACES_", "OTEL_EXPORTER_OTLP_"].iter().find_map(|prefix| {
-        let full = format!("{prefix}{name}");
-        let value = variable(env, &full)?;
-        Some((full, value.trim().to_owned()))
-    })
 }
 
 /// The endpoint without a path, and whether it is encrypted.
@@ -213,11 +284,11 @@ fn check_endpoint(setting: String, url: &str) -> Result<(String, bool), Settings
     }
 }
 
-fn headers(config: &OtlpConfig, env: Env<'_>) -> Result<(String, Headers), SettingsError> {
+fn headers(config: &OtlpConfig, env: Variables<'_>) -> Result<(String, Headers), SettingsError> {
     if let Some(headers) = &config.headers {
         return Ok(in_file("headers", headers.clone()));
     }
-    let Some((setting, text)) = of_env(env, "HEADERS") else { return Ok(Default::default()) };
+    let Some((setting, text)) = env.get("HEADERS") else { return Ok(Default::default()) };
     match pairs::parse(&text) {
         Ok(pairs) => Ok((setting, Headers(pairs.into_iter().collect()))),
         Err(source) => Err(SettingsError::Pairs { setting, source }),
@@ -243,8 +314,8 @@ fn check_headers(setting: &str, headers: &Headers) -> Result<(), SettingsError> 
     Ok(())
 }
 
-fn compression(config: &OtlpConfig, env: Env<'_>) -> Result<Compression, SettingsError> {
-    match (config.compression, of_env(env, "COMPRESSION")) {
+fn compression(config: &OtlpConfig, env: Variables<'_>) -> Result<Compression, SettingsError> {
+    match (config.compression, env.get("COMPRESSION")) {
         (Some(compression), _) => Ok(compression),
         (None, None) => Ok(Compression::default()),
         (None, Some((_, text))) if text == "gzip" => Ok(Compression::Gzip),
@@ -253,8 +324,8 @@ fn compression(config: &OtlpConfig, env: Env<'_>) -> Result<Compression, Setting
     }
 }
 
-fn timeout(config: &OtlpConfig, env: Env<'_>) -> Result<Duration, SettingsError> {
-    match (config.timeout_seconds, of_env(env, "TIMEOUT")) {
+fn timeout(config: &OtlpConfig, env: Variables<'_>) -> Result<Duration, SettingsError> {
+    match (config.timeout_seconds, env.get("TIMEOUT")) {
         // The configuration has checked the range.
         (Some(seconds), _) => Ok(Duration::try_from_secs_f64(seconds).unwrap_or(DEFAULT_TIMEOUT)),
         (None, None) => Ok(DEFAULT_TIMEOUT),
@@ -265,9 +336,9 @@ fn timeout(config: &OtlpConfig, env: Env<'_>) -> Result<Duration, SettingsError>
     }
 }
 
-fn tls_files(config: &OtlpConfig, env: Env<'_>, encrypted: bool) -> Result<Option<TlsFiles>, SettingsError> {
+fn tls_files(config: &OtlpConfig, env: Variables<'_>, encrypted: bool) -> Result<Option<TlsFiles>, SettingsError> {
     let file = |configured: &Option<PathBuf>, name| {
-        configured.clone().or_else(|| of_env(env, name).map(|(_, path)| Path::new(&path).to_owned()))
+        configured.clone().or_else(|| env.get(name).map(|(_, path)| Path::new(&path).to_owned()))
     };
     let files = TlsFiles {
         ca: file(&config.ca_file, "CERTIFICATE"),

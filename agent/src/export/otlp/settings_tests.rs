@@ -1,6 +1,6 @@
 use std::{path::Path, time::Duration};
 
-use super::{OtlpSettings, SettingsError, TlsFiles};
+use super::{MetricsSettings, OtlpSettings, SettingsError, TlsFiles};
 use crate::config::{Compression, Headers, OtlpConfig};
 
 fn resolve(config: Option<&OtlpConfig>, vars: &[(&str, &str)]) -> Result<Option<OtlpSettings>, SettingsError> {
@@ -129,4 +129,51 @@ fn certificates_come_from_the_file_and_the_environment() {
 fn debug_shows_no_header_value() {
     let debug = format!("{:?}", of_env(&[("HEADERS", "authorization=Bearer%20hunter2")]));
     assert!(debug.contains("authorization") && !debug.contains("hunter2"), "{debug}");
+}
+
+fn metrics(config: Option<&OtlpConfig>, vars: &[(&str, &str)]) -> Result<Option<MetricsSettings>, SettingsError> {
+    let env = |name: &str| vars.iter().find(|(full, _)| name == *full).map(|(_, value)| (*value).to_owned());
+    MetricsSettings::resolve(config, &env)
+}
+
+#[test]
+fn metrics_are_sent_where_somebody_asked_for_them() {
+    let with = |metrics| OtlpConfig { metrics, ..OtlpConfig::default() };
+    let all = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://all:1")];
+    let own = [("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://own:2")];
+    let traces = [("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://traces:3")];
+    for vars in [&[][..], &all, &traces] {
+        assert_eq!(metrics(None, vars), Ok(None));
+        assert_eq!(metrics(Some(&with(None)), vars), Ok(None));
+    }
+    assert_eq!(metrics(Some(&with(Some(false))), &own), Ok(None));
+    let on = with(Some(true));
+    let endpoint =
+        |config: Option<&OtlpConfig>, vars: &[(&str, &str)]| metrics(config, vars).unwrap().unwrap().otlp.endpoint;
+    assert_eq!(endpoint(None, &own), "http://own:2");
+    assert_eq!(endpoint(Some(&on), &[]), "http://localhost:4317");
+    assert_eq!(endpoint(Some(&on), &traces), "http://localhost:4317");
+    assert_eq!(endpoint(Some(&on), &all), "http://all:1");
+    let file = OtlpConfig { endpoint: Some("http://file:3".to_owned()), ..on };
+    assert_eq!(endpoint(Some(&file), &own), "http://file:3");
+    // And an endpoint for metrics sends no spans.
+    assert_eq!(resolve(None, &[("METRICS_ENDPOINT", "http://own:2")]), Ok(None));
+}
+
+#[test]
+fn the_interval_comes_from_the_file_and_the_environment() {
+    let on = OtlpConfig { metrics: Some(true), ..OtlpConfig::default() };
+    let interval = |config: &OtlpConfig, vars: &[(&str, &str)]| {
+        metrics(Some(config), vars).map(|settings| settings.unwrap().interval)
+    };
+    let vars = [("OTEL_METRIC_EXPORT_INTERVAL", "5000"), ("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "2000")];
+    assert_eq!(interval(&on, &[]), Ok(Duration::from_secs(30)));
+    assert_eq!(interval(&on, &vars), Ok(Duration::from_secs(5)));
+    let file = OtlpConfig { metrics_interval_seconds: Some(1.5), ..on.clone() };
+    assert_eq!(interval(&file, &vars), Ok(Duration::from_millis(1500)));
+    assert_eq!(metrics(Some(&on), &vars).unwrap().unwrap().otlp.timeout, Duration::from_secs(2));
+    for value in ["0", "999", "5s"] {
+        let error = interval(&on, &[("OTEL_METRIC_EXPORT_INTERVAL", value)]).unwrap_err();
+        assert_eq!(error.to_string(), "OTEL_METRIC_EXPORT_INTERVAL must be milliseconds between 1000 and 3600000");
+    }
 }

@@ -1,13 +1,20 @@
-//! The connection to an OTLP/gRPC receiver: one unary call.
+//! The connection to an OTLP/gRPC receiver: one unary call for each signal.
 //!
 //! Owns the channel's options and the call. A connection is made when the first call needs it and again after it
-//! broke; nothing here retries. The request's spans are encoded already, so the call is made with a codec of its
-//! own in place of the generated client.
+//! broke; nothing here retries. A request's spans are encoded already, so calls are made with a codec of our
+//! own in place of the generated clients.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{io, marker::PhantomData, path::PathBuf, time::Duration};
 
 use bytes::Buf as _;
-use inferscope_proto::{Message as _, encoded::EncodedRequest, otlp::collector_trace::ExportTraceServiceResponse};
+use inferscope_proto::{
+    Message,
+    encoded::EncodedRequest,
+    otlp::{
+        collector_metrics::{ExportMetricsServiceRequest, ExportMetricsServiceResponse},
+        collector_trace::ExportTraceServiceResponse,
+    },
+};
 use tonic::{
     Request, Status,
     client::Grpc,
@@ -21,7 +28,12 @@ use super::settings::{OtlpSettings, TlsFiles};
 use crate::{call::OWN_AGENT, config::Compression};
 
 /// The one method of OTLP's trace service.
-const EXPORT: PathAndQuery = PathAndQuery::from_static("/opentelemetry.proto.collector.trace.v1.TraceService/Export");
+const EXPORT_TRACES: PathAndQuery =
+    PathAndQuery::from_static("/opentelemetry.proto.collector.trace.v1.TraceService/Export");
+
+/// The one method of OTLP's metrics service.
+const EXPORT_METRICS: PathAndQuery =
+    PathAndQuery::from_static("/opentelemetry.proto.collector.metrics.v1.MetricsService/Export");
 
 /// Servers answer pings below 30 s apart with GOAWAY too_many_pings.
 const PING_INTERVAL: Duration = Duration::from_secs(60);
@@ -82,13 +94,29 @@ impl Transport {
         Ok(Self { grpc, metadata, timeout: settings.timeout })
     }
 
-    /// Sends one request and waits for its answer until the deadline.
+    /// Sends spans and waits for the answer until the deadline.
     pub(super) async fn export(&mut self, request: EncodedRequest) -> Result<ExportTraceServiceResponse, Status> {
+        self.call(request, EXPORT_TRACES).await
+    }
+
+    /// Sends metrics and waits for the answer until the deadline.
+    pub(super) async fn export_metrics(
+        &mut self,
+        request: ExportMetricsServiceRequest,
+    ) -> Result<ExportMetricsServiceResponse, Status> {
+        self.call(request, EXPORT_METRICS).await
+    }
+
+    async fn call<Q, A>(&mut self, request: Q, method: PathAndQuery) -> Result<A, Status>
+    where
+        Q: Message + 'static,
+        A: Message + Default + 'static,
+    {
         let mut request = Request::from_parts(self.metadata.clone(), Default::default(), request);
         request.set_timeout(self.timeout);
         let call = async {
             self.grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
-            self.grpc.unary(request, EXPORT, ExportCodec).await
+            self.grpc.unary(request, method, ExportCodec::<Q, A>(PhantomData)).await
         };
         // The header tells the server; this one also ends the wait for a connection.
         match tokio::time::timeout(self.timeout, call).await {
@@ -112,42 +140,41 @@ fn tls(files: &TlsFiles) -> Result<ClientTlsConfig, TransportError> {
     Ok(config)
 }
 
-/// Requests whose spans are bytes, ordinary responses.
-#[derive(Clone, Copy)]
-struct ExportCodec;
+/// Requests `Q` and answers `A`, of which every part is optional.
+struct ExportCodec<Q, A>(PhantomData<fn(Q) -> A>);
 
-impl Codec for ExportCodec {
-    type Encode = EncodedRequest;
-    type Decode = ExportTraceServiceResponse;
+impl<Q: Message + 'static, A: Message + Default + 'static> Codec for ExportCodec<Q, A> {
+    type Encode = Q;
+    type Decode = A;
     type Encoder = Self;
     type Decoder = Self;
 
     fn encoder(&mut self) -> Self {
-        *self
+        Self(PhantomData)
     }
 
     fn decoder(&mut self) -> Self {
-        *self
+        Self(PhantomData)
     }
 }
 
-impl Encoder for ExportCodec {
-    type Item = EncodedRequest;
+impl<Q: Message, A> Encoder for ExportCodec<Q, A> {
+    type Item = Q;
     type Error = Status;
 
-    fn encode(&mut self, request: EncodedRequest, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+    fn encode(&mut self, request: Q, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
         request.encode(buffer).map_err(|error| Status::internal(error.to_string()))
     }
 }
 
-impl Decoder for ExportCodec {
-    type Item = ExportTraceServiceResponse;
+impl<Q, A: Message + Default> Decoder for ExportCodec<Q, A> {
+    type Item = A;
     type Error = Status;
 
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<ExportTraceServiceResponse>, Status> {
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<A>, Status> {
         // The receiver took the request and its answer is beyond us: as the answer is optional in every part,
         // sending everything again would only make duplicates.
-        let answer = ExportTraceServiceResponse::decode(&mut *buffer).unwrap_or_default();
+        let answer = A::decode(&mut *buffer).unwrap_or_default();
         buffer.advance(buffer.remaining());
         Ok(Some(answer))
     }
