@@ -21,10 +21,13 @@ use crate::{
     host::ProcessWatch,
     judge::Judge,
     kernel::{self, Accounts, Answers, Degraded, KernelCounters, Rings, Settings, Waker, clock},
+    metrics::{Metrics, machines::Machines},
+    observe::{self, Observer},
     pipeline::{Output, Pipeline, PipelineOptions},
     record,
     recording::Recorder,
     selfstat::Ledger,
+    serving::Notice,
     time::WallAnchor,
 };
 use anyhow::Context as _;
@@ -72,12 +75,13 @@ pub struct Capture {
     degraded: Vec<Degraded>,
     discovery: Discovery,
     judge: Option<Judge>,
+    observer: Observer,
     stop: Stop,
 }
 
 impl Capture {
     /// Loads, attaches and scans. When it returns, everything that runs is covered.
-    pub fn start(settings: &Settings, stop: Stop) -> anyhow::Result<Self> {
+    pub fn start(settings: &Settings, observe: observe::Settings, stop: Stop) -> anyhow::Result<Self> {
         kernel::check_privilege()?;
         for &pid in &settings.targets.include.pids {
             anyhow::ensure!(
@@ -94,14 +98,16 @@ impl Capture {
         for lost in &loaded.degraded {
             tracing::warn!(missing = lost.mechanism, consequence = lost.consequence, "running with less");
         }
-        let kernel::Loaded { mut rings, answers, mut prober, counters, accounts, degraded, .. } = loaded;
+        let kernel::Loaded { mut rings, answers, mut prober, counters, accounts, watcher, degraded } = loaded;
         let judge = Judge::new(&settings.targets, prober.targets().clone());
         prober.follow_processes()?;
         // Set once: a capture is started once per `Stop`.
         let _ = stop.waker.set(rings.waker());
+        let observer =
+            Observer::start(observe, watcher, rings.waker()).context("the thread that reads the host did not start")?;
         let discovery = Discovery::start(prober, Arc::clone(&accounts), settings, Arc::clone(&stop.flag))?;
         rings.resume()?;
-        Ok(Self { rings, answers, counters, accounts, degraded, discovery, judge, stop })
+        Ok(Self { rings, answers, counters, accounts, degraded, discovery, judge, observer, stop })
     }
 
     /// What does not work on this kernel.
@@ -121,8 +127,9 @@ impl Capture {
         options: PipelineOptions,
         calls: &SyncSender<Box<FinishedCall>>,
         recorder: Option<Recorder>,
+        metrics: Option<Arc<Metrics>>,
     ) -> (Ledger, Finish) {
-        let Self { mut rings, answers, counters, accounts, discovery, judge, stop, .. } = self;
+        let Self { mut rings, answers, counters, accounts, discovery, judge, observer, stop, .. } = self;
         let mut intake = Intake {
             pipeline: Pipeline::new(options),
             watch: ProcessWatch::default(),
@@ -130,7 +137,8 @@ impl Capture {
             recorder,
             recording: Ok(()),
             told_losses: 0,
-            outlet: Outlet { calls, undelivered: 0, answers },
+            metrics,
+            outlet: Outlet { calls, undelivered: 0, answers, observer },
         };
         let (mut next_tick, mut next_telling) = (Instant::now() + TICK, Instant::now() + TELL_LOSSES);
         while !stop.is_requested() {
@@ -139,6 +147,7 @@ impl Capture {
             // A flood must keep neither the clock nor a request to stop from being seen.
             while more && !stop.is_requested() {
                 more = intake.drain(&mut rings);
+                intake.take_observed();
                 if Instant::now() >= next_tick {
                     next_tick = Instant::now() + TICK;
                     intake.tick();
@@ -186,6 +195,8 @@ struct Intake<'a> {
     recording: io::Result<()>,
     /// Losses that were told already.
     told_losses: u64,
+    /// Absent where nobody reads them.
+    metrics: Option<Arc<Metrics>>,
     outlet: Outlet<'a>,
 }
 
@@ -193,6 +204,13 @@ impl Intake<'_> {
     /// One round; true if there may be more at once.
     fn drain(&mut self, rings: &mut Rings) -> bool {
         rings.drain(clock::now, |bytes| self.take(bytes))
+    }
+
+    /// Takes what was observed beside the calls.
+    fn take_observed(&mut self) {
+        while let Some(record) = self.outlet.observer.record() {
+            self.take(&record);
+        }
     }
 
     fn take(&mut self, bytes: &[u8]) {
@@ -216,7 +234,13 @@ impl Intake<'_> {
     }
 
     fn tick(&mut self) {
-        self.pipeline.on_tick(clock::now(), &mut |output| self.outlet.take(output));
+        let now = clock::now();
+        self.pipeline.on_tick(now, &mut |output| self.outlet.take(output));
+        if let Some(metrics) = &self.metrics {
+            let observer = &self.outlet.observer;
+            let machines = self.pipeline.machines(now);
+            metrics.on_machines(Machines { samples_lost: Some(observer.lost()), nvml: observer.nvml(), ..machines });
+        }
     }
 
     /// Says that something was lost since this was last asked: whoever reads what is exported must not have to wait for the
@@ -255,7 +279,11 @@ impl Intake<'_> {
             kernel: Some(counters.read()),
             pipeline: self.pipeline.stats().clone(),
             missed: self.pipeline.missed(),
-            undelivered: vec![("queue_full".into(), self.outlet.undelivered)],
+            engines: self.pipeline.energy(),
+            undelivered: vec![
+                ("queue_full".into(), self.outlet.undelivered),
+                ("observations_lost".into(), self.outlet.observer.lost()),
+            ],
             ..Default::default()
         }
     }
@@ -273,6 +301,7 @@ struct Outlet<'a> {
     calls: &'a SyncSender<Box<FinishedCall>>,
     undelivered: u64,
     answers: Answers,
+    observer: Observer,
 }
 
 impl Outlet<'_> {
@@ -284,7 +313,27 @@ impl Outlet<'_> {
             },
             Output::Answer { address, verdict } => self.answers.answer(address, verdict),
             Output::Dull(path) => self.answers.learn(path),
+            Output::Observe(wish) => self.observer.wish(wish),
+            Output::Notice(notice) => tell(&notice),
             Output::Join { stream, with } => self.answers.join(stream, with),
+        }
+    }
+}
+
+/// Says what an operator should hear of while it happens.
+fn tell(notice: &Notice) {
+    match notice {
+        Notice::Stuck { pid, engine, lasted, utilization } => {
+            let gpu = match utilization {
+                Some(percent) if *percent >= 1.0 => "works",
+                Some(_) => "does not work",
+                None => "is not observed",
+            };
+            tracing::warn!(pid, engine, seconds = lasted.as_secs(), gpu, "a call does not move");
+        }
+        Notice::EngineExit { engine, pid, comm, status, oom, in_flight } => {
+            let (signal, code) = (status & 0x7f, status >> 8 & 0xff);
+            tracing::warn!(engine, pid, comm, signal, code, oom, in_flight, "a process of an engine has ended");
         }
     }
 }

@@ -12,6 +12,7 @@ use std::{
     fmt,
     fs::File,
     io::{self, Read as _},
+    net::SocketAddr,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
@@ -28,9 +29,11 @@ use crate::{
 
 mod gpu;
 mod privacy;
+mod serving;
 
 pub use gpu::GpuConfig;
 pub use privacy::{PrivacyConfig, ToolDetail};
+pub use serving::ServingConfig;
 
 /// Where `inferscope run` looks when it is not told.
 pub const DEFAULT_PATH: &str = "/etc/inferscope/config.toml";
@@ -60,6 +63,8 @@ pub struct Config {
     pub cost: CostConfig,
     /// How tokens are counted.
     pub usage: UsageConfig,
+    /// When a server's call is slow.
+    pub serving: ServingConfig,
     /// How GPUs are read.
     pub gpu: GpuConfig,
 }
@@ -147,6 +152,8 @@ pub struct ExportConfig {
     pub otlp: Option<OtlpConfig>,
     /// `[export.jsonl]`
     pub jsonl: Option<JsonlConfig>,
+    /// `[export.prometheus]`
+    pub prometheus: Option<PrometheusConfig>,
 }
 
 /// `[export.otlp]`: what is absent comes from the standard `OTEL_EXPORTER_OTLP_*` variables.
@@ -171,6 +178,10 @@ pub struct OtlpConfig {
     pub queue_max_bytes: Option<usize>,
     /// Most spans that wait in memory.
     pub queue_max_spans: Option<usize>,
+    /// Send metrics too. Off unless this says so, or `OTEL_EXPORTER_OTLP_METRICS_ENDPOINT` is set.
+    pub metrics: Option<bool>,
+    /// How often metrics are sent.
+    pub metrics_interval_seconds: Option<f64>,
 }
 
 /// Compression of OTLP requests.
@@ -190,6 +201,21 @@ pub enum Compression {
 pub struct JsonlConfig {
     /// File to append to.
     pub path: PathBuf,
+}
+
+/// `[export.prometheus]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PrometheusConfig {
+    /// Address and port to be asked for metrics at. Whoever reaches it can read them: there is no authentication.
+    pub listen: SocketAddr,
+}
+
+impl Default for PrometheusConfig {
+    fn default() -> Self {
+        // The port that OpenTelemetry's exporters for Prometheus have.
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9464)) }
+    }
 }
 
 /// Headers, whose values are secrets: `Debug` shows the names alone.
@@ -360,7 +386,7 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), (String, &'static str)> {
-        let Self { capture, targets, privacy, export, quality, cost, usage: _, gpu } = self;
+        let Self { capture, targets, privacy, export, quality, cost, usage: _, gpu, serving } = self;
         let positive = |setting: &str, value: Option<u64>| match value {
             Some(0) => Err((setting.to_owned(), "must be more than zero")),
             _ => Ok(()),
@@ -372,6 +398,7 @@ impl Config {
             return Err(("quality.low_confidence_logprob".to_owned(), "must be between -1000 and 0"));
         }
         cost.check()?;
+        serving.check().map_err(|(key, reason)| (format!("serving.{key}"), reason))?;
         gpu.check().map_err(|(key, reason)| (format!("gpu.{key}"), reason))?;
         let Targets { include, exclude } = targets.clone().into();
         include.check().map_err(|(key, reason)| (format!("targets.{key}"), reason))?;
@@ -382,6 +409,12 @@ impl Config {
             if otlp.timeout_seconds.is_some_and(|seconds| !(0.001..=3600.0).contains(&seconds)) {
                 return Err(("export.otlp.timeout_seconds".to_owned(), "must be between 0.001 and 3600"));
             }
+            if otlp.metrics_interval_seconds.is_some_and(|seconds| !(1.0..=3600.0).contains(&seconds)) {
+                return Err(("export.otlp.metrics_interval_seconds".to_owned(), "must be between 1 and 3600"));
+            }
+        }
+        if export.prometheus.as_ref().is_some_and(|prometheus| prometheus.listen.port() == 0) {
+            return Err(("export.prometheus.listen".to_owned(), "must be an address with a port other than 0"));
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ fn an_empty_file_gives_the_defaults() {
     assert!(!config.usage.estimate);
     assert!(config.gpu.enabled && config.gpu.nvml_library.is_none() && config.gpu.active_hz == 10);
     assert!(config.cost.enabled && config.cost.table && config.cost.prices.is_empty());
-    assert!(config.export.otlp.is_none() && config.export.jsonl.is_none());
+    assert!(config.export.otlp.is_none() && config.export.jsonl.is_none() && config.export.prometheus.is_none());
 }
 
 #[test]
@@ -73,6 +73,10 @@ fn every_setting_is_read() {
         per_call = 0.001
         [usage]
         estimate = true
+        [serving]
+        time_to_first_token_limit_seconds = 2.5
+        time_per_output_token_limit_seconds = 0.1
+        stuck_seconds = 60
         [gpu]
         enabled = false
         nvml_library = "/opt/nvidia/libnvidia-ml.so.1"
@@ -89,8 +93,12 @@ fn every_setting_is_read() {
         key_file = "/key.pem"
         queue_max_bytes = 5
         queue_max_spans = 6
+        metrics = true
+        metrics_interval_seconds = 15
         [export.jsonl]
         path = "/var/lib/inferscope/calls.jsonl"
+        [export.prometheus]
+        listen = "[::1]:9000"
         "#,
     )
     .unwrap();
@@ -113,7 +121,15 @@ fn every_setting_is_read() {
     assert_eq!(otlp.compression, Some(Compression::Gzip));
     assert_eq!(otlp.headers.unwrap().0["authorization"], "Bearer x");
     assert_eq!(otlp.timeout_seconds, Some(2.5));
+    assert_eq!((otlp.metrics, otlp.metrics_interval_seconds), (Some(true), Some(15.0)));
+    assert_eq!(config.export.prometheus.unwrap().listen.to_string(), "[::1]:9000");
     assert_eq!(config.export.jsonl.unwrap().path, Path::new("/var/lib/inferscope/calls.jsonl"));
+}
+
+#[test]
+fn a_section_without_an_address_listens_on_the_loopback_alone() {
+    let listen = parse("[export.prometheus]").unwrap().export.prometheus.unwrap().listen;
+    assert_eq!(listen.to_string(), "127.0.0.1:9464");
 }
 
 #[test]
@@ -127,6 +143,8 @@ fn errors_name_the_place() {
     assert!(parse("[captures]\n").unwrap_err().contains("unknown field `captures`"));
     let error = parse("[privacy]\nemail = \"hide\"\n").unwrap_err();
     assert!(error.starts_with("c.toml:2:9: unknown variant `hide`"), "{error}");
+    let error = parse("[export.prometheus]\nlisten = \"localhost\"\n").unwrap_err();
+    assert!(error.starts_with("c.toml:2:10: invalid socket address"), "{error}");
 }
 
 #[test]
@@ -143,6 +161,9 @@ fn values_out_of_range_are_refused() {
         ("[targets.exclude]\npids = [0]", "targets.exclude.pids"),
         ("[export.otlp]\nqueue_max_spans = 0", "export.otlp.queue_max_spans"),
         ("[export.otlp]\ntimeout_seconds = nan", "export.otlp.timeout_seconds"),
+        ("[export.otlp]\nmetrics_interval_seconds = 0.5", "export.otlp.metrics_interval_seconds"),
+        ("[export.otlp]\nmetrics_interval_seconds = inf", "export.otlp.metrics_interval_seconds"),
+        ("[export.prometheus]\nlisten = \"127.0.0.1:0\"", "export.prometheus.listen"),
         ("[cost.prices.\"a/b\"]\ninput_per_mtok = -1", "cost.prices.\"a/b\".input_per_mtok"),
         ("[quality]\nlow_confidence_logprob = 0.5", "quality.low_confidence_logprob"),
         ("[export.otlp]\ntimeout_seconds = 0", "export.otlp.timeout_seconds"),

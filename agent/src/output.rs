@@ -1,4 +1,4 @@
-//! Where finished calls go: the terminal, files, OTLP.
+//! Where finished calls go: the terminal, files, OTLP, metrics.
 //!
 //! Owns the turning of a call into a span, once, and its distribution. Runs on a thread of its own behind a bounded
 //! queue; ends when the queue's other end is gone.
@@ -7,12 +7,14 @@ use std::{
     fs::File,
     io::{self, Write},
     ops::ControlFlow,
+    sync::Arc,
 };
 
 use crate::{
     call::FinishedCall,
     cost::{self, Pricing},
     export::{jsonl::JsonLines, otlp::OtlpHandle, pretty::Pretty, span::Span},
+    metrics::Metrics,
     time::WallAnchor,
 };
 
@@ -32,6 +34,7 @@ pub struct Outputs {
     display: Display,
     file: Option<JsonLines<File>>,
     otlp: Option<OtlpHandle>,
+    metrics: Option<Arc<Metrics>>,
     pricing: Pricing,
     report: OutputReport,
     /// Whether the header was shown.
@@ -48,6 +51,7 @@ impl Outputs {
             display,
             file: None,
             otlp: None,
+            metrics: None,
             pricing: Pricing::default(),
             report: OutputReport::default(),
             shown: false,
@@ -73,12 +77,21 @@ impl Outputs {
         self
     }
 
+    /// Adds metrics, which count every call.
+    pub fn with_metrics(mut self, metrics: Option<Arc<Metrics>>) -> Self {
+        self.metrics = metrics;
+        self
+    }
+
     /// Sends a call everywhere. `Break` once standard output is closed or broken: nobody watches any more. Files and
     /// receivers go on getting calls even then.
     pub fn deliver(&mut self, call: &FinishedCall) -> ControlFlow<()> {
         let mut span = Span::from_call(call, self.anchor);
         if let Some(cost) = self.pricing.cost(call, span.start_time_unix_nano) {
             cost::tell(&mut span, cost);
+        }
+        if let Some(metrics) = &self.metrics {
+            metrics.on_call(&span);
         }
         if let Some(file) = &mut self.file {
             match file.write(&span) {
@@ -159,5 +172,29 @@ impl OutputReport {
     /// The ledger's entries.
     pub fn entries(&self) -> [(String, u64); 2] {
         [("file_write_failed".into(), self.file_lost), ("not_shown".into(), self.not_shown)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        export::testing::{ANCHOR, chat},
+        time::Mono,
+    };
+
+    #[test]
+    fn every_call_is_counted_even_when_nobody_watches() {
+        let metrics = Metrics::new(ANCHOR);
+        let mut outputs = Outputs::new(ANCHOR, Display::Quiet).with_metrics(Some(Arc::clone(&metrics)));
+        outputs.closed = true;
+        for _ in 0..2 {
+            assert!(outputs.deliver(&chat()).is_break());
+        }
+        let snapshot = metrics.snapshot(Mono(0));
+        let finished =
+            snapshot.families.iter().find(|family| family.metric.name == "inferscope.calls.finished").unwrap();
+        assert_eq!(finished.points[0].value, crate::metrics::Value::Int(2));
+        assert_eq!(outputs.finish().not_shown, 2);
     }
 }

@@ -14,6 +14,8 @@ use inferscope_common::{
 };
 use serde_json::{Map, Value, json};
 
+use crate::serving::Sums;
+
 /// Counters of the pipeline. All in bytes unless the name says otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PipelineStats {
@@ -136,6 +138,8 @@ pub struct Ledger {
     pub processes: Vec<(u32, ProcessStats)>,
     /// What the pipeline missed of each process.
     pub missed: Vec<(u32, Missed)>,
+    /// Energy of each engine's GPUs, by its id.
+    pub engines: Vec<(String, Sums)>,
 }
 
 /// Processes that the ledger names at most: those that lost most.
@@ -200,6 +204,20 @@ impl Ledger {
             .into_iter()
             .map(|counter| kernel.get(counter))
             .sum()
+    }
+
+    /// The bytes of [`lost_bytes`](Self::lost_bytes) by who lost them, and those that the pipeline had no room for.
+    pub fn lost_by_reason(&self) -> Vec<(&'static str, u64)> {
+        let refused = ("table_full", self.pipeline.refused);
+        let Some(kernel) = &self.kernel else { return vec![("missing", self.pipeline.lost), refused] };
+        let kernel = [
+            ("ring_full", Counter::BytesLostRing),
+            ("scratch", Counter::BytesLostScratch),
+            ("unreadable", Counter::BytesUnreadable),
+            ("too_long", Counter::BytesTruncated),
+        ]
+        .map(|(reason, counter)| (reason, kernel.get(counter)));
+        kernel.into_iter().chain([refused]).collect()
     }
 
     /// How much was lost, of whatever kind: whether it grows is what it is good for.
@@ -280,6 +298,9 @@ impl Ledger {
         object.insert("lost_bytes".into(), json!(self.lost_bytes()));
         object.insert("lost_bytes_of_nobody".into(), json!(self.lost_bytes_of_nobody()));
         object.insert("processes".into(), self.processes_to_json());
+        if !self.engines.is_empty() {
+            object.insert("engines".into(), self.engines.iter().map(|(id, sums)| (id.clone(), energy(sums))).collect());
+        }
         match self.balance() {
             Ok(()) => object.insert("balanced".into(), json!(true)),
             Err(why) => {
@@ -318,6 +339,19 @@ impl Ledger {
         };
         Value::Array(missed.iter().take(MAX_NAMED).map(line).collect())
     }
+}
+
+/// Energy in joules: of the devices, and where it went.
+fn energy(sums: &Sums) -> Value {
+    let Sums { devices, idle, unattributed, shared, open } = *sums;
+    let joules = |millijoules: u64| millijoules as f64 / 1e3;
+    json!({
+        "device_joules": joules(devices),
+        "shared_joules": joules(shared),
+        "idle_joules": joules(idle),
+        "unattributed_joules": joules(unattributed),
+        "open_joules": joules(open),
+    })
 }
 
 /// Reasons for which something is missing of a process.

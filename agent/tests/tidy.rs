@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Modules that take bytes and time and give events, and touch nothing else.
-const PURE: [&str; 12] = [
+const PURE: [&str; 14] = [
     "record",
     "record.rs",
     "stream",
@@ -16,7 +16,9 @@ const PURE: [&str; 12] = [
     "infer",
     "call",
     "privacy",
+    "metrics",
     "pipeline",
+    "serving",
     "selfstat.rs",
     "targets.rs",
     "time.rs",

@@ -11,6 +11,7 @@ use super::{
     http1::{Http1, Switch},
     http2::Http2,
     opener::Opener,
+    progress::Look,
     websocket::WebSocket,
 };
 use crate::{
@@ -53,11 +54,18 @@ pub struct Begun {
     pub stream: u32,
     /// First byte.
     pub start: Mono,
+    /// Whether its path is a model's.
+    pub is_model: bool,
 }
 
 impl Begun {
     pub(super) fn of(exchange: &Exchange) -> Self {
-        Self { number: exchange.number, stream: exchange.stream, start: exchange.start }
+        Self {
+            number: exchange.number,
+            stream: exchange.stream,
+            start: exchange.start,
+            is_model: exchange.session.is_some(),
+        }
     }
 }
 
@@ -154,6 +162,16 @@ impl Connection {
             Speaks::WebSocket(socket) => {
                 socket.exchanges().filter(|exchange| exchange.is_answered()).map(Begun::of).collect()
             }
+        }
+    }
+
+    /// How far the exchange with this number is, if it is under way.
+    pub fn look(&mut self, number: u64) -> Option<Look> {
+        let this = |exchange: &&mut Exchange| exchange.number == number;
+        match &mut self.speaks {
+            Speaks::Http1(http1) => http1.exchanges_mut().find(this).map(Exchange::look),
+            Speaks::Http2(http2) => http2.exchanges_mut().find(this).map(Exchange::look),
+            Speaks::WebSocket(socket) => socket.exchanges_mut().find(this).map(Exchange::look),
         }
     }
 

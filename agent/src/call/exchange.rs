@@ -3,7 +3,11 @@
 //! Owns the times, chunk gaps and notes of one exchange, and has its bodies decoded. What they mean is the model
 //! session's business; when the exchange is over is the connection's.
 
-use super::{Capture, Completion, HttpFacts, Note, NoteKind, Side, Timing, gaps::GapSketch};
+use super::{
+    Capture, Completion, HttpFacts, Note, NoteKind, Side, Timing,
+    gaps::GapSketch,
+    progress::{Look, Progress},
+};
 use crate::{
     llm::{Facts, Proof, ResponseEvent, Session, Socket},
     protocol::{
@@ -85,6 +89,8 @@ pub struct Exchange {
     end: Mono,
     chunk_count: u64,
     gaps: GapSketch,
+    progress: Progress,
+    request_bytes: u64,
     capture: Capture,
     notes: Vec<Note>,
     decoders: [Decoder; 2],
@@ -132,6 +138,8 @@ impl Exchange {
             end: start,
             chunk_count: 0,
             gaps: GapSketch::default(),
+            progress: Progress::default(),
+            request_bytes: 0,
             capture: Capture::Complete,
             notes: Vec::new(),
             decoders: Default::default(),
@@ -219,6 +227,7 @@ impl Exchange {
     /// Bytes of the request's body.
     pub fn request_body(&mut self, at: Mono, bytes: &[u8]) {
         self.end = self.end.max(at);
+        self.request_bytes += bytes.len() as u64;
         self.decode(at, Part::Request, |decoder, sink| decoder.push(bytes, sink));
     }
 
@@ -271,6 +280,7 @@ impl Exchange {
             self.first_chunk.get_or_insert(at);
             if let Some(last) = self.last_chunk {
                 self.gaps.record(at.since(last));
+                self.progress.chunk(last, at);
             }
             self.last_chunk = Some(at);
             self.chunk_count += 1;
@@ -331,6 +341,18 @@ impl Exchange {
     /// Last byte so far.
     pub fn last_seen(&self) -> Mono {
         self.end
+    }
+
+    /// How far it is; the chunks are those since the last look.
+    pub fn look(&mut self) -> Look {
+        Look {
+            request_end: self.request_end,
+            first_chunk: self.first_chunk,
+            last_seen: self.end,
+            request_bytes: self.request_bytes,
+            is_model: self.session.is_some(),
+            windows: self.progress.take(),
+        }
     }
 
     /// Closes the books. `None` if this was no call: not a model's path, or nothing in the bodies proved it.

@@ -8,9 +8,10 @@ use crate::{
         conversation::{Place, ToolRun},
         gaps::GapSketch,
     },
-    host::ProcessIdentity,
+    host::{Hop, ProcessIdentity},
     llm::Facts,
     record::{Address, Source},
+    serving::ServingFacts,
     time::Mono,
 };
 
@@ -233,6 +234,10 @@ pub struct FinishedCall {
     pub inferred: Option<Box<InferredFacts>>,
     /// Its place among the process's other calls.
     pub place: Place,
+    /// What lies between its two ends, where both are servers of this host: its tokens are the first server's.
+    pub hop: Option<Hop>,
+    /// The machinery behind it, of a server's call; the way to it, of a client's.
+    pub serving: Option<Box<ServingFacts>>,
     /// What tool ran, where the span is that of a tool between two calls; then there are no facts and no completion.
     pub tool: Option<Box<ToolRun>>,
     /// How it ended; absent when that was not seen.

@@ -130,6 +130,11 @@ impl Http1 {
         self.pairing.exchanges.iter()
     }
 
+    /// The same, to look at what came since the last time.
+    pub fn exchanges_mut(&mut self) -> impl Iterator<Item = &mut Exchange> {
+        self.pairing.exchanges.iter_mut()
+    }
+
     /// Nothing of one part can be seen, whatever passes.
     pub fn unseen(&mut self, at: Mono, part: Part) {
         self.pairing.exchanges.iter_mut().for_each(|exchange| exchange.gap(at, part, 0));

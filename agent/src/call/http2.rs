@@ -131,6 +131,11 @@ impl Http2 {
         self.streams.open.values().filter_map(|stream| stream.exchange.as_deref())
     }
 
+    /// The same, to look at what came since the last time.
+    pub fn exchanges_mut(&mut self) -> impl Iterator<Item = &mut Exchange> {
+        self.streams.exchanges_mut()
+    }
+
     /// Nothing of one part can be seen, whatever passes.
     pub fn unseen(&mut self, at: Mono, part: Part) {
         self.streams.exchanges_mut().for_each(|exchange| exchange.gap(at, part, 0));

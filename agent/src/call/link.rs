@@ -11,7 +11,7 @@ use super::{Side, SpanIds};
 use crate::{record::Address, time::Mono};
 
 /// One end of a connection, named the same by both.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum End {
     /// Address and port.
     Ip(SocketAddr),
@@ -61,14 +61,18 @@ struct Ends {
 #[derive(Clone, Copy, Debug)]
 struct ClientEnd {
     ids: SpanIds,
+    tgid: u32,
     read_at: Option<Mono>,
+    server: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct ServerEnd {
     span: [u8; 8],
+    tgid: u32,
     start: Mono,
     parent: Option<SpanIds>,
+    client: Option<u32>,
 }
 
 /// What is known of a call from its other end.
@@ -78,6 +82,8 @@ pub struct Other {
     pub parent: Option<SpanIds>,
     /// For a client's call, when the server had its first byte: it was written no later.
     pub read_at: Option<Mono>,
+    /// Thread group of the other end.
+    pub tgid: Option<u32>,
 }
 
 /// Calls under way, by connection. No larger than what the pipeline's connections hold, because every entry belongs to an
@@ -89,16 +95,16 @@ pub struct Links {
 
 impl Links {
     /// A call starts, with its first byte at `start`.
-    pub fn start(&mut self, side: Side, tuple: Tuple, ids: SpanIds, start: Mono) {
+    pub fn start(&mut self, side: Side, tuple: Tuple, tgid: u32, ids: SpanIds, start: Mono) {
         let ends = self.open.entry(tuple).or_default();
         match side {
             Side::Client => {
-                let mut client = ClientEnd { ids, read_at: None };
+                let mut client = ClientEnd { ids, tgid, read_at: None, server: None };
                 if let Some(server) = &mut ends.server
                     && server.parent.is_none()
                 {
-                    server.parent = Some(ids);
-                    client.read_at = Some(server.start);
+                    (server.parent, server.client) = (Some(ids), Some(tgid));
+                    (client.read_at, client.server) = (Some(server.start), Some(server.tgid));
                 }
                 ends.client = Some(client);
             }
@@ -106,10 +112,11 @@ impl Links {
                 // A client call that was read already has its server; a later one's start was not seen yet.
                 let client = ends.client.as_mut().filter(|client| client.read_at.is_none());
                 let parent = client.map(|client| {
-                    client.read_at = Some(start);
-                    client.ids
+                    (client.read_at, client.server) = (Some(start), Some(tgid));
+                    (client.ids, client.tgid)
                 });
-                ends.server = Some(ServerEnd { span: ids.span, start, parent });
+                let (parent, client) = parent.unzip();
+                ends.server = Some(ServerEnd { span: ids.span, tgid, start, parent, client });
             }
         }
     }
@@ -120,17 +127,24 @@ impl Links {
         let other = match side {
             Side::Client => {
                 let client = ends.client.take_if(|client| client.ids.span == span);
-                Other { parent: None, read_at: client.and_then(|client| client.read_at) }
+                let (read_at, tgid) = client.map_or((None, None), |client| (client.read_at, client.server));
+                Other { parent: None, read_at, tgid }
             }
             Side::Server => {
                 let server = ends.server.take_if(|server| server.span == span);
-                Other { parent: server.and_then(|server| server.parent), read_at: None }
+                let (parent, tgid) = server.map_or((None, None), |server| (server.parent, server.client));
+                Other { parent, read_at: None, tgid }
             }
         };
         if ends.client.is_none() && ends.server.is_none() {
             self.open.remove(&tuple);
         }
         other
+    }
+
+    /// The client span that caused a server's call which is under way, as far as it is known by now.
+    pub fn parent(&self, tuple: Tuple) -> Option<SpanIds> {
+        self.open.get(&tuple)?.server.as_ref()?.parent
     }
 
     /// Calls that have started and not finished, both ends counted as one.
@@ -161,13 +175,13 @@ mod tests {
     #[test]
     fn links_whichever_end_starts_first() {
         let mut links = Links::default();
-        links.start(Side::Client, tuple(), ids(1), Mono(10));
-        links.start(Side::Server, tuple(), ids(2), Mono(11));
+        links.start(Side::Client, tuple(), 9, ids(1), Mono(10));
+        links.start(Side::Server, tuple(), 9, ids(2), Mono(11));
         assert_eq!(links.finish(Side::Server, tuple(), [2; 8]).parent, Some(ids(1)));
         assert_eq!(links.finish(Side::Client, tuple(), [1; 8]).read_at, Some(Mono(11)));
 
-        links.start(Side::Server, tuple(), ids(3), Mono(20));
-        links.start(Side::Client, tuple(), ids(4), Mono(21));
+        links.start(Side::Server, tuple(), 9, ids(3), Mono(20));
+        links.start(Side::Client, tuple(), 9, ids(4), Mono(21));
         assert_eq!(links.finish(Side::Server, tuple(), [3; 8]).parent, Some(ids(4)));
         assert_eq!(links.finish(Side::Client, tuple(), [4; 8]).read_at, Some(Mono(20)));
         assert!(links.is_empty());
@@ -177,10 +191,10 @@ mod tests {
     fn streams_of_one_connection_are_linked_each_by_itself() {
         let mut links = Links::default();
         let on = |stream| Tuple { stream, ..tuple() };
-        links.start(Side::Client, on(1), ids(1), Mono(1));
-        links.start(Side::Client, on(3), ids(2), Mono(2));
-        links.start(Side::Server, on(3), ids(4), Mono(3));
-        links.start(Side::Server, on(1), ids(3), Mono(4));
+        links.start(Side::Client, on(1), 9, ids(1), Mono(1));
+        links.start(Side::Client, on(3), 9, ids(2), Mono(2));
+        links.start(Side::Server, on(3), 9, ids(4), Mono(3));
+        links.start(Side::Server, on(1), 9, ids(3), Mono(4));
         assert_eq!(links.finish(Side::Server, on(3), [4; 8]).parent, Some(ids(2)));
         assert_eq!(links.finish(Side::Server, on(1), [3; 8]).parent, Some(ids(1)));
     }
@@ -188,10 +202,10 @@ mod tests {
     #[test]
     fn a_next_client_call_does_not_take_over_an_older_server_call() {
         let mut links = Links::default();
-        links.start(Side::Client, tuple(), ids(1), Mono(1));
-        links.start(Side::Server, tuple(), ids(2), Mono(2));
+        links.start(Side::Client, tuple(), 9, ids(1), Mono(1));
+        links.start(Side::Server, tuple(), 9, ids(2), Mono(2));
         links.finish(Side::Client, tuple(), [1; 8]);
-        links.start(Side::Client, tuple(), ids(3), Mono(3));
+        links.start(Side::Client, tuple(), 9, ids(3), Mono(3));
         assert_eq!(links.finish(Side::Server, tuple(), [2; 8]).parent, Some(ids(1)));
         assert_eq!(links.finish(Side::Client, tuple(), [3; 8]).read_at, None);
     }
@@ -199,19 +213,19 @@ mod tests {
     #[test]
     fn a_server_call_alone_has_no_parent() {
         let mut links = Links::default();
-        links.start(Side::Server, tuple(), ids(2), Mono(1));
+        links.start(Side::Server, tuple(), 9, ids(2), Mono(1));
         assert_eq!(links.finish(Side::Server, tuple(), [2; 8]), Other::default());
     }
 
     #[test]
     fn one_client_call_is_not_the_parent_of_two_server_calls() {
         let mut links = Links::default();
-        links.start(Side::Client, tuple(), ids(1), Mono(1));
-        links.start(Side::Server, tuple(), ids(2), Mono(2));
+        links.start(Side::Client, tuple(), 9, ids(1), Mono(1));
+        links.start(Side::Server, tuple(), 9, ids(2), Mono(2));
         links.finish(Side::Server, tuple(), [2; 8]);
         // The end of the client's call was lost; the next server call comes before its client's start is seen.
-        links.start(Side::Server, tuple(), ids(3), Mono(3));
-        links.start(Side::Client, tuple(), ids(4), Mono(4));
+        links.start(Side::Server, tuple(), 9, ids(3), Mono(3));
+        links.start(Side::Client, tuple(), 9, ids(4), Mono(4));
         assert_eq!(links.finish(Side::Client, tuple(), [1; 8]), Other::default(), "replaced");
         assert_eq!(links.finish(Side::Server, tuple(), [3; 8]).parent, Some(ids(4)));
     }

@@ -162,6 +162,11 @@ impl WebSocket {
         self.calls.open.iter().map(|call| &call.exchange)
     }
 
+    /// The same, to look at what came since the last time.
+    pub fn exchanges_mut(&mut self) -> impl Iterator<Item = &mut Exchange> {
+        self.calls.open.iter_mut().map(|call| &mut call.exchange)
+    }
+
     /// Nothing of one part can be seen, whatever passes.
     pub fn unseen(&mut self, at: Mono, part: Part) {
         self.calls.open.iter_mut().for_each(|call| call.exchange.gap(at, part, 0));

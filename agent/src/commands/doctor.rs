@@ -19,7 +19,7 @@ pub fn doctor(args: &DoctorArgs) -> anyhow::Result<()> {
     let targets = TargetArgs { pid: args.pid.clone(), ..Default::default() };
     let plan = Plan::of(targets, false, false, None);
     let stop = Stop::default();
-    let capture = Capture::start(&plan.settings, stop.clone())?;
+    let capture = Capture::start(&plan.settings, plan.observe.clone(), stop.clone())?;
     let checks = checks(&capture);
     let report = watch(capture, &plan, &session, &stop, args.watch)?;
     let text = match args.output {
@@ -52,7 +52,7 @@ fn watch(capture: Capture, plan: &Plan, session: &Session, stop: &Stop, time: Du
     // Nobody reads the calls: each is dropped when it is finished, as by a full queue.
     let (calls, _finished) = sync_channel(1);
     let reader =
-        std::thread::Builder::new().name("capture".into()).spawn(move || capture.run(options, &calls, None))?;
+        std::thread::Builder::new().name("capture".into()).spawn(move || capture.run(options, &calls, None, None))?;
     std::thread::sleep(time);
     let report = asker.report();
     stop.request();

@@ -9,14 +9,17 @@ use crate::{
     call::ConnectionOptions,
     capture::{self, Capture, Finish, Session, Stop},
     cli::TargetArgs,
-    config,
+    config, gpu,
     kernel::Settings,
     llm::Estimator,
+    metrics::Metrics,
+    observe,
     output::Outputs,
     pipeline::PipelineOptions,
     privacy::{ContentPolicy, Redactor},
     recording::Recorder,
     selfstat::Ledger,
+    serving::Limits,
 };
 
 /// Said on standard error once everything that runs is covered. Scripts wait for it.
@@ -35,6 +38,10 @@ pub const CONTENT_BYTES: usize = 64 << 10;
 pub struct Plan {
     /// What the kernel side is told.
     pub settings: Settings,
+    /// What is observed beside the calls.
+    pub observe: observe::Settings,
+    /// Beyond these a call is slow, whatever is usual.
+    pub limits: Limits,
     /// Whether messages are kept.
     pub content: ContentPolicy,
     /// What is redacted in them.
@@ -61,6 +68,8 @@ impl Plan {
                 keeps_findings: false,
                 ring_bytes: None,
             },
+            observe: observe::Settings { gpu: Some(gpu::Settings::default()) },
+            limits: Limits::default(),
             content: if content { ContentPolicy::On { cap: CONTENT_BYTES } } else { ContentPolicy::Off },
             redactor: Redactor::shared(),
             estimate: None,
@@ -92,6 +101,7 @@ impl Plan {
             idle_ns: u64::try_from(self.idle.as_nanos()).unwrap_or(u64::MAX),
             epoch: session.epoch,
             infer: self.settings.infer,
+            limits: self.limits,
         }
     }
 }
@@ -103,6 +113,7 @@ pub async fn capture(
     session: &Session,
     mut outputs: Outputs,
     recorder: Option<Recorder>,
+    metrics: Option<Arc<Metrics>>,
 ) -> anyhow::Result<(Ledger, Finish)> {
     let stop = Stop::default();
     // Before anything slow: Ctrl-C while probes are being attached must end the attaching.
@@ -113,15 +124,15 @@ pub async fn capture(
     let (done, mut capture_done) = tokio::sync::oneshot::channel();
     let (began, ready) = tokio::sync::oneshot::channel();
     let capture_thread = std::thread::Builder::new().name("capture".into()).spawn({
-        let (stop, settings) = (stop.clone(), plan.settings.clone());
+        let (stop, settings, observe) = (stop.clone(), plan.settings.clone(), plan.observe.clone());
         move || {
-            let result = Capture::start(&settings, stop.clone()).map(|capture| {
+            let result = Capture::start(&settings, observe, stop.clone()).map(|capture| {
                 if !stop.is_requested() {
                     super::say(READY);
                     // Nobody waits for it any more if a signal has come.
                     let _ = began.send(());
                 }
-                capture.run(options, &calls, recorder)
+                capture.run(options, &calls, recorder, metrics)
             });
             // Nobody waits any more if the program is ending in a hurry.
             let _ = done.send(result);

@@ -66,7 +66,8 @@ pub fn replay(args: &ReplayArgs) -> anyhow::Result<()> {
     let report = outputs.finish();
     let undelivered = report.entries().to_vec();
     let unpriced = report.unpriced;
-    say_ledger(&Ledger { pipeline: pipeline.stats().clone(), undelivered, unpriced, ..Default::default() });
+    let engines = pipeline.energy();
+    say_ledger(&Ledger { pipeline: pipeline.stats().clone(), undelivered, unpriced, engines, ..Default::default() });
     if let Some(error) = report.error {
         return Err(anyhow::Error::new(error).context("standard output cannot be written"));
     }

@@ -313,6 +313,77 @@ names! {
     /// Seconds that a gateway says the server behind it took.
     INFERSCOPE_SERVER_TIMING_UPSTREAM = "inferscope.server.timing.upstream";
 
+    /// Between two servers of this host: `runner` within one engine, `proxy` where the first passes requests on. The tokens
+    /// of such a call are those of the first server's.
+    INFERSCOPE_HOP = "inferscope.hop";
+    /// Names the processes that serve one model together, as long as they live.
+    INFERSCOPE_ENGINE_ID = "inferscope.engine.id";
+    /// What software it is, where it was recognised: `vllm`, `ollama`, ...
+    INFERSCOPE_ENGINE_NAME = "inferscope.engine.name";
+    /// Its version, where it could be seen.
+    INFERSCOPE_ENGINE_VERSION = "inferscope.engine.version";
+    /// Processes of it.
+    INFERSCOPE_ENGINE_PROCESS_COUNT = "inferscope.engine.process.count";
+    /// How sure it is that they belong together, 0 to 1.
+    INFERSCOPE_ENGINE_CONFIDENCE = "inferscope.engine.confidence";
+    /// Other calls of the engine that were under way when this one came.
+    INFERSCOPE_IN_FLIGHT_AT_START = "inferscope.in_flight_at_start";
+    /// The engine's GPUs, by NVML's ids.
+    INFERSCOPE_GPU_IDS = "inferscope.gpu.ids";
+    /// Mean share of the call's time with a kernel running, 0 to 1, over the devices.
+    INFERSCOPE_GPU_UTILIZATION_MEAN = "inferscope.gpu.utilization.mean";
+    /// The largest that was sampled, of any device.
+    INFERSCOPE_GPU_UTILIZATION_MAX = "inferscope.gpu.utilization.max";
+    /// GPU memory of the engine's processes at the call's start, bytes. What one request has is not observable.
+    INFERSCOPE_GPU_MEMORY_START = "inferscope.gpu.memory.start";
+    /// The most of it during the call.
+    INFERSCOPE_GPU_MEMORY_PEAK = "inferscope.gpu.memory.peak";
+    /// At its end.
+    INFERSCOPE_GPU_MEMORY_END = "inferscope.gpu.memory.end";
+    /// Mean power of the devices together, watts.
+    INFERSCOPE_GPU_POWER_WATTS = "inferscope.gpu.power.watts";
+    /// The call's share of the board energy that was measured: not marginal energy, not wall power.
+    INFERSCOPE_GPU_ENERGY_JOULES = "inferscope.gpu.energy.joules";
+    /// How the share was found.
+    INFERSCOPE_GPU_ENERGY_METHOD = "inferscope.gpu.energy.method";
+    /// Length of the windows that energy is split in, milliseconds.
+    INFERSCOPE_GPU_ENERGY_WINDOW_MS = "inferscope.gpu.energy.window_ms";
+    /// Mean number of calls that shared a window, this one included.
+    INFERSCOPE_GPU_ENERGY_CONCURRENCY = "inferscope.gpu.energy.concurrency";
+    /// Share of the GPU's busy time that captured calls explain, 0 to 1.
+    INFERSCOPE_GPU_ENERGY_COVERAGE = "inferscope.gpu.energy.coverage";
+    /// Error that nine in ten calls stay below in the simulation, as a share.
+    INFERSCOPE_GPU_ENERGY_UNCERTAINTY = "inferscope.gpu.energy.uncertainty";
+    /// What took longer than it does as a rule: `time_to_first_token`, `time_per_output_token`, `chunk_gap`.
+    INFERSCOPE_SLOW = "inferscope.slow";
+    /// Why, the likeliest first; each has an event with its evidence. Absent where nothing speaks for one.
+    INFERSCOPE_CAUSE_KINDS = "inferscope.cause.kinds";
+    /// Seconds for which the server went on after its client had gone.
+    INFERSCOPE_WASTE_SECONDS = "inferscope.waste.seconds";
+    /// Chunks that it wrote meanwhile.
+    INFERSCOPE_WASTE_CHUNKS = "inferscope.waste.chunks";
+    /// The call's share of energy meanwhile, joules.
+    INFERSCOPE_WASTE_JOULES = "inferscope.waste.joules";
+
+    /// Longest time for which nothing came, seconds, where it was beyond the configured one.
+    INFERSCOPE_STALL_SECONDS = "inferscope.stall.seconds";
+    /// Mean utilisation of the engine's GPUs meanwhile, 0 to 1: whether they worked.
+    INFERSCOPE_STALL_GPU_UTILIZATION = "inferscope.stall.gpu.utilization";
+
+    /// Span event attribute: which time was long.
+    INFERSCOPE_SLOW_MEASURE = "inferscope.slow.measure";
+    /// Span event attribute: how long, seconds.
+    INFERSCOPE_SLOW_SECONDS = "inferscope.slow.seconds";
+    /// Span event attribute: how long it is as a rule, or the configured limit, seconds.
+    INFERSCOPE_SLOW_USUAL = "inferscope.slow.usual";
+    /// Span event attribute: the cause.
+    INFERSCOPE_CAUSE_KIND = "inferscope.cause.kind";
+    /// Span event attribute: share of the delay that it explains, 0 to 1.
+    INFERSCOPE_CAUSE_SHARE = "inferscope.cause.share";
+    /// Span event attribute: how long it lasted within the call, seconds.
+    INFERSCOPE_CAUSE_SECONDS = "inferscope.cause.seconds";
+    /// Span event attribute: what was measured, with units.
+    INFERSCOPE_CAUSE_EVIDENCE = "inferscope.cause.evidence";
     /// Span event attribute: `request` or `response`.
     INFERSCOPE_PART = "inferscope.part";
     /// Span event attribute: how many bytes are missing.
@@ -345,6 +416,10 @@ pub const CONTENT: &[&str] =
 pub const EVENT_GAP: &str = "inferscope.gap";
 /// Span event: bytes could not be understood.
 pub const EVENT_MALFORMED: &str = "inferscope.malformed";
+/// Span event: something took longer than it does as a rule.
+pub const EVENT_SLOW: &str = "inferscope.slow";
+/// Span event: why, with its evidence.
+pub const EVENT_CAUSE: &str = "inferscope.cause";
 /// Span event: a body's content encoding is not decoded.
 pub const EVENT_UNDECODED: &str = "inferscope.undecoded";
 

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use super::{
     attributes::{self as names, EVENT_GAP, EVENT_MALFORMED, EVENT_UNDECODED},
-    inferred, remote,
+    inferred, remote, serving,
     span::{Span, SpanEvent, SpanKind, SpanStatus, Value, hex},
 };
 use crate::{
     call::{
         Binding, Capture, Completion, FinishedCall, HttpFacts, Note, NoteKind, Place, Retry, Side, Timing, ToolRun,
     },
-    host::ProcessIdentity,
+    host::{Hop, ProcessIdentity},
     llm::{Content, Estimated, Facts, Method, Quality, RequestFacts, ResponseFacts, Timings, Usage},
     privacy::Redactor,
     record::{Address, Source},
@@ -63,6 +63,10 @@ impl Span {
         out.text(names::INFERSCOPE_CAPTURE, Some(call.capture.as_str()));
         out.text(names::INFERSCOPE_CAPTURE_SOURCE, Some(call.source.as_str()));
         out.text(names::INFERSCOPE_CAPTURE_BINDING, call.binding.map(Binding::as_str));
+        out.text(names::INFERSCOPE_HOP, call.hop.map(Hop::as_str));
+        if let Some(facts) = &call.serving {
+            serving::attributes(&mut out, facts);
+        }
         if let Some(content) = call.facts.as_ref().and_then(|facts| facts.content.as_ref()) {
             messages(&mut out, content);
         }
@@ -84,14 +88,19 @@ impl Span {
                 (None, None) => SpanStatus::Unset,
             },
             attributes: out.0,
-            events: call.notes.iter().map(|note| event(note, anchor)).collect(),
+            events: call
+                .notes
+                .iter()
+                .map(|note| event(note, anchor))
+                .chain(call.serving.iter().flat_map(|facts| serving::events(facts, call.timing.end, anchor)))
+                .collect(),
         }
     }
 }
 
 /// Attributes under construction: a value that is absent adds nothing.
 #[derive(Default)]
-pub(super) struct Attributes(Vec<(&'static str, Value)>);
+pub(super) struct Attributes(pub(super) Vec<(&'static str, Value)>);
 
 impl Attributes {
     pub(super) fn text(&mut self, name: &'static str, value: Option<&str>) {
@@ -104,7 +113,7 @@ impl Attributes {
     }
 
     /// JSON has no infinities, but `1e999` in a request parses to one.
-    fn double(&mut self, name: &'static str, value: Option<f64>) {
+    pub(super) fn double(&mut self, name: &'static str, value: Option<f64>) {
         self.0.extend(value.filter(|value| value.is_finite()).map(|value| (name, Value::Double(value))));
     }
 
@@ -116,7 +125,7 @@ impl Attributes {
         self.0.extend(value.then_some((name, Value::Bool(true))));
     }
 
-    fn list(&mut self, name: &'static str, values: &[String]) {
+    pub(super) fn list(&mut self, name: &'static str, values: &[String]) {
         self.0.extend((!values.is_empty()).then(|| (name, Value::StrArray(values.to_vec()))));
     }
 }

@@ -13,7 +13,9 @@ mod inferred;
 pub mod jsonl;
 pub mod otlp;
 pub mod pretty;
+pub mod prometheus;
 mod remote;
+mod serving;
 pub mod span;
 #[cfg(test)]
 pub(crate) mod testing;

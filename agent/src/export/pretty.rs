@@ -186,7 +186,11 @@ fn remarks(span: &Span) -> Vec<(Style, String)> {
     if let Some(capture) = text(names::INFERSCOPE_CAPTURE).filter(|&capture| capture != "complete") {
         remarks.push((Style::Doubtful, format!("capture {capture}")));
     }
-    for SpanEvent { name, time_unix_nano: _, attributes } in &span.events {
+    if let Some(joules) = span.get(names::INFERSCOPE_GPU_ENERGY_JOULES).and_then(Value::as_double) {
+        remarks.push((Style::Dim, format!("GPU {joules:.1} J")));
+    }
+    remarks.extend(span.events.iter().filter_map(why).map(|text| (Style::Doubtful, text)));
+    for SpanEvent { name, time_unix_nano: _, attributes } in span.events.iter().filter(|event| why(event).is_none()) {
         let mut remark = format!("note {}", name.trim_start_matches("inferscope."));
         for (_, value) in attributes {
             let _ = match value {
@@ -198,6 +202,24 @@ fn remarks(span: &Span) -> Vec<(Style, String)> {
         remarks.push((Style::Doubtful, remark));
     }
     remarks
+}
+
+/// What was slow, or why.
+fn why(event: &SpanEvent) -> Option<String> {
+    let get = |name| event.attributes.iter().find(|(key, _)| *key == name).map(|(_, value)| value);
+    let text = |name| get(name).and_then(Value::as_str).map(printable);
+    let time = |name| get(name).and_then(Value::as_double).map(duration);
+    match event.name {
+        names::EVENT_SLOW => {
+            let (what, took) = (text(names::INFERSCOPE_SLOW_MEASURE)?, time(names::INFERSCOPE_SLOW_SECONDS)?);
+            Some(format!("slow {what} {took}, usually {}", time(names::INFERSCOPE_SLOW_USUAL)?))
+        }
+        names::EVENT_CAUSE => {
+            let (kind, evidence) = (text(names::INFERSCOPE_CAUSE_KIND)?, text(names::INFERSCOPE_CAUSE_EVIDENCE)?);
+            Some(format!("because {kind}: {evidence}"))
+        }
+        _ => None,
+    }
 }
 
 /// What was inferred, where nothing was read.

@@ -58,6 +58,8 @@ pub(crate) fn chat() -> FinishedCall {
         },
         inferred: None,
         place: Default::default(),
+        hop: None,
+        serving: None,
         tool: None,
         facts: Some(Facts {
             api: "openai.chat",

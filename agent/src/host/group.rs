@@ -117,6 +117,16 @@ pub enum Hop {
     Proxy,
 }
 
+impl Hop {
+    /// The name in attributes.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Runner => "runner",
+            Self::Proxy => "proxy",
+        }
+    }
+}
+
 /// A process that groups were looked for around.
 #[derive(Clone, Copy, Debug)]
 struct Known {

@@ -356,7 +356,7 @@ fn five_hundred_processes_are_cheap() {
     }
     let begun = Instant::now();
     let groups = Groups::build(&processes, &links, &gpus);
-    println!("{} processes in {:?}", processes.len(), begun.elapsed());
+    eprintln!("{} processes in {:?}", processes.len(), begun.elapsed());
     assert_eq!(groups.all().len(), 100);
     assert!(groups.all().iter().all(|group| group.members.len() == 5));
 }

@@ -134,6 +134,8 @@ impl Pipeline {
             facts: None,
             inferred: Some(Box::new(facts(shape, &parties))),
             place: Default::default(),
+            hop: None,
+            serving: None,
             tool: None,
             completion: None,
             capture: if truncated { Capture::Truncated } else { Capture::Complete },

@@ -25,7 +25,8 @@ impl Bench {
         let hosts = hosts.iter().map(|&host| host.to_owned()).collect();
         let targets = Targets { include: Selectors { hosts, ..Selectors::default() }, ..Targets::default() };
         let connection = ConnectionOptions { all_http, targets: targets.into(), ..ConnectionOptions::default() };
-        let options = PipelineOptions { connection, idle_ns: 1_000 * MS, epoch: [1; 16], infer };
+        let options =
+            PipelineOptions { connection, idle_ns: 1_000 * MS, epoch: [1; 16], infer, limits: Default::default() };
         Self { pipeline: Pipeline::new(options), calls: vec![], answers: vec![], now: 0 }
     }
 
@@ -34,7 +35,7 @@ impl Bench {
         pipeline.on_record(record, &mut |output| match output {
             Output::Call(call) => calls.push(*call),
             Output::Answer { verdict, .. } => answers.push(verdict),
-            Output::Dull(_) | Output::Join { .. } => {}
+            Output::Dull(_) | Output::Join { .. } | Output::Observe(_) | Output::Notice(_) => {}
         });
     }
 

@@ -182,7 +182,7 @@ impl Pipeline {
         let object = wire.object;
         if let Some(tuple) = tuple_of(key, &request) {
             let ids = self.request_ids(object, &request, end);
-            self.links.start(side_of(end), tuple, ids, request.start);
+            self.links.start(side_of(end), tuple, request.owner.tgid, ids, request.start);
         }
         if let Some(wire) = self.channels.wire_mut(key, end)
             && let Some(oldest) = wire.requests.wait(request)
@@ -379,12 +379,14 @@ impl Pipeline {
             facts: Some(facts),
             inferred: None,
             place: Default::default(),
+            hop: None,
+            serving: None,
             tool: None,
             completion,
             capture,
             notes,
         };
-        self.hand_out(call, other.parent.is_some() || other.read_at.is_some(), out);
+        self.hand_out(call, None, other.parent.is_some() || other.read_at.is_some(), out);
     }
 
     fn request_ids(&self, object: ObjectId, request: &Request, end: End) -> SpanIds {

@@ -10,6 +10,7 @@ mod conversation_tests;
 mod halves;
 #[cfg(test)]
 mod halves_tests;
+mod hops;
 #[cfg(test)]
 mod http2_tests;
 mod inference;
@@ -21,6 +22,7 @@ mod lines;
 #[cfg(test)]
 mod lines_tests;
 mod missed;
+mod serving;
 #[cfg(test)]
 mod socket_tests;
 mod table;
@@ -43,14 +45,17 @@ use crate::{
         exchange::{ClosedBy, Ended, Exchange},
         ids::{self, Epoch},
         link::{End, Links, Tuple},
+        progress::Look,
     },
     infer::Inference,
     record::{Data, Direction, ObjectId, Origin, Record, SocketState, Source, TlsRecords},
     selfstat::{Missed, PipelineStats},
+    serving::{FlightKey, Limits, Notice, Serving, Wish},
     stream::{Binder, Finding, Halves, Plain, StreamKey},
     time::Mono,
 };
 use channels::Channels;
+use hops::Hops;
 use missed::MissedTable;
 use table::{Entry, Tables};
 
@@ -80,6 +85,8 @@ pub struct PipelineOptions {
     pub epoch: Epoch,
     /// Infer calls from ciphertext where TLS cannot be read.
     pub infer: bool,
+    /// Beyond these a call is slow, whatever is usual.
+    pub limits: Limits,
 }
 
 /// What comes out.
@@ -96,6 +103,10 @@ pub enum Output {
     },
     /// The kernel side need not copy requests for this path.
     Dull(DullPath),
+    /// This is to be observed beside the calls.
+    Observe(Wish),
+    /// An operator should hear of this now.
+    Notice(Notice),
     /// The kernel side should let another stream's gate decide for this one, or let it decide for itself again.
     Join {
         /// The stream.
@@ -114,6 +125,8 @@ pub struct Pipeline {
     binder: Binder,
     halves: Halves,
     conversations: Conversations,
+    serving: Serving,
+    hops: Hops,
     /// Absent unless it was asked for.
     inference: Option<Inference>,
     stats: PipelineStats,
@@ -128,6 +141,8 @@ impl Pipeline {
         let inference = options.infer.then(Inference::default);
         Self {
             conversations: Conversations::new(options.epoch),
+            serving: Serving::new(options.limits),
+            hops: Hops::default(),
             options,
             inference,
             tables: Tables::default(),
@@ -203,9 +218,13 @@ impl Pipeline {
                 let by = if self.tables.is_bound(key) { ClosedBy::Local } else { ClosedBy::Unknown };
                 self.close(key, by, out);
             }
-            Record::Fork { .. } => {}
-            Record::Exec { origin } => self.close_tls_of(origin.tgid, out),
-            Record::Exit { origin, .. } => {
+            Record::Fork { origin, .. } => self.machinery_changed(origin.tgid, out),
+            Record::Exec { origin } => {
+                self.machinery_changed(origin.tgid, out);
+                self.close_tls_of(origin.tgid, out);
+            }
+            Record::Exit { origin, status } => {
+                self.process_ended(origin.time, origin.tgid, status, out);
                 self.close_tls_of(origin.tgid, out);
                 for key in self.tables.unix_streams_of(origin.tgid) {
                     self.close(key, ClosedBy::Local, out);
@@ -219,13 +238,13 @@ impl Pipeline {
                 let known = self.tables.processes.learn(origin.tgid, identity);
                 self.count_unnamed(known);
             }
-            Record::OomVictim { .. }
+            machinery @ (Record::Host(..)
+            | Record::Gpu(..)
+            | Record::OomVictim { .. }
             | Record::Retransmit(..)
             | Record::SendLimits(..)
             | Record::FileOpen(..)
-            | Record::Listen(..)
-            | Record::Host(..)
-            | Record::Gpu(..) => {}
+            | Record::Listen(..)) => self.on_machinery(machinery, out),
         }
     }
 
@@ -243,6 +262,7 @@ impl Pipeline {
         self.tick_channels(since, Mono(now.0.saturating_sub(QUIET_NS)), out);
         let idle = self.options.idle_ns;
         self.infer(out, |inference, found| inference.tick(now, idle, found));
+        self.advance(now, out);
     }
 
     /// Reports the calls that are still under way. For the end.
@@ -253,6 +273,7 @@ impl Pipeline {
         }
         self.finish_channels(out);
         self.infer(out, |inference, found| inference.finish(found));
+        self.serving.finish(&mut |call| out(Output::Call(call)));
         self.conversations.finish(&mut |tool| out(Output::Call(Box::new(tool))));
         self.count_conversations();
     }
@@ -386,10 +407,10 @@ impl Pipeline {
         // A call that began before its socket was known has its other end to find yet.
         let Some(entry) = self.tables.connections.get(&key) else { return };
         let Some(side) = entry.connection.side() else { return };
-        for Begun { number, stream, start } in entry.connection.begun() {
+        for Begun { number, stream, start, .. } in entry.connection.begun() {
             if let Some(tuple) = self.tuple(key, entry, stream) {
                 let ids = self.ids(key, number, start, side);
-                self.links.start(side, tuple, ids, start);
+                self.links.start(side, tuple, entry.tgid, ids, start);
             }
         }
     }
@@ -410,6 +431,9 @@ impl Pipeline {
         for key in self.tables.streams_of(state.id) {
             if let (Some(by), Some(entry)) = (by, self.tables.connections.get_mut(&key)) {
                 entry.connection.closing(by);
+                if by == ClosedBy::Peer {
+                    self.serving.client_gone(key, at);
+                }
             }
             // Not before: what the other end sent before its FIN may still be unread.
             if state.new == tcp::CLOSE && !state.unread {
@@ -472,10 +496,14 @@ impl Pipeline {
 
     fn carry_out(&mut self, key: StreamKey, entry: &Entry, step: Step, out: &mut dyn FnMut(Output)) {
         match step {
-            Step::Began(Begun { number, stream, start }) => {
+            Step::Began(begun @ Begun { number, stream, start, .. }) => {
+                self.place_hop(key, entry, begun);
+                if entry.connection.side() == Some(Side::Server) {
+                    self.serve(key, entry.tgid, begun, out);
+                }
                 if let (Some(side), Some(tuple)) = (entry.connection.side(), self.tuple(key, entry, stream)) {
                     let ids = self.ids(key, number, start, side);
-                    self.links.start(side, tuple, ids, start);
+                    self.links.start(side, tuple, entry.tgid, ids, start);
                 }
             }
             Step::Over(exchange, ended) => self.report(key, entry, *exchange, ended, out),
@@ -494,7 +522,14 @@ impl Pipeline {
         }
     }
 
-    fn report(&mut self, key: StreamKey, entry: &Entry, exchange: Exchange, ended: Ended, out: &mut dyn FnMut(Output)) {
+    fn report(
+        &mut self,
+        key: StreamKey,
+        entry: &Entry,
+        mut exchange: Exchange,
+        ended: Ended,
+        out: &mut dyn FnMut(Output),
+    ) {
         let Some(side) = entry.connection.side() else { return };
         let mut ids = self.ids(key, exchange.number, exchange.start, side);
         let tuple = self.tuple(key, entry, exchange.stream);
@@ -502,12 +537,15 @@ impl Pipeline {
         if let Some(parent) = other.parent {
             (ids.trace, ids.parent) = (parent.trace, Some(parent.span));
         }
+        self.hops.over(FlightKey { stream: key, number: exchange.number });
         if ended == Ended::Idle {
             self.stats.idle += 1;
         }
-        let is_model = exchange.session.is_some();
+        let (number, is_model) = (exchange.number, exchange.session.is_some());
+        let look = exchange.look();
         let Some(outcome) = exchange.finish(ended, side, self.options.connection.all_http) else {
             self.stats.unrecognised += u64::from(is_model);
+            self.unserve(key, number);
             return;
         };
         let mut timing = outcome.timing;
@@ -516,9 +554,11 @@ impl Pipeline {
         // The kernel side has looked already, but for TLS streams whose socket came later.
         if addresses.is_some_and(|socket| !self.options.connection.targets.wants_ports(&socket.local, &socket.peer)) {
             self.stats.untargeted_calls += 1;
+            self.unserve(key, number);
             return;
         }
         self.stats.calls += 1;
+        let hop = self.hop(side, entry.tgid, other.tgid);
         let call = FinishedCall {
             ids,
             side,
@@ -536,19 +576,28 @@ impl Pipeline {
             facts: outcome.facts,
             inferred: None,
             place: Default::default(),
+            hop,
+            serving: None,
             tool: None,
             completion: outcome.completion,
             capture: outcome.capture,
             notes: outcome.notes,
         };
-        self.hand_out(call, other.parent.is_some() || other.read_at.is_some(), out);
+        let ended = (side == Side::Server).then_some((FlightKey { stream: key, number }, look));
+        self.hand_out(call, ended, other.parent.is_some() || other.read_at.is_some(), out);
     }
 
-    /// Gives a call its place among others and hands it out.
-    fn hand_out(&mut self, mut call: FinishedCall, other_end: bool, out: &mut dyn FnMut(Output)) {
+    /// Gives a call its place among others and hands it out, when what was observed beside it is known.
+    fn hand_out(
+        &mut self,
+        mut call: FinishedCall,
+        served: Option<(FlightKey, Look)>,
+        other_end: bool,
+        out: &mut dyn FnMut(Output),
+    ) {
         self.conversations.take(&mut call, other_end, &mut |tool| out(Output::Call(Box::new(tool))));
         self.count_conversations();
-        out(Output::Call(Box::new(call)));
+        self.serving.finished(served, Box::new(call), &mut |call| out(Output::Call(call)));
     }
 
     fn count_conversations(&mut self) {
@@ -557,7 +606,11 @@ impl Pipeline {
     }
 
     fn ids(&self, key: StreamKey, number: u64, start: Mono, side: Side) -> SpanIds {
-        ids::derive(&self.options.epoch, key, number, start, side)
+        let mut ids = ids::derive(&self.options.epoch, key, number, start, side);
+        if let Some(parent) = self.hops.parent(FlightKey { stream: key, number }) {
+            (ids.trace, ids.parent) = (parent.trace, Some(parent.span));
+        }
+        ids
     }
 
     fn tuple(&self, key: StreamKey, entry: &Entry, stream: u32) -> Option<Tuple> {

@@ -87,7 +87,13 @@ impl Bench {
     }
 
     pub(super) fn with(connection: ConnectionOptions) -> Self {
-        let options = PipelineOptions { connection, idle_ns: 1_000_000_000, epoch: [1; 16], infer: false };
+        let options = PipelineOptions {
+            connection,
+            idle_ns: 1_000_000_000,
+            epoch: [1; 16],
+            infer: false,
+            limits: Default::default(),
+        };
         Self { pipeline: Pipeline::new(options), calls: Vec::new(), answers: Vec::new(), joins: Vec::new(), now: 1_000 }
     }
 
@@ -97,6 +103,7 @@ impl Bench {
             Output::Call(call) => calls.push(*call),
             Output::Dull(_) => {}
             Output::Join { stream, with } => joins.push((stream, with)),
+            Output::Observe(_) | Output::Notice(_) => {}
             Output::Answer { verdict, .. } => answers.push(verdict),
         });
     }

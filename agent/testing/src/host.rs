@@ -53,7 +53,8 @@ impl Default for Host {
 impl Host {
     /// A host of which nothing is known.
     pub fn new(connection: ConnectionOptions) -> Self {
-        let options = PipelineOptions { connection, idle_ns: IDLE, epoch: [1; 16], infer: false };
+        let options =
+            PipelineOptions { connection, idle_ns: IDLE, epoch: [1; 16], infer: false, limits: Default::default() };
         Self { pipeline: Pipeline::new(options), now: 1_000, calls: Vec::new() }
     }
 

@@ -105,6 +105,8 @@ fn blank(pid: u32, side: Side, start: u64, n: u8) -> FinishedCall {
         facts: None,
         inferred: None,
         place: Place::default(),
+        hop: None,
+        serving: None,
         tool: None,
         completion: Some(Completion::Done),
         capture: Capture::Complete,

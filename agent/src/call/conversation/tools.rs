@@ -222,6 +222,8 @@ impl Asking {
             facts: None,
             inferred: None,
             place: Place { conversation: self.conversation.clone(), ..Place::default() },
+            hop: None,
+            serving: None,
             tool: Some(Box::new(tool)),
             completion: None,
             capture: Capture::Complete,
