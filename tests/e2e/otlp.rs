@@ -61,8 +61,13 @@ impl Receiver {
         self.program.pid()
     }
 
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The spans it received.
-    fn spans(&self) -> Result<Vec<Value>> {
+    pub fn spans(&self) -> Result<Vec<Value>> {
         let text = fs::read_to_string(&self.out).context("the receiver wrote nothing")?;
         text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
     }

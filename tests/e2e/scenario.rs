@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use inferscope_tests::{corpus, go::Build, pki::Pki, place, programs::Large, sdks};
+use inferscope_tests::{corpus, go::Build, pki::Pki, place, programs::Large, sdks, vllm};
 use libtest_mimic::{Failed, Trial};
 use rustix::process::geteuid;
 use tempfile::TempDir;
@@ -63,6 +63,8 @@ pub enum Need {
     Recordings,
     /// The providers' SDKs.
     Sdks,
+    /// vLLM with its model.
+    Vllm,
 }
 
 impl Need {
@@ -95,6 +97,7 @@ impl Need {
             }
             Self::Recordings => return corpus::missing(),
             Self::Sdks => return sdks::missing(),
+            Self::Vllm => return vllm::missing(),
             Self::Cgroups => return Group::make("inferscope-e2e-probe").err().map(|error| format!("{error:#}")),
         };
         place::on_path(program).is_none().then(|| format!("{program} is not installed"))

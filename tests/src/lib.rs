@@ -26,3 +26,4 @@ pub mod programs;
 pub mod sdks;
 pub mod server;
 pub mod usage;
+pub mod vllm;

@@ -15,6 +15,7 @@ mod programs;
 mod show;
 mod test;
 mod venv;
+mod vllm;
 
 use std::process::ExitCode;
 

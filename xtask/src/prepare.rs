@@ -15,7 +15,7 @@ use rustix::process::geteuid;
 use crate::show::say;
 
 /// A program that tests need, and the package that has it.
-const PACKAGES: [(&str, &str); 10] = [
+const PACKAGES: [(&str, &str); 13] = [
     ("cc", "gcc"),
     ("curl", "curl"),
     ("wget", "wget"),
@@ -26,6 +26,9 @@ const PACKAGES: [(&str, &str); 10] = [
     ("gnutls-cli", "gnutls-bin"),
     ("openssl", "openssl"),
     ("go", "golang-go"),
+    ("ip", "iproute2"),
+    ("nft", "nftables"),
+    ("taskset", "util-linux"),
 ];
 
 /// Whether this process is root.

@@ -16,7 +16,7 @@ use crate::{
     prepare::{self, Root},
     programs,
     show::say,
-    venv,
+    venv, vllm,
 };
 
 /// Variables that reach the end-to-end tests when they run through sudo, which clears the environment.
@@ -34,7 +34,7 @@ const KEPT: [&str; 9] = [
 
 /// What `--suite` can be. All but the first two are topics: the first part of scenarios' names in `tests/e2e/`, with
 /// `-` for `_`.
-const SUITES: [&str; 29] = [
+const SUITES: [&str; 30] = [
     "unit",
     "e2e",
     "clients",
@@ -64,6 +64,7 @@ const SUITES: [&str; 29] = [
     FULL,
     CORPUS,
     SDKS,
+    VLLM,
 ];
 
 /// Scenarios that need large downloads or a long time.
@@ -75,8 +76,12 @@ const CORPUS: &str = "corpus";
 /// Scenarios that need the providers' SDKs, or MCP's.
 const SDKS: &str = "sdks";
 
+/// Scenarios against a real vLLM.
+const VLLM: &str = "vllm";
+
 /// What runs only where it is asked for by name, and why.
-const ON_DEMAND: [(&str, &str); 3] = [(FULL, "large downloads"), (CORPUS, "recordings"), (SDKS, "downloads")];
+const ON_DEMAND: [(&str, &str); 4] =
+    [(FULL, "large downloads"), (CORPUS, "recordings"), (SDKS, "downloads"), (VLLM, "6 GB of disk")];
 
 /// Options of `cargo xtask test`.
 #[derive(Debug, Args)]
@@ -132,6 +137,12 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         }
         if suite == Some(SDKS) {
             steps.take("SDKs", || match programs::install_sdks() {
+                Ok(()) => Outcome::Ok,
+                Err(error) => Outcome::Failed(format!("{error:#}")),
+            });
+        }
+        if suite == Some(VLLM) {
+            steps.take("vLLM", || match vllm::install() {
                 Ok(()) => Outcome::Ok,
                 Err(error) => Outcome::Failed(format!("{error:#}")),
             });

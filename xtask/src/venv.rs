@@ -22,7 +22,7 @@ pub fn make(name: &str, list: &str) -> Result<PathBuf> {
 }
 
 fn make_in(dir: &Path, list: &Path) -> Result<PathBuf> {
-    let stamp = stamp_of(list)?;
+    let stamp = stamp_of(&[list])?;
     let python = dir.join("bin/python");
     if python.exists() && fs::read_to_string(dir.join(STAMP)).is_ok_and(|made_from| made_from == stamp) {
         return Ok(dir.to_owned());
@@ -41,20 +41,24 @@ fn make_in(dir: &Path, list: &Path) -> Result<PathBuf> {
     Ok(dir.to_owned())
 }
 
-/// The list's digest and the interpreter's version: an environment of another Python does not work.
-fn stamp_of(list: &Path) -> Result<String> {
-    let text = fs::read(list).with_context(|| format!("cannot read {}", list.display()))?;
+/// The digest of the files that say what is made, and the interpreter's version: an environment of another Python does
+/// not work.
+pub fn stamp_of(files: &[&Path]) -> Result<String> {
+    let mut digest = Sha256::new();
+    for file in files {
+        digest.update(fs::read(file).with_context(|| format!("cannot read {}", file.display()))?);
+    }
     let output = Command::new("python3").arg("--version").output().context("python3 is not installed")?;
     let mut stamp = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     stamp.push(' ');
-    for byte in Sha256::digest(text) {
+    for byte in digest.finalize() {
         write!(stamp, "{byte:02x}")?;
     }
     Ok(stamp)
 }
 
 /// Runs a command; its output is only shown when it fails.
-fn quietly(command: &mut Command) -> Result<()> {
+pub fn quietly(command: &mut Command) -> Result<()> {
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {command:?}"))?;
     ensure!(
         output.status.success(),
