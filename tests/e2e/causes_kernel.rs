@@ -31,6 +31,8 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use serde_json::json;
 
 use crate::{
+    controller::{Limit, Limited},
+    network::Network,
     raw,
     scenario::{Need, Room, SOON, Scenarios, say},
 };
@@ -143,8 +145,10 @@ fn cost_of_a_walk() -> Result<()> {
 
 /// A process that eats more than its control group may have: told although nobody traces it.
 fn oom_victim() -> Result<()> {
-    let group = Memory::make("inferscope-e2e-oom", 32 << 20)?;
-    let procs = group.dir.join("cgroup.procs");
+    let limit = Limit::Memory(32 << 20);
+    let group = Limited::make("inferscope-e2e-oom", limit)?;
+    group.set(limit)?;
+    let procs = group.procs();
     let (victim, seen) = record(&["--comm", "nobody-at-all"], |_| {
         let script = format!("echo $$ > {} && exec tail /dev/zero", procs.display());
         let hungry = Program::spawn("hungry", Command::new("sh").args(["-c", &script]))?;
@@ -436,68 +440,4 @@ fn deep(from: &Path, len: usize) -> Result<PathBuf> {
     }
     fs::create_dir_all(&path)?;
     Ok(path)
-}
-
-/// A control group with a limit of memory, of either version; removed with the value.
-struct Memory {
-    dir: PathBuf,
-}
-
-impl Memory {
-    fn make(name: &str, limit: u64) -> Result<Self> {
-        for (root, file) in [("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")] {
-            let dir = Path::new(root).join(name);
-            if Path::new(root).join("cgroup.procs").exists() && fs::create_dir(&dir).is_ok() {
-                let group = Self { dir };
-                if fs::write(group.dir.join(file), limit.to_string()).is_ok() {
-                    return Ok(group);
-                }
-            }
-        }
-        bail!("no control group with a limit of memory can be made")
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        // Fails only while a process is in it, which is a failure of its own.
-        let _kept = fs::remove_dir(&self.dir);
-    }
-}
-
-/// A network with nothing but a loopback interface; removed with the value.
-struct Network {
-    name: &'static str,
-}
-
-impl Network {
-    fn make(name: &'static str, lossy: bool) -> Result<Self> {
-        succeed(Command::new("ip").args(["netns", "add", name]))?;
-        let network = Self { name };
-        succeed(network.inside(Path::new("ip")).args(["link", "set", "lo", "up"]))?;
-        if lossy {
-            let rules = "table inet lossy { chain in { type filter hook input priority 0; \
-                tcp sport 1024-65535 tcp dport 32768-65535 meta length 100-65535 numgen inc mod 10 == 9 drop; }; }";
-            succeed(network.inside(Path::new("nft")).arg(rules))?;
-        }
-        Ok(network)
-    }
-
-    fn inside(&self, program: &Path) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", self.name]).arg(program);
-        command
-    }
-}
-
-impl Drop for Network {
-    fn drop(&mut self) {
-        let _kept = succeed(Command::new("ip").args(["netns", "del", self.name]));
-    }
-}
-
-fn succeed(command: &mut Command) -> Result<()> {
-    let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
-    ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
 }

@@ -9,9 +9,11 @@
 
 mod binding;
 mod capture;
+mod causes;
 mod causes_kernel;
 mod churn;
 mod clients;
+mod controller;
 mod corpus;
 mod discovery;
 mod doctor;
@@ -27,6 +29,7 @@ mod joining;
 mod libssl;
 mod load;
 mod mcp;
+mod network;
 mod nginx;
 mod otlp;
 mod privacy;
@@ -36,9 +39,11 @@ mod rustls;
 mod scenario;
 mod sdks;
 mod servers;
+mod serving;
 mod sockets;
 mod stripped;
 mod targets;
+mod vllm;
 mod websocket;
 
 use std::process::ExitCode;
@@ -76,7 +81,10 @@ fn main() -> ExitCode {
     go::add(&mut all);
     sdks::add(&mut all);
     mcp::add(&mut all);
+    serving::add(&mut all);
+    causes::add(&mut all);
     stripped::add(&mut all);
+    vllm::add(&mut all);
     let trials = all.into_trials(!args.list);
     libtest_mimic::run(&args, trials).exit_code()
 }

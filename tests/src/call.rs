@@ -30,6 +30,11 @@ impl Call {
         self.member("kind").unwrap_or("")
     }
 
+    /// `ok`, `error` or `unset`.
+    pub fn status(&self) -> &str {
+        self.member("status").unwrap_or("")
+    }
+
     /// An attribute; absent and null are the same.
     pub fn attr(&self, name: &str) -> Option<&Value> {
         self.0.get("attributes")?.get(name).filter(|value| !value.is_null())
