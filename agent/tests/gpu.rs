@@ -120,7 +120,7 @@ fn count(cost: &NvmlCost, name: &str) -> u64 {
 }
 
 #[test]
-fn eight_devices_with_32_processes_are_read_ten_times_a_second_at_little_cost() {
+fn eight_devices_with_32_processes_are_read_at_most_ten_times_a_second_at_little_cost() {
     let mut driver = Driver::new(&Header::new((0..8).map(Device::h100)));
     let now = monotonic_ns();
     for device in 0..8 {
@@ -134,7 +134,8 @@ fn eight_devices_with_32_processes_are_read_ten_times_a_second_at_little_cost() 
     let mut looks = [0; 8];
     let mut lists = [None; 8];
     let mut users = [None; 8];
-    sampler.await_some("fifty looks at every device, and who is on it", |_, record| {
+    // No more of them: on a busy machine calls take long, and then they are made less often.
+    sampler.await_some("ten looks at every device, and who is on it", |_, record| {
         match record {
             GpuRecord::Samples(samples) => {
                 for sample in samples {
@@ -145,10 +146,11 @@ fn eight_devices_with_32_processes_are_read_ten_times_a_second_at_little_cost() 
             GpuRecord::Utilization { device, processes } => users[*device as usize] = Some(processes.len()),
             _ => {}
         }
-        looks.iter().all(|looks| *looks >= 50).then_some(())
+        let known = |of: &[Option<usize>]| of.iter().all(Option::is_some);
+        (looks.iter().all(|looks| *looks >= 10) && known(&lists) && known(&users)).then_some(())
     });
     let time = began.elapsed();
-    assert!(time >= Duration::from_secs(4), "ten looks a second and no more: {time:?}");
+    assert!(time >= Duration::from_millis(800), "ten looks a second and no more: {time:?}");
     assert_eq!((lists, users), ([Some(4); 8], [Some(4); 8]));
     let after = sampler.sampler.cost();
     let per_second = (after.total() - before.total()).as_secs_f64() / time.as_secs_f64();
@@ -156,7 +158,8 @@ fn eight_devices_with_32_processes_are_read_ten_times_a_second_at_little_cost() 
     for call in &after.calls {
         eprintln!("{:45} {:6} calls, {:>10.1?} in all, {:>9.1?} at most", call.name, call.count, call.total, call.max);
     }
-    assert!(count(&after, "nvmlDeviceGetFieldValues") < 8 * (50 + 50), "one call for all fast counters: {after:?}");
+    let looks = looks.iter().sum::<usize>() as u64;
+    assert!(count(&after, "nvmlDeviceGetFieldValues") < 2 * looks + 8 * 5, "one call for all fast counters: {after:?}");
 }
 
 #[test]

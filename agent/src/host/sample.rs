@@ -99,7 +99,7 @@ pub struct CgroupUsage {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HostRecord {
     /// Processes around those that serve calls: ancestors, descendants, neighbours in a control group or on a GPU.
-    /// Replaces what was said of the same ids before; who is named in `gone` no longer exists.
+    /// Replaces what was said of the same ids before.
     Processes {
         /// The processes.
         processes: Vec<ProcessInfo>,

@@ -25,6 +25,9 @@ impl Pipeline {
 
     /// A call begins.
     pub(super) fn serve(&mut self, key: StreamKey, tgid: u32, begun: Begun, out: &mut dyn FnMut(Output)) {
+        if !begun.is_model {
+            return;
+        }
         self.serving.began(FlightKey { stream: key, number: begun.number }, tgid, begun.start);
         self.wish(out);
     }
@@ -111,6 +114,9 @@ impl Pipeline {
 
     /// Looks at the calls under way, and lets those go whose time is observed.
     pub(super) fn advance(&mut self, now: Mono, out: &mut dyn FnMut(Output)) {
+        if !self.serving.is_due(now) {
+            return self.wish(out);
+        }
         for key in self.serving.open() {
             match self.tables.connections.get_mut(&key.stream).and_then(|entry| entry.connection.look(key.number)) {
                 Some(look) => self.serving.looked(key, &look, now),

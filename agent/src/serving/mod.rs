@@ -61,6 +61,9 @@ const LAST_STEPS: Duration = Duration::from_millis(300);
 /// How long after its end a window is closed: what happened in it may still be on its way.
 const SLACK_NS: u64 = 150_000_000;
 
+/// How often calls under way are looked at, at most.
+const LOOK_NS: u64 = 50_000_000;
+
 /// Calls that wait. Beyond it the oldest goes with what is known.
 const MAX_HELD: usize = 4096;
 
@@ -286,6 +289,11 @@ impl Serving {
         }
     }
 
+    /// Whether it is time to look at the calls under way again: records come from several threads, and each look costs.
+    pub fn is_due(&self, now: Mono) -> bool {
+        now.0.saturating_sub(self.now.0) >= LOOK_NS
+    }
+
     /// Time has come to `now`: closes windows and hands out calls whose time was observed. Open calls are to be looked at
     /// before.
     pub fn advance(&mut self, now: Mono, out: &mut Sink<'_>) {
@@ -442,8 +450,11 @@ impl Serving {
             return true;
         };
         let end = held.call.timing.end;
-        let sealed = engine.identity.devices.is_empty() || engine.windows.sealed() > window_of(end);
-        sealed && engine.observed_until().is_none_or(|until| until >= end)
+        // A device that is lost is not waited for.
+        let observed = self.machines.devices.observed_until(&engine.identity.devices);
+        let is_lost = observed.is_none_or(|until| end.0.saturating_sub(until.0) >= FRESH_NS);
+        (is_lost || engine.windows.sealed() > window_of(end))
+            && engine.observed_until().is_none_or(|until| until >= end)
     }
 }
 
