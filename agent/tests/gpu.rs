@@ -221,7 +221,8 @@ fn every_counter_arrives_under_either_numbering_of_fields() {
         ];
         assert_eq!(counters, [1, 2, 3, 4, 5].map(Some), "driver {version}");
         let later = sampler.sample(0, |sample| sample.pcie_bytes.is_some_and(|bytes| bytes.0 > 0));
-        assert!(later.energy_mj > first.energy_mj, "{later:?}");
+        // Not in the same look: on a busy machine slow counters are read apart.
+        sampler.sample(0, |sample| sample.energy_mj > first.energy_mj);
         assert!(later.nvlink_kib.is_some_and(|(sent, received)| received > sent && sent > 0), "{later:?}");
         let gpm = sampler.sample(0, |sample| sample.gpm.is_some()).gpm.unwrap();
         assert_eq!((gpm.sm, gpm.occupancy, gpm.tensor), (Some(8700), Some(4125), Some(1250)));
