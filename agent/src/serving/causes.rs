@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::{
     devices::Devices,
-    engine::{Engine, Prefill},
+    engine::{Engine, MemberExit, Prefill},
     facts::{Cause, CauseKind, Measure, Slow},
     sockets::SocketCourse,
 };
@@ -28,6 +28,10 @@ const RETRANSMIT: Duration = Duration::from_millis(200);
 /// How long before a call ended an engine's process may have ended to be the reason, and how long a driver's error goes on
 /// having an effect.
 const AROUND: Duration = Duration::from_secs(2);
+
+/// Signals that processes are sent by others: include/uapi/asm-generic/signal.h.
+const SIGKILL: u32 = 9;
+const SIGTERM: u32 = 15;
 
 /// The call's times that matter here.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -195,8 +199,11 @@ fn events(scene: &Scene<'_>) -> Vec<Cause> {
     let early = Mono(start.0.saturating_sub(AROUND.as_nanos() as u64));
     let event = |kind, at, lasted, evidence| Cause { kind, share: 1.0, lasted, at, evidence };
     let mut found = Vec::new();
+    // One that was told to end, or killed with its parent, is an effect: a parent's thread may be gone before the parent is.
+    let is_told = |exit: &&MemberExit| matches!(exit.status & 0x7f, SIGKILL | SIGTERM);
+    let exits = engine.exits.iter().filter(|exit| exit.at >= start && exit.at <= late);
     if scene.failed
-        && let Some(exit) = engine.exits.iter().find(|exit| exit.at >= start && exit.at <= late)
+        && let Some(exit) = exits.min_by_key(|exit| (!exit.oom, is_told(exit), exit.at))
     {
         let how = match (exit.status & 0x7f, exit.status >> 8 & 0xff) {
             (0, code) => format!("exit code {code}"),
