@@ -304,12 +304,12 @@ fn slow_reader() -> Result<()> {
     Apart::start("inferscope-slow")?.judge("slow_reader", 1, |apart| apart.call(long, &["--limit-rate", "15k"]))
 }
 
-/// Two in five segments that the server sends are lost on the way.
+/// Half of the segments that the server sends are lost on the way.
 fn network_retransmit() -> Result<()> {
     Apart::start("inferscope-lossy")?.judge("network_retransmit", 0, |apart| {
         let rule = format!(
             "table inet lossy {{ chain in {{ type filter hook input priority 0; \
-             tcp sport {} meta length 100-65535 numgen random mod 5 < 2 drop; }}; }}",
+             tcp sport {} meta length 100-65535 numgen random mod 2 == 1 drop; }}; }}",
             apart.stage.engine.port()
         );
         succeed(apart.network.inside(Path::new("nft")).arg(rule))?;
