@@ -350,7 +350,6 @@ impl Exchange {
             first_chunk: self.first_chunk,
             last_seen: self.end,
             request_bytes: self.request_bytes,
-            is_model: self.session.is_some(),
             windows: self.progress.take(),
         }
     }

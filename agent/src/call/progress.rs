@@ -18,6 +18,18 @@ pub fn window_of(at: Mono) -> u64 {
     at.0 / WINDOW_NS
 }
 
+/// The windows that a time lies in, each with the part of the time that is in it; the parts make one.
+pub fn portions(from: Mono, to: Mono) -> impl Iterator<Item = (u64, f64)> {
+    let whole = to.0.saturating_sub(from.0);
+    (window_of(from.min(to))..=window_of(to)).filter_map(move |window| {
+        if whole == 0 {
+            return Some((window, 1.0));
+        }
+        let (begin, end) = (from.0.max(window * WINDOW_NS), to.0.min((window + 1) * WINDOW_NS));
+        (end > begin).then(|| (window, (end - begin) as f64 / whole as f64))
+    })
+}
+
 /// Chunks by window.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Progress {
@@ -29,16 +41,8 @@ impl Progress {
     pub fn chunk(&mut self, since: Mono, at: Mono) {
         let last = window_of(at);
         let since = since.max(Mono((last + 1).saturating_sub(MAX_WINDOWS as u64) * WINDOW_NS)).min(at);
-        let whole = at.0 - since.0;
-        if whole == 0 {
-            self.add(last, 1.0);
-            return;
-        }
-        for window in window_of(since)..=last {
-            let (begin, end) = (since.0.max(window * WINDOW_NS), at.0.min((window + 1) * WINDOW_NS));
-            if end > begin {
-                self.add(window, (end - begin) as f32 / whole as f32);
-            }
+        for (window, part) in portions(since, at) {
+            self.add(window, part as f32);
         }
     }
 
@@ -75,8 +79,6 @@ pub struct Look {
     pub last_seen: Mono,
     /// Bytes of the request's body.
     pub request_bytes: u64,
-    /// Whether the path is a model's.
-    pub is_model: bool,
     /// Chunks since the last look.
     pub windows: Vec<(u64, f32)>,
 }

@@ -13,6 +13,7 @@ use super::{
     engine::{Engine, MemberExit, Prefill},
     facts::{Cause, CauseKind, Measure, Slow},
     sockets::SocketCourse,
+    track::covered,
 };
 use crate::time::Mono;
 
@@ -75,13 +76,8 @@ pub struct Scene<'a> {
     pub failed: bool,
 }
 
-/// A time within a phase.
-struct Signal {
-    kind: CauseKind,
-    lasted: Duration,
-    at: Mono,
-    evidence: String,
-}
+/// Is told each signal: how many nanoseconds of the phase, and what to say of it where it is a cause.
+type Sink<'a> = dyn FnMut(CauseKind, u64, &dyn Fn() -> String) + 'a;
 
 /// Causes, the likeliest first.
 pub fn find(scene: &Scene<'_>, slow: &[Slow]) -> Vec<Cause> {
@@ -91,33 +87,21 @@ pub fn find(scene: &Scene<'_>, slow: &[Slow]) -> Vec<Cause> {
         let phase = to.since(from);
         let times = if slow.what == Measure::OutputToken { scene.gaps.max(1) } else { 1 };
         let excess = slow.took.saturating_sub(slow.usual).saturating_mul(u32::try_from(times).unwrap_or(u32::MAX));
-        for signal in signals(scene, from, to) {
-            let typical = scene.engine.map_or(0.0, |engine| engine.typical(signal.kind));
-            let beyond = signal.lasted.saturating_sub(phase.mul_f64(typical.clamp(0.0, 1.0)));
+        signals(scene, from, to, &mut |kind, nanos, evidence| {
+            let lasted = Duration::from_nanos(nanos);
+            let typical = scene.engine.map_or(0.0, |engine| engine.typical(kind));
+            let beyond = lasted.saturating_sub(phase.mul_f64(typical.clamp(0.0, 1.0)));
             let share = (beyond.as_secs_f64() / excess.as_secs_f64().max(1e-9)).min(1.0);
-            if share < ENOUGH || beyond < SHORTEST {
-                continue;
+            let known = causes.iter().position(|cause| cause.kind == kind);
+            if share < ENOUGH || beyond < SHORTEST || known.is_some_and(|known| causes[known].share >= share) {
+                return;
             }
-            match causes.iter_mut().find(|cause| cause.kind == signal.kind) {
-                Some(known) if known.share >= share => {}
-                Some(known) => {
-                    *known = Cause {
-                        kind: signal.kind,
-                        share,
-                        lasted: signal.lasted,
-                        at: signal.at,
-                        evidence: signal.evidence,
-                    };
-                }
-                None => causes.push(Cause {
-                    kind: signal.kind,
-                    share,
-                    lasted: signal.lasted,
-                    at: signal.at,
-                    evidence: signal.evidence,
-                }),
+            let cause = Cause { kind, share, lasted, at: from, evidence: evidence() };
+            match known {
+                Some(known) => causes[known] = cause,
+                None => causes.push(cause),
             }
-        }
+        });
     }
     causes.sort_by(|a, b| {
         a.kind.rank().cmp(&b.kind.rank()).then(b.share.total_cmp(&a.share)).then(b.lasted.cmp(&a.lasted))
@@ -132,63 +116,60 @@ pub fn shares(scene: &Scene<'_>) -> Vec<(CauseKind, f64)> {
     if whole <= 0.0 {
         return Vec::new();
     }
-    signals(scene, from, to).into_iter().map(|signal| (signal.kind, signal.lasted.as_secs_f64() / whole)).collect()
+    let mut shares = Vec::new();
+    signals(scene, from, to, &mut |kind, nanos, _| {
+        shares.push((kind, Duration::from_nanos(nanos).as_secs_f64() / whole))
+    });
+    shares
 }
 
 /// Every signal over a time, those that are zero too.
-fn signals(scene: &Scene<'_>, from: Mono, to: Mono) -> Vec<Signal> {
-    let mut found = Vec::new();
-    let mut add = |kind, nanos: u64, evidence: String| {
-        found.push(Signal { kind, lasted: Duration::from_nanos(nanos), at: from, evidence });
-    };
+fn signals(scene: &Scene<'_>, from: Mono, to: Mono, sink: &mut Sink<'_>) {
     if let Some(engine) = scene.engine {
         let waited = engine.runqueue.within(from, to);
-        add(CauseKind::CpuRunQueue, waited, format!("{} ready to run and without a processor", ms(waited)));
+        sink(CauseKind::CpuRunQueue, waited, &|| format!("{} ready to run and without a processor", ms(waited)));
         let throttled = engine.throttled.within(from, to);
-        add(CauseKind::CpuThrottle, throttled, format!("{} beyond the control group's processor quota", ms(throttled)));
-        let (reading, bytes) = (engine.reading.within(from, to), engine.read_bytes.within(from, to));
-        let faults = engine.faults.within(from, to);
-        let what = engine.weights.iter().rev().find(|(at, _)| (from..=to).contains(at)).map(|(_, path)| path.as_str());
-        let name = what.map(|path| format!(", {} opened", path.rsplit('/').next().unwrap_or(path))).unwrap_or_default();
-        let evidence =
-            format!("{} reading {} MB from storage, {faults} major page faults{name}", ms(reading), bytes / 1_000_000);
-        add(CauseKind::StorageRead, reading, evidence);
-        let (pressure, hits) = (engine.pressure.within(from, to), engine.limit_hits.within(from, to));
-        add(
-            CauseKind::MemoryPressure,
-            pressure,
-            format!("{} waiting for memory, limit hit {hits} times", ms(pressure)),
-        );
+        sink(CauseKind::CpuThrottle, throttled, &|| {
+            format!("{} beyond the control group's processor quota", ms(throttled))
+        });
+        let reading = engine.reading.within(from, to);
+        sink(CauseKind::StorageRead, reading, &|| {
+            let (bytes, faults) = (engine.read_bytes.within(from, to), engine.faults.within(from, to));
+            let opened = engine.weights.iter().rev().find(|(at, _)| (from..=to).contains(at));
+            let name = opened.map(|(_, path)| format!(", {} opened", base_name(path))).unwrap_or_default();
+            format!("{} reading {} MB from storage, {faults} major page faults{name}", ms(reading), bytes / 1_000_000)
+        });
+        let pressure = engine.pressure.within(from, to);
+        sink(CauseKind::MemoryPressure, pressure, &|| {
+            let hits = engine.limit_hits.within(from, to);
+            format!("{} waiting for memory, limit hit {hits} times", ms(pressure))
+        });
         for number in &engine.identity.devices {
             let Some(device) = scene.devices.get(*number) else { continue };
             let held = device.throttled.within(from, to);
-            let reasons = device.throttle_reasons.map_or(0, |(_, reasons)| reasons);
-            let evidence = format!("{} with clocks held down on GPU {number} (reasons 0x{reasons:x})", ms(held));
-            add(CauseKind::GpuThrottle, held, evidence);
+            sink(CauseKind::GpuThrottle, held, &|| {
+                let reasons = device.throttle_reasons.map_or(0, |(_, reasons)| reasons);
+                format!("{} with clocks held down on GPU {number} (reasons 0x{reasons:x})", ms(held))
+            });
         }
-        let mut ahead: Vec<Prefill> = engine
-            .prefills
-            .iter()
-            .chain(scene.ahead)
-            .copied()
-            .filter(|other| other.start < from && other.end > from)
-            .collect();
-        ahead.sort_unstable_by_key(|other| other.start);
-        let queued = covered(&ahead, from, to);
-        let tokens: u64 = ahead.iter().filter_map(|other| other.tokens).sum();
-        let evidence =
-            format!("{} while {} prompts that came before were read ({tokens} tokens)", ms(queued), ahead.len());
-        add(CauseKind::Queueing, queued, evidence);
+        let others = engine.prefills.iter().chain(scene.ahead);
+        let ahead: Vec<&Prefill> = others.filter(|other| other.start < from && other.end > from).collect();
+        let queued = covered(ahead.iter().map(|other| (other.start, other.end)), from, to);
+        sink(CauseKind::Queueing, queued, &|| {
+            let tokens: u64 = ahead.iter().filter_map(|other| other.tokens).sum();
+            format!("{} while {} prompts that came before were read ({tokens} tokens)", ms(queued), ahead.len())
+        });
     }
     if let Some(socket) = scene.socket {
         let limited = socket.limited(from, to);
-        add(CauseKind::SlowReader, limited, format!("{} in which the client did not take what was sent", ms(limited)));
+        sink(CauseKind::SlowReader, limited, &|| {
+            format!("{} in which the client did not take what was sent", ms(limited))
+        });
         let count = socket.retransmits(from, to);
         let lasted = RETRANSMIT.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX)).min(to.since(from));
         let lasted = u64::try_from(lasted.as_nanos()).unwrap_or(u64::MAX);
-        add(CauseKind::NetworkRetransmit, lasted, format!("{count} segments sent again"));
+        sink(CauseKind::NetworkRetransmit, lasted, &|| format!("{count} segments sent again"));
     }
-    found
 }
 
 /// What happened once and explains by itself.
@@ -230,8 +211,7 @@ fn events(scene: &Scene<'_>) -> Vec<Cause> {
         // Weights that are read later, while it writes, are a read like others.
         let is_first = engine.prefills.iter().all(|other| other.end > *at);
         if is_first {
-            let name = path.rsplit('/').next().unwrap_or(path);
-            let more = opened.count();
+            let (name, more) = (base_name(path), opened.count());
             let evidence = format!("{name} and {more} more files with weights were opened before the first token");
             found.push(event(CauseKind::ModelLoading, *at, until.since(*at), evidence));
         }
@@ -239,17 +219,8 @@ fn events(scene: &Scene<'_>) -> Vec<Cause> {
     found
 }
 
-/// How long at least one of these was under way in a time; they are sorted by their start.
-fn covered(prefills: &[Prefill], from: Mono, to: Mono) -> u64 {
-    let (mut sum, mut until) = (0, from);
-    for prefill in prefills {
-        let (begin, end) = (prefill.start.max(until), prefill.end.min(to));
-        if end > begin {
-            sum += end.0 - begin.0;
-            until = end;
-        }
-    }
-    sum
+fn base_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
 }
 
 fn ms(nanos: u64) -> String {

@@ -10,8 +10,10 @@
 
 use std::collections::VecDeque;
 
-use crate::call::progress::{WINDOW_NS, window_of};
-use crate::time::Mono;
+use crate::{
+    call::progress::{portions, window_of},
+    time::Mono,
+};
 
 /// What reading a token of the prompt weighs against writing one.
 pub const PROMPT_WEIGHT: f64 = 0.15;
@@ -22,8 +24,6 @@ pub const MAX_WINDOWS: usize = 600;
 /// Energy of an engine's devices in a window.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Window {
-    /// What it had to give.
-    whole: u64,
     /// What is not given out yet, millijoules.
     left: u64,
     /// Weight of those that have not taken their share.
@@ -154,14 +154,8 @@ impl Windows {
 
     /// Spreads a weight over a time.
     pub fn spread(&mut self, weights: &mut Weights, from: Mono, to: Mono, weight: f64) {
-        let whole = to.0.saturating_sub(from.0);
-        if whole == 0 {
-            self.weigh(weights, window_of(to), weight as f32);
-            return;
-        }
-        for window in window_of(from)..=window_of(to) {
-            let (begin, end) = (from.0.max(window * WINDOW_NS), to.0.min((window + 1) * WINDOW_NS));
-            self.weigh(weights, window, (weight * end.saturating_sub(begin) as f64 / whole as f64) as f32);
+        for (window, part) in portions(from, to) {
+            self.weigh(weights, window, (weight * part) as f32);
         }
     }
 
@@ -176,7 +170,6 @@ impl Windows {
         self.sums.unattributed += devices - idle - active;
         match self.window(number) {
             Some(window) if window.sharers > 0 => {
-                window.whole = active;
                 window.left = active;
                 window.explained = sealed.explained;
             }

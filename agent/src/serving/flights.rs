@@ -56,7 +56,7 @@ pub struct Flight {
     pub stuck: Option<Mono>,
     /// The longest time in which nothing came that was told: from and to.
     pub stall: Option<(Mono, Mono)>,
-    /// When its client went away, the chunks that had been sent by then, and whether it was looked at since.
+    /// When its client went away, and the chunks that had been sent by then.
     pub gone: Option<(Mono, f64)>,
     /// Its weights.
     pub weights: Weights,

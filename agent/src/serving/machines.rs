@@ -11,6 +11,7 @@ use super::{
     engine::{Engine, Identity, MemberExit},
     facts::{EnergyShare, GpuFacts, Notice},
     flights::{Flight, Flights},
+    track::covered,
 };
 use crate::{
     call::progress::{WINDOW_NS, window_of},
@@ -24,6 +25,9 @@ const MAX_ENGINES: usize = 256;
 
 /// Processes that are remembered.
 const MAX_PROCESSES: usize = 4096;
+
+/// Serving processes remembered; beyond it the oldest is not observed until it serves again.
+const MAX_SERVERS: usize = 256;
 
 /// Windows that are closed at one time; a clock that jumps must not keep the pipeline.
 const MAX_SEAL: u64 = 1024;
@@ -45,7 +49,8 @@ pub struct Machines {
     groups: Groups,
     links: BTreeSet<(u32, u32)>,
     victims: BTreeSet<u32>,
-    servers: BTreeSet<u32>,
+    /// Processes that serve calls, in the order in which they began to.
+    servers: Vec<u32>,
     regrouped: bool,
 }
 
@@ -91,12 +96,27 @@ impl Machines {
         self.engines.iter_mut().flatten()
     }
 
-    /// A process serves calls. One that is nobody's engine is observed by itself.
-    pub fn serves(&mut self, pid: u32) {
-        if self.servers.len() >= MAX_ENGINES {
-            self.servers.pop_first();
+    /// Processes that serve calls.
+    pub fn servers(&self) -> &[u32] {
+        &self.servers
+    }
+
+    /// A process serves calls; true if that is new. One that is nobody's engine is observed by itself.
+    pub fn serves(&mut self, pid: u32) -> bool {
+        let is_new = !self.servers.contains(&pid);
+        if is_new {
+            if self.servers.len() >= MAX_SERVERS {
+                self.servers.remove(0);
+            }
+            self.servers.push(pid);
         }
-        self.servers.insert(pid);
+        is_new
+    }
+
+    /// The engine of a process and its place, to change it.
+    pub fn serving_mut(&mut self, pid: u32) -> Option<(usize, &mut Engine)> {
+        let number = self.engine_of(pid)?;
+        Some((number, self.engine_mut(number)?))
     }
 
     /// Takes a record of the host.
@@ -144,9 +164,9 @@ impl Machines {
     /// A process ended. Tells what an operator should hear: that one of an engine's did, and not by its own will.
     pub fn exited(&mut self, at: Mono, pid: u32, status: u32) -> Option<Notice> {
         let oom = self.victims.remove(&pid);
-        self.servers.remove(&pid);
+        self.servers.retain(|server| *server != pid);
         let comm = self.processes.remove(&pid).and_then(|process| process.comm).unwrap_or_else(|| "process".to_owned());
-        let engine = self.engine_of(pid).and_then(|engine| self.engine_mut(engine))?;
+        let (_, engine) = self.serving_mut(pid)?;
         // Its calls are still to be told: the group changes with the next that is heard of its processes.
         engine.exited(MemberExit { at, pid, comm: comm.clone(), status, oom });
         let (in_flight, engine) = (engine.in_flight, engine.identity.id.clone());
@@ -167,8 +187,8 @@ impl Machines {
     }
 
     /// Processes and control groups whose counters are of interest.
-    pub fn watched(&self, servers: &[u32]) -> (Vec<u32>, Vec<String>) {
-        let serving: BTreeSet<usize> = servers.iter().filter_map(|pid| self.engine_of(*pid)).collect();
+    pub fn watched(&self) -> (Vec<u32>, Vec<String>) {
+        let serving: BTreeSet<usize> = self.servers.iter().filter_map(|pid| self.engine_of(*pid)).collect();
         let (mut pids, mut cgroups) = (BTreeSet::new(), BTreeSet::new());
         for engine in serving.iter().filter_map(|number| self.engine(*number)) {
             pids.extend(engine.pids());
@@ -293,16 +313,11 @@ impl Machines {
         let mut sealed = Sealed { devices: Some(0), ..Sealed::default() };
         let (mut explained, mut active_all) = (0.0, 0.0);
         for device_number in numbers {
-            let sharing: Vec<&Flight> = flights
-                .iter()
-                .filter(|flight| {
-                    flight
-                        .engine
-                        .and_then(|other| self.engine(other))
-                        .is_some_and(|other| other.identity.devices.contains(&device_number))
-                })
-                .collect();
-            let busy_any = busy(sharing.into_iter(), from, to);
+            let on_device = |flight: &&Flight| {
+                let other = flight.engine.and_then(|other| self.engine(other));
+                other.is_some_and(|other| other.identity.devices.contains(&device_number))
+            };
+            let busy_any = busy(flights.iter().filter(on_device), from, to);
             let Some(device) = self.devices.get_mut(device_number) else { return Sealed::default() };
             let Some(energy) = device.energy_in(window) else { return Sealed::default() };
             let works = device.utilization.over(from, to).is_some_and(|course| course.mean > BUSY_PERCENT);
@@ -335,13 +350,7 @@ impl Machines {
     }
 
     /// What is known of an engine's GPUs during a time.
-    pub fn gpu_facts(
-        &self,
-        number: usize,
-        from: Mono,
-        to: Mono,
-        energy: Option<Option<EnergyShare>>,
-    ) -> Option<GpuFacts> {
+    pub fn gpu_facts(&self, number: usize, from: Mono, to: Mono, energy: Option<EnergyShare>) -> Option<GpuFacts> {
         let engine = self.engine(number)?;
         if engine.identity.devices.is_empty() {
             return None;
@@ -356,7 +365,7 @@ impl Machines {
             utilization_max: courses.iter().map(|course| course.max).max(),
             memory: engine.memory.over(from, to).map(|course| (course.start, course.max, course.end)),
             power_watts: power.map(|watts| watts.iter().sum()),
-            energy: energy.flatten(),
+            energy,
         })
     }
 
@@ -369,18 +378,5 @@ impl Machines {
 
 /// How long at least one of these calls was there in a window, nanoseconds.
 fn busy<'a>(flights: impl Iterator<Item = &'a Flight>, from: Mono, to: Mono) -> u64 {
-    let mut times: Vec<(Mono, Mono)> = flights
-        .map(|flight| (flight.start.max(from), flight.over.unwrap_or(to).min(to)))
-        .filter(|(begin, end)| end > begin)
-        .collect();
-    times.sort_unstable();
-    let (mut sum, mut until) = (0, from);
-    for (begin, end) in times {
-        let begin = begin.max(until);
-        if end > begin {
-            sum += end.0 - begin.0;
-            until = end;
-        }
-    }
-    sum
+    covered(flights.map(|flight| (flight.start, flight.over.unwrap_or(to))), from, to)
 }

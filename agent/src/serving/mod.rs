@@ -26,6 +26,7 @@ use std::{collections::VecDeque, time::Duration};
 use baseline::Baselines;
 pub use baseline::Limits;
 pub use energy::Sums;
+use engine::Engine;
 pub use facts::{
     Cause, CauseKind, EnergyShare, EngineFacts, GpuFacts, Measure, Notice, ServingFacts, Slow, Stall, Waste,
 };
@@ -110,7 +111,6 @@ pub struct Serving {
     sockets: Sockets,
     baselines: Baselines,
     now: Mono,
-    servers: Vec<u32>,
     /// What was wished last, and whether it may have changed since.
     wished: Wish,
     stirred: bool,
@@ -128,9 +128,6 @@ pub const STUCK: Duration = Duration::from_secs(30);
 /// Notices that wait to be fetched; they are after every record.
 const MAX_NOTICES: usize = 64;
 
-/// Serving processes remembered; beyond it the oldest is not observed until it serves again.
-const MAX_SERVERS: usize = 256;
-
 impl Serving {
     /// Nothing observed yet.
     pub fn new(limits: Limits) -> Self {
@@ -141,7 +138,6 @@ impl Serving {
             sockets: Sockets::default(),
             baselines: Baselines::new(limits),
             now: Mono(0),
-            servers: Vec::new(),
             wished: Wish::default(),
             stirred: false,
             changes: 0,
@@ -153,19 +149,9 @@ impl Serving {
 
     /// A call begins at a server.
     pub fn began(&mut self, key: FlightKey, tgid: u32, start: Mono) {
-        if !self.servers.contains(&tgid) {
-            if self.servers.len() >= MAX_SERVERS {
-                self.servers.remove(0);
-            }
-            self.servers.push(tgid);
-            self.machines.serves(tgid);
-            self.stirred = true;
-        }
-        self.stirred |= !self.wished.active;
+        self.stirred |= self.machines.serves(tgid) || !self.wished.active;
         let mut flight = Flight::new(tgid, start);
-        if let Some(number) = self.machines.engine_of(tgid)
-            && let Some(engine) = self.machines.engine_mut(number)
-        {
+        if let Some((number, engine)) = self.machines.serving_mut(tgid) {
             flight.in_flight_at_start = Some(engine.in_flight);
             flight.board(number, engine);
         }
@@ -246,12 +232,9 @@ impl Serving {
     /// A process ended.
     pub fn exited(&mut self, at: Mono, pid: u32, status: u32) {
         self.changed(pid);
+        self.stirred |= self.machines.servers().contains(&pid);
         if let Some(notice) = self.machines.exited(at, pid, status) {
             self.notice(notice);
-        }
-        if self.servers.contains(&pid) {
-            self.servers.retain(|server| *server != pid);
-            self.stirred = true;
         }
     }
 
@@ -270,7 +253,7 @@ impl Serving {
 
     /// A process opened a file with weights.
     pub fn weights_opened(&mut self, at: Mono, pid: u32, path: String) {
-        if let Some(engine) = self.machines.engine_of(pid).and_then(|engine| self.machines.engine_mut(engine)) {
+        if let Some((_, engine)) = self.machines.serving_mut(pid) {
             engine.opened(at, path);
         }
     }
@@ -328,9 +311,9 @@ impl Serving {
         if !std::mem::take(&mut self.stirred) {
             return None;
         }
-        let (processes, cgroups) = self.machines.watched(&self.servers);
-        let active = self.is_active();
-        let wish = Wish { servers: self.servers.clone(), processes, cgroups, active, changes: self.changes };
+        let (processes, cgroups) = self.machines.watched();
+        let servers = self.machines.servers().to_vec();
+        let wish = Wish { servers, processes, cgroups, active: self.is_active(), changes: self.changes };
         (wish != self.wished).then(|| {
             self.wished = wish.clone();
             wish
@@ -367,9 +350,7 @@ impl Serving {
             if flight.engine.is_none_or(|engine| self.machines.engine(engine).is_none()) {
                 flight.engine = None;
                 flight.is_counted = false;
-                if let Some(number) = self.machines.engine_of(flight.tgid)
-                    && let Some(engine) = self.machines.engine_mut(number)
-                {
+                if let Some((number, engine)) = self.machines.serving_mut(flight.tgid) {
                     flight.board(number, engine);
                 }
             }
@@ -417,13 +398,15 @@ impl Serving {
         std::mem::take(&mut self.notices)
     }
 
+    /// The engine that served a call, and its place.
+    fn engine_of(&self, held: &Held) -> Option<(usize, &Engine)> {
+        let number = self.flights.get(held.key?)?.engine?;
+        Some((number, self.machines.engine(number)?))
+    }
+
     /// Whether something is observed beside the call, so that waiting is of use.
     fn is_observed(&self, held: &Held) -> bool {
-        let Some(engine) =
-            held.key.and_then(|key| self.flights.get(key)?.engine).and_then(|one| self.machines.engine(one))
-        else {
-            return false;
-        };
+        let Some((_, engine)) = self.engine_of(held) else { return false };
         let end = held.call.timing.end.0;
         let fresh = |until: Option<Mono>| until.is_some_and(|until| end.saturating_sub(until.0) < FRESH_NS);
         fresh(engine.observed_until()) || fresh(self.machines.devices.observed_until(&engine.identity.devices))
@@ -434,8 +417,9 @@ impl Serving {
         if held.call.completion != Some(Completion::ClientClosed) {
             return false;
         }
-        let Some(number) = held.key.and_then(|key| self.flights.get(key)?.engine) else { return false };
-        let Some(engine) = self.machines.engine(number).filter(|engine| engine.in_flight == 0) else { return false };
+        let Some((number, engine)) = self.engine_of(held).filter(|(_, engine)| engine.in_flight == 0) else {
+            return false;
+        };
         let end = held.call.timing.end;
         let observed = self.machines.devices.observed_until(&engine.identity.devices);
         let worked = self.machines.work_after(number, end, self.now).map(|(until, _)| until);
@@ -444,11 +428,7 @@ impl Serving {
     }
 
     fn is_ready(&self, held: &Held) -> bool {
-        let Some(engine) =
-            held.key.and_then(|key| self.flights.get(key)?.engine).and_then(|one| self.machines.engine(one))
-        else {
-            return true;
-        };
+        let Some((_, engine)) = self.engine_of(held) else { return true };
         let end = held.call.timing.end;
         // A device that is lost is not waited for.
         let observed = self.machines.devices.observed_until(&engine.identity.devices);

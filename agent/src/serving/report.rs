@@ -66,7 +66,7 @@ impl Serving {
         let energy = settle(call, &mut flight, engine);
         flight.move_on(call.timing.end);
         let stall = flight.stall;
-        facts.waste = waste(call, &flight, energy.as_ref().and_then(|energy| energy.after_gone));
+        facts.waste = waste(call, &flight, energy.after_gone);
         let in_flight = self.machines.engine(number).map(|engine| engine.in_flight);
         if facts.waste.is_none() && call.completion == Some(Completion::ClientClosed) && in_flight == Some(0) {
             let end = call.timing.end;
@@ -76,8 +76,7 @@ impl Serving {
                 .map(|(until, millijoules)| Waste { since: end, lasted: until.since(end), chunks: None, millijoules })
                 .filter(|waste| waste.lasted > LAST_STEPS);
         }
-        facts.gpu =
-            self.machines.gpu_facts(number, call.timing.start, call.timing.end, energy.map(|energy| energy.share));
+        facts.gpu = self.machines.gpu_facts(number, call.timing.start, call.timing.end, energy.share);
         facts.stall = stall.map(|(since, until)| Stall {
             since,
             lasted: until.since(since),
@@ -123,7 +122,7 @@ struct Settled {
 }
 
 /// The call's tokens are known now: puts its weights right and takes its shares.
-fn settle(call: &FinishedCall, flight: &mut Flight, engine: &mut Engine) -> Option<Settled> {
+fn settle(call: &FinishedCall, flight: &mut Flight, engine: &mut Engine) -> Settled {
     let end = call.timing.end;
     let usage = call.facts.as_ref().map(|facts| facts.usage).unwrap_or_default();
     let prompt = prompt_of(call);
@@ -157,7 +156,7 @@ fn settle(call: &FinishedCall, flight: &mut Flight, engine: &mut Engine) -> Opti
     let taken = flight.weights.taken;
     let (coverage, concurrency) = (flight.weights.coverage(), flight.weights.concurrency());
     let is_known = !engine.identity.devices.is_empty() && coverage >= MIN_COVERAGE;
-    Some(Settled {
+    Settled {
         share: is_known.then(|| EnergyShare {
             millijoules: taken,
             coverage,
@@ -166,7 +165,7 @@ fn settle(call: &FinishedCall, flight: &mut Flight, engine: &mut Engine) -> Opti
             method: "counter_window_tokens",
         }),
         after_gone: before_gone.filter(|_| is_known).map(|before| taken - before),
-    })
+    }
 }
 
 fn waste(call: &FinishedCall, flight: &Flight, millijoules: Option<u64>) -> Option<Waste> {

@@ -157,6 +157,21 @@ impl Gauge {
     }
 }
 
+/// How long at least one of these times was under way between two points, nanoseconds.
+pub fn covered(times: impl Iterator<Item = (Mono, Mono)>, from: Mono, to: Mono) -> u64 {
+    let mut times: Vec<(Mono, Mono)> = times.map(|(begin, end)| (begin.max(from), end.min(to))).collect();
+    times.sort_unstable();
+    let (mut sum, mut until) = (0, from);
+    for (begin, end) in times {
+        let begin = begin.max(until);
+        if end > begin {
+            sum += end.0 - begin.0;
+            until = end;
+        }
+    }
+    sum
+}
+
 /// Joins pairs of points of the older half when there are too many.
 fn thin(points: &mut VecDeque<(Mono, u64)>, join: impl Fn(u64, u64) -> u64) {
     if points.len() <= MAX_POINTS {
@@ -203,6 +218,14 @@ mod tests {
         let course = gauge.over(Mono(150), Mono(350)).unwrap();
         assert_eq!((course.start, course.max, course.end), (10, 50, 0));
         assert!((course.mean - (50.0 * 10.0 + 100.0 * 50.0) / 200.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn times_that_overlap_count_once() {
+        let times = [(50, 80), (10, 30), (20, 60), (90, 200), (95, 97)].map(|(begin, end)| (Mono(begin), Mono(end)));
+        assert_eq!(covered(times.into_iter(), Mono(0), Mono(100)), 80);
+        assert_eq!(covered(times.into_iter(), Mono(25), Mono(55)), 30);
+        assert_eq!(covered([].into_iter(), Mono(0), Mono(100)), 0);
     }
 
     proptest! {

@@ -97,7 +97,6 @@ fn look(first: Option<u64>, seen: u64) -> Look {
         first_chunk: first.map(Mono),
         last_seen: Mono(seen),
         request_bytes: 400,
-        is_model: true,
         windows: Vec::new(),
     }
 }

@@ -72,7 +72,6 @@ fn join(run: &Run, seed: u64) -> Outcome {
             first_chunk: first,
             last_seen: Mono(if count > 0 { tokens[count - 1] } else { 0 }),
             request_bytes: run.requests[number].prompt * 5,
-            is_model: true,
             windows: progress.take(),
         }
     };
