@@ -5,7 +5,7 @@ use inferscope_common::verdict::{REJECT, Verdict};
 use super::*;
 use crate::{
     call::Side,
-    record::{Address, ObjectId, Socket, Source, TlsHeader, TlsHello},
+    record::{Address, ObjectId, Socket, SocketState, Source, TlsHeader, TlsHello},
     targets::{Selectors, Targets},
 };
 

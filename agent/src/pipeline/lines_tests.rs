@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     call::{Capture, Completion, NoteKind},
-    record::{Address, Direction, ObjectId, Socket, Source},
+    record::{Address, Direction, ObjectId, Socket, SocketState, Source},
 };
 
 const CLIENT: u32 = 10;

@@ -7,6 +7,7 @@
 mod channels;
 #[cfg(test)]
 mod conversation_tests;
+mod ends;
 mod halves;
 #[cfg(test)]
 mod halves_tests;
@@ -22,6 +23,7 @@ mod lines;
 #[cfg(test)]
 mod lines_tests;
 mod missed;
+mod report;
 mod serving;
 #[cfg(test)]
 mod socket_tests;
@@ -41,14 +43,13 @@ use crate::{
     call::{
         Binding, ConnectionOptions, FinishedCall, Side, SpanIds,
         connection::{Begun, Connection, Step},
-        conversation::{Conversations, Counts},
-        exchange::{ClosedBy, Ended, Exchange},
+        conversation::Conversations,
+        exchange::{ClosedBy, Ended},
         ids::{self, Epoch},
         link::{End, Links, Tuple},
-        progress::Look,
     },
     infer::Inference,
-    record::{Data, Direction, ObjectId, Origin, Record, SocketState, Source, TlsRecords},
+    record::{Data, Direction, ObjectId, Origin, Record, Source, TlsRecords},
     selfstat::{Missed, PipelineStats},
     serving::{FlightKey, Limits, Notice, Serving, Wish},
     stream::{Binder, Finding, Halves, Plain, StreamKey},
@@ -415,69 +416,6 @@ impl Pipeline {
         }
     }
 
-    fn on_socket_state(&mut self, at: Mono, state: &SocketState, out: &mut dyn FnMut(Output)) {
-        self.on_channel_state(state, out);
-        let by = match (state.old, state.new) {
-            (_, tcp::CLOSE_WAIT) => Some(ClosedBy::Peer),
-            (tcp::ESTABLISHED, tcp::FIN_WAIT1) => Some(ClosedBy::Local),
-            // Straight from open to closed is a reset, the other end's if it left an error.
-            (tcp::ESTABLISHED, tcp::CLOSE) if state.error != 0 => Some(ClosedBy::Peer),
-            (tcp::ESTABLISHED, tcp::CLOSE) => Some(ClosedBy::Local),
-            _ => None,
-        };
-        if state.new == tcp::CLOSE && !state.unread {
-            self.close_halves_on(state.id, out);
-        }
-        for key in self.tables.streams_of(state.id) {
-            if let (Some(by), Some(entry)) = (by, self.tables.connections.get_mut(&key)) {
-                entry.connection.closing(by);
-                if by == ClosedBy::Peer {
-                    self.serving.client_gone(key, at);
-                }
-            }
-            // Not before: what the other end sent before its FIN may still be unread.
-            if state.new == tcp::CLOSE && !state.unread {
-                self.close(key, ClosedBy::Unknown, out);
-            }
-        }
-        if state.new == tcp::CLOSE {
-            self.infer(out, |inference, found| inference.close(state.id, found));
-        }
-        if state.new == tcp::CLOSE && state.unread {
-            if let Some(oldest) = self.tables.linger(at, state.id) {
-                self.end_socket(oldest, out);
-            }
-        } else if state.new == tcp::CLOSE {
-            self.tables.forget_socket(state.id);
-            self.binder.forget_socket(state.id);
-        }
-    }
-
-    /// Ends what is on a socket that is over.
-    fn end_socket(&mut self, socket: ObjectId, out: &mut dyn FnMut(Output)) {
-        self.close_halves_on(socket, out);
-        for key in self.tables.streams_of(socket) {
-            self.close(key, ClosedBy::Unknown, out);
-        }
-        self.tables.forget_socket(socket);
-        self.binder.forget_socket(socket);
-    }
-
-    /// TLS objects live in the process's memory: a new program or the end takes them all.
-    fn close_tls_of(&mut self, tgid: u32, out: &mut dyn FnMut(Output)) {
-        self.close_halves_of(tgid, out);
-        for key in self.tables.tls_streams_of(tgid) {
-            self.close(key, ClosedBy::Local, out);
-        }
-    }
-
-    fn close(&mut self, key: StreamKey, by: ClosedBy, out: &mut dyn FnMut(Output)) {
-        self.forget_halves(key, out);
-        self.with_connection(key, out, |connection, steps| connection.close(by, steps));
-        self.tables.remove(key);
-        self.binder.forget_stream(key);
-    }
-
     /// Does something to a connection and carries out what it asks for.
     fn with_connection(
         &mut self,
@@ -520,89 +458,6 @@ impl Pipeline {
             }
             Step::Overflow => self.stats.overflowed += 1,
         }
-    }
-
-    fn report(
-        &mut self,
-        key: StreamKey,
-        entry: &Entry,
-        mut exchange: Exchange,
-        ended: Ended,
-        out: &mut dyn FnMut(Output),
-    ) {
-        let Some(side) = entry.connection.side() else { return };
-        let mut ids = self.ids(key, exchange.number, exchange.start, side);
-        let tuple = self.tuple(key, entry, exchange.stream);
-        let other = tuple.map(|tuple| self.links.finish(side, tuple, ids.span)).unwrap_or_default();
-        if let Some(parent) = other.parent {
-            (ids.trace, ids.parent) = (parent.trace, Some(parent.span));
-        }
-        self.hops.over(FlightKey { stream: key, number: exchange.number });
-        if ended == Ended::Idle {
-            self.stats.idle += 1;
-        }
-        let (number, is_model) = (exchange.number, exchange.session.is_some());
-        let look = exchange.look();
-        let Some(outcome) = exchange.finish(ended, side, self.options.connection.all_http) else {
-            self.stats.unrecognised += u64::from(is_model);
-            self.unserve(key, number);
-            return;
-        };
-        let mut timing = outcome.timing;
-        timing.start = other.read_at.map_or(timing.start, |read_at| timing.start.min(read_at));
-        let addresses = self.tables.addresses(key);
-        // The kernel side has looked already, but for TLS streams whose socket came later.
-        if addresses.is_some_and(|socket| !self.options.connection.targets.wants_ports(&socket.local, &socket.peer)) {
-            self.stats.untargeted_calls += 1;
-            self.unserve(key, number);
-            return;
-        }
-        self.stats.calls += 1;
-        let hop = self.hop(side, entry.tgid, other.tgid);
-        let call = FinishedCall {
-            ids,
-            side,
-            process: self.tables.processes.identity(entry.tgid, entry.start_ns),
-            local: addresses.map(|socket| socket.local.clone()),
-            peer: addresses.map(|socket| socket.peer.clone()),
-            tls: matches!(key, StreamKey::Tls { .. }),
-            binding: self.tables.binding(key),
-            source: entry.source,
-            timing,
-            chunk_count: outcome.chunk_count,
-            gaps: outcome.gaps,
-            streamed: outcome.streamed,
-            http: outcome.http,
-            facts: outcome.facts,
-            inferred: None,
-            place: Default::default(),
-            hop,
-            serving: None,
-            tool: None,
-            completion: outcome.completion,
-            capture: outcome.capture,
-            notes: outcome.notes,
-        };
-        let ended = (side == Side::Server).then_some((FlightKey { stream: key, number }, look));
-        self.hand_out(call, ended, other.parent.is_some() || other.read_at.is_some(), out);
-    }
-
-    /// Gives a call its place among others and hands it out, when what was observed beside it is known.
-    fn hand_out(
-        &mut self,
-        mut call: FinishedCall,
-        served: Option<(FlightKey, Look)>,
-        other_end: bool,
-        out: &mut dyn FnMut(Output),
-    ) {
-        self.conversations.take(&mut call, other_end, &mut |tool| out(Output::Call(Box::new(tool))));
-        self.count_conversations();
-        self.serving.finished(served, Box::new(call), &mut |call| out(Output::Call(call)));
-    }
-
-    fn count_conversations(&mut self) {
-        let Counts { turns_evicted, tools, tools_evicted } = self.conversations.counts();
-        (self.stats.turns_evicted, self.stats.tools, self.stats.tools_evicted) = (turns_evicted, tools, tools_evicted);
     }
 
     fn ids(&self, key: StreamKey, number: u64, start: Mono, side: Side) -> SpanIds {

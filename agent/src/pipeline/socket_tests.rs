@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     call::{Capture, Completion, NoteKind},
-    record::{Address, Socket},
+    record::{Address, Socket, SocketState},
 };
 
 const BODY: &str = r#"{"id":"c","object":"chat.completion","model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"one"},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":1}}"#;

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     call::{Capture, Completion},
     host::ProcessIdentity,
-    record::{Address, Direction, ObjectId, Socket, Source},
+    record::{Address, Direction, ObjectId, Socket, SocketState, Source},
 };
 
 const SERVER: &str = "127.0.0.1:8000";
