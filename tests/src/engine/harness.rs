@@ -20,10 +20,11 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{
-    timeline::{VARIABLE, bury, header},
+    timeline::bury,
     truth::{PIDS, Pids, Truth},
 };
 use crate::{
+    gpu::timeline::{Device, ENV, Header, Timeline},
     place,
     process::{Program, Stream},
 };
@@ -116,13 +117,13 @@ impl MockEngine {
             Some(path) => path.clone(),
             None => {
                 let path = dir.path().join("gpus.jsonl");
-                let n = options.devices.iter().max().map_or(0, |last| *last as usize + 1);
-                fs::write(&path, format!("{}\n", header(n)))?;
+                let n = options.devices.iter().max().map_or(0, |last| *last + 1);
+                Timeline::create(&path, &Header::new((0..n).map(Device::h100)))?;
                 path
             }
         };
         let mut command = options.command(&place::mock_engine()?, dir.path());
-        let program = Program::spawn("mock-engine", command.env(VARIABLE, &timeline))?;
+        let program = Program::spawn("mock-engine", command.env(ENV, &timeline))?;
         program.wait_for_line(Stream::Stdout, "ready", PATIENCE, |line| line == "mock-engine: ready")?;
         let pids = serde_json::from_slice(&fs::read(dir.path().join(PIDS))?)?;
         Ok(Self { program, dir, timeline, host: options.host, pids })

@@ -35,9 +35,10 @@ use super::{
     engine_core::SOCKET,
     front::{Front, MAX_IN_FLIGHT},
     message::{FromCore, Setup, ToCore, line},
-    timeline::{self, bury},
+    timeline::bury,
     truth::{PIDS, Pids},
 };
+use crate::gpu::timeline::ENV;
 
 /// The line on standard output that says that the engine serves.
 pub const READY: &str = "mock-engine: ready";
@@ -136,7 +137,7 @@ async fn serve(options: Options, socket: UnixListener, core: u32, mut ended: End
     if told && status.success() {
         return Ok(());
     }
-    if let Some(path) = std::env::var_os(timeline::VARIABLE) {
+    if let Some(path) = std::env::var_os(ENV) {
         bury(&PathBuf::from(path), &front.pids.on_devices())?;
     }
     bail!("the engine core ended: {status}")

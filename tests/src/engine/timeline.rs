@@ -1,26 +1,16 @@
 //! What the engine appends to the fake GPU's time line, the file that `INFERSCOPE_FAKE_NVML` names.
 //!
-//! The format is the fake NVML library's, which reads the file as it grows; here is only what an engine has to say:
-//! power and use of its devices, its processes on them, throttling and errors. Every append is one write of whole
-//! lines, because several processes append. Times are `CLOCK_MONOTONIC` nanoseconds at which the line is written.
+//! The format and its writer are the fake NVML library's, which reads the file as it grows; here is only what an engine has
+//! to say: power and use of its devices, its processes on them, throttling and errors. Times are `CLOCK_MONOTONIC` nanoseconds
+//! at which the line is written.
 
-use std::{
-    fs::{File, OpenOptions},
-    io::Write as _,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use rustix::time::{ClockId, clock_gettime};
-use serde_json::{Value, json};
 
-use super::cost::{Cost, IDLE_MW, LIMIT_MW};
-
-/// Where the path of the time line is.
-pub const VARIABLE: &str = "INFERSCOPE_FAKE_NVML";
-
-/// Memory of each device, MiB.
-const MEMORY_MIB: u64 = 81_559;
+use super::cost::{Cost, IDLE_MW};
+pub use crate::gpu::timeline::monotonic_ns as now_ns;
+use crate::gpu::timeline::{self, ENV, Line, Process, Violation};
 
 /// Clock of the multiprocessors, MHz, and the same when it is held down.
 const CLOCK_MHZ: u32 = 1_980;
@@ -28,27 +18,6 @@ const THROTTLED_CLOCK_MHZ: u32 = 990;
 
 /// `nvmlClocksEventReasonHwThermalSlowdown`.
 const HARDWARE_THERMAL_SLOWDOWN: u64 = 0x40;
-
-/// `CLOCK_MONOTONIC`, nanoseconds: the clock of the kernel's stamps and of the truth.
-pub fn now_ns() -> u64 {
-    let time = clock_gettime(ClockId::Monotonic);
-    time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
-}
-
-/// The first line of a time line that begins now: `n` devices with the power that the engine's model has.
-pub fn header(n: usize) -> Value {
-    let device = |n| {
-        json!({
-            "uuid": format!("GPU-fake-{n}"), "name": "Fake H100", "memory_mib": MEMORY_MIB,
-            "idle_power_w": watts(IDLE_MW), "power_limit_w": watts(LIMIT_MW), "pci": format!("00000000:{:02X}:00.0", n + 1), "gpm": true,
-        })
-    };
-    let devices: Vec<Value> = (0..n).map(device).collect();
-    json!({
-        "devices": devices, "driver": "580.95.05", "cuda": 13_000, "refresh_ms": 100, "clock": "monotonic",
-        "start_ns": now_ns(),
-    })
-}
 
 /// A process's part of one device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,21 +31,20 @@ pub struct Part {
 /// The time line, open for one device; does nothing where there is none.
 #[derive(Debug)]
 pub struct Timeline {
-    file: Option<File>,
+    file: Option<timeline::Timeline>,
     device: u32,
 }
 
 impl Timeline {
     /// Opens the file that the environment names, if it names one.
     pub fn from_env(device: u32) -> Result<Self> {
-        let path = std::env::var_os(VARIABLE).map(PathBuf::from);
+        let path = std::env::var_os(ENV).map(PathBuf::from);
         Self::open(path.as_deref(), device)
     }
 
     fn open(path: Option<&Path>, device: u32) -> Result<Self> {
         let open = |path: &Path| {
-            let file = OpenOptions::new().append(true).open(path);
-            file.with_context(|| format!("cannot append to the time line {}", path.display()))
+            timeline::Timeline::open(path).with_context(|| format!("cannot append to the time line {}", path.display()))
         };
         Ok(Self { file: path.map(open).transpose()?, device })
     }
@@ -87,8 +55,7 @@ impl Timeline {
             Some(cost) => (cost.power_mw, cost.utilization, cost.memory_utilization),
             None => (IDLE_MW, 0, 0),
         };
-        let device = self.device;
-        let state = json!({"t_ns": at_ns, "device": device, "power_w": watts(power), "util": util, "mem_util": mem});
+        let state = self.at(at_ns).power_w(power as f64 / 1000.0).util(util.into()).mem_util(mem.into());
         self.append(&[state, self.process_line(at_ns, cost, part)])
     }
 
@@ -101,33 +68,32 @@ impl Timeline {
     /// The clocks are held down, or not any more.
     pub fn throttle(&mut self, at_ns: u64, on: bool) -> Result<()> {
         let (reasons, clock) = if on { (HARDWARE_THERMAL_SLOWDOWN, THROTTLED_CLOCK_MHZ) } else { (0, CLOCK_MHZ) };
-        let device = self.device;
-        self.append(&[json!({"t_ns": at_ns, "device": device, "throttle_reasons": reasons, "sm_clock_mhz": clock})])
+        self.append(&[self.at(at_ns).throttle_reasons(reasons).sm_clock_mhz(clock)])
     }
 
     /// The clocks were held down for so long.
     pub fn violation(&mut self, at_ns: u64, thermal_ns: u64) -> Result<()> {
-        let device = self.device;
-        let violation = json!({"thermal_ns": thermal_ns, "hardware_thermal_ns": thermal_ns});
-        self.append(&[json!({"t_ns": at_ns, "device": device, "violation": violation})])
+        let violation = Violation { thermal_ns, hardware_thermal_ns: thermal_ns, ..Violation::default() };
+        self.append(&[self.at(at_ns).violation(violation)])
     }
 
     /// The driver reports an error of the device.
     pub fn xid(&mut self, at_ns: u64, code: u64) -> Result<()> {
-        let device = self.device;
-        self.append(&[json!({"t_ns": at_ns, "device": device, "xid": code})])
+        self.append(&[self.at(at_ns).xid(code)])
     }
 
-    fn process_line(&self, at_ns: u64, cost: Option<&Cost>, part: Part) -> Value {
+    fn process_line(&self, at_ns: u64, cost: Option<&Cost>, part: Part) -> Line {
         let (sm, mem) = cost.map_or((0, 0), |cost| (cost.utilization, cost.memory_utilization));
-        let process = json!({"pid": part.pid, "memory_mib": part.memory_mib, "sm": sm, "mem": mem});
-        json!({"t_ns": at_ns, "device": self.device, "process": process})
+        self.at(at_ns).process(Process::new(part.pid, part.memory_mib).uses(sm.into(), mem.into()))
     }
 
-    fn append(&mut self, lines: &[Value]) -> Result<()> {
+    fn at(&self, at_ns: u64) -> Line {
+        Line::at(at_ns, self.device)
+    }
+
+    fn append(&mut self, lines: &[Line]) -> Result<()> {
         let Some(file) = &mut self.file else { return Ok(()) };
-        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
-        file.write_all(text.as_bytes()).context("cannot append to the time line")
+        file.write(lines).context("cannot append to the time line")
     }
 }
 
@@ -141,19 +107,18 @@ pub fn bury(path: &Path, processes: &[(u32, u32)]) -> Result<()> {
     Ok(())
 }
 
-fn watts(milliwatts: u64) -> f64 {
-    milliwatts as f64 / 1000.0
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
+    use crate::gpu::timeline::{Device, Header};
 
     #[test]
     fn lines_are_whole_and_say_what_the_device_does() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("gpus.jsonl");
-        std::fs::write(&path, format!("{}\n", header(2))).unwrap();
+        timeline::Timeline::create(&path, &Header::new((0..2).map(Device::h100))).unwrap();
         let mut line = Timeline::open(Some(&path), 1).unwrap();
         let part = Part { pid: 7, memory_mib: 4096 };
         let cost = Cost { power_mw: 345_678, utilization: 87, memory_utilization: 40, ..Cost::default() };
