@@ -28,7 +28,7 @@ use crate::{
     controller::{Limit, Limited},
     network::{Network, succeed},
     scenario::{Need, Room, SOON, Scenarios, say},
-    serving::Stage,
+    serving::{Stage, pass_some_tokens},
 };
 
 /// How often each is provoked in a usual run.
@@ -107,8 +107,8 @@ fn kinds(call: &Call) -> Vec<String> {
 fn during(engine: &MockEngine, ask: Ask, act: impl FnOnce() -> Result<()>) -> Result<Called> {
     let address = engine.address();
     let call = thread::spawn(move || drive(address, &[Planned { due: Duration::ZERO, ask }], false));
-    // The call takes longer than this; it is no wait for anything that has to have happened.
-    thread::sleep(Duration::from_millis(200));
+    // The engine has written so many tokens by then, and as many of the call's as it had of it.
+    pass_some_tokens(engine)?;
     act()?;
     let mut called = call.join().map_err(|_| anyhow::anyhow!("the call panicked"))??;
     called.pop().context("no call")
