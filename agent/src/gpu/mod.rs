@@ -5,7 +5,8 @@
 //! others' business. Nothing here changes the state of a device.
 //!
 //! `sample` is the shape of what was read, `counters` the table of what there is and from where, `nvml` asks, `schedule` (with
-//! `purse`) says when, `thread`, `poll`, `events` and `outlet` are the threads and their way out, `meter` times every call.
+//! `purse` and `typical`) says when, `thread`, `poll`, `events` and `outlet` are the threads and their way out, `meter` times
+//! every call.
 //!
 //! To add a counter: see `counters`.
 
@@ -23,6 +24,7 @@ mod sample;
 mod schedule;
 mod survey;
 mod thread;
+mod typical;
 
 pub use counters::{Absent, Counter, State};
 pub use library::{GpuError, LIBRARY_VARIABLE, Settings};

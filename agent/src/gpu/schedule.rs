@@ -9,7 +9,8 @@
 //!   opens its device some seconds after it began, so they are taken again a little later; beyond that, now and then.
 //! * **The budget is 1 ms of NVML's time a second**, in three purses, so that dear lists never take the time of the cheap
 //!   counters: the driver holds one lock for all its callers, and lists have been seen to take 4.5 ms. A dear call makes a
-//!   debt, and a debt a pause: that is the back-off. Savings let a burst of lists through when a server begins.
+//!   debt, and a debt a pause: that is the back-off. Savings let a burst of lists through when a server begins. A call that
+//!   is dear for once is charged as its like ([`typical`](super::typical)).
 //! * **A device that is lost** is looked for every ten seconds and asked nothing else.
 //!
 //! To add a query: a variant of [`Query`], its line in [`Query::interval`] and [`Query::purse`], and what a device has it
@@ -17,7 +18,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{nvml::Shape, purse::Purse};
+use super::{nvml::Shape, purse::Purse, typical::Typical};
 use crate::time::Mono;
 
 /// How long a lost device is left alone.
@@ -114,6 +115,8 @@ pub(super) struct Schedule {
     active_hz: u32,
     devices: BTreeMap<u32, Watched>,
     purses: [Purse; PURSES.len()],
+    /// What queries cost, by their number.
+    typical: [Typical; Query::ALL.len()],
     all_active: bool,
     /// When lists are taken because something happened, the earliest first.
     pokes: [Option<Mono>; 1 + FOLLOW_UPS.len()],
@@ -148,7 +151,14 @@ impl Schedule {
     /// A plan without devices.
     pub(super) fn new(active_hz: u32, now: Mono) -> Self {
         let purses = PURSES.map(|(rate, limit)| Purse::new(rate, limit, now));
-        Self { active_hz, devices: BTreeMap::new(), purses, all_active: false, pokes: Default::default() }
+        Self {
+            active_hz,
+            devices: BTreeMap::new(),
+            purses,
+            typical: Default::default(),
+            all_active: false,
+            pokes: Default::default(),
+        }
     }
 
     /// Which devices there are, and which do not answer. What was known of them is forgotten, but for their activity.
@@ -248,7 +258,8 @@ impl Schedule {
     /// A query was made: when it ended and what it cost. A driver that hung is no measure of what a query costs, so it
     /// costs nothing then.
     pub(super) fn took(&mut self, now: Mono, device: u32, query: Query, cost: Option<Duration>) {
-        self.purses[query.purse()].spend(cost.unwrap_or_default(), now);
+        let charged = cost.map(|cost| self.typical[query as usize].charge(cost));
+        self.purses[query.purse()].spend(charged.unwrap_or_default(), now);
         let interval = query.interval(self.is_active(device), self.active_hz);
         let Some(watched) = self.devices.get_mut(&device) else { return };
         let Some(due) = &mut watched.queries[query as usize] else { return };
