@@ -75,6 +75,12 @@ impl Account {
         unsafe { (*stats).plain[0] + (*stats).plain[1] }
     }
 
+    /// Whether the reader has nothing of this process yet.
+    #[inline(always)]
+    pub fn is_unheard(self) -> bool {
+        unsafe { (*self.0.as_ptr()).emitted == 0 }
+    }
+
     /// Bytes that were chosen for copying.
     #[inline(always)]
     pub fn on_offer(self, n: u64) {

@@ -40,11 +40,18 @@ pub fn header<T>(kind: Kind, current: Current) -> Header {
 /// traced program about a microsecond each; never waking loses most of them.
 #[inline(always)]
 fn wake_flag() -> u64 {
+    wake_flag_of(false)
+}
+
+/// The same for a process's payload, whose `first` wakes a reader that dozes at once: a program of a few milliseconds would
+/// be gone before it looks, and nobody could say who it was.
+#[inline(always)]
+fn wake_flag_of(first: bool) -> u64 {
     if let Some(flag) = WAKE.get_ptr_mut(0) {
         unsafe {
             let from = core::ptr::read_volatile(flag);
-            let due =
-                from == ANY_RECORD || from > ANY_RECORD && DATA.query(u64::from(BPF_RB_AVAIL_DATA)) >= u64::from(from);
+            let due = from == ANY_RECORD
+                || from > ANY_RECORD && (first || DATA.query(u64::from(BPF_RB_AVAIL_DATA)) >= u64::from(from));
             if due {
                 core::ptr::write_volatile(flag, 0);
                 return u64::from(BPF_RB_FORCE_WAKEUP);
@@ -480,7 +487,11 @@ fn write_piece(record: *mut u8, job: &Job, n: u64) {
             return;
         }
         let bytes = core::slice::from_raw_parts(record, len as usize);
-        if DATA.output::<[u8]>(bytes, wake_flag()).is_ok() {
+        let first = match job.account {
+            Some(account) => account.is_unheard(),
+            None => false,
+        };
+        if DATA.output::<[u8]>(bytes, wake_flag_of(first)).is_ok() {
             outcome(job, Outcome::Emitted, n);
             count::add(Counter::DataRecords, 1);
         } else {

@@ -235,8 +235,7 @@ fn odd_names() -> Result<()> {
     fs::copy(inferscope_tests::place::on_path("curl").context("no curl")?, &odd)?;
     let pretty = Agent::start(&["trace"])?;
     let lines = Agent::trace(&[])?;
-    // A stream, which takes some time: a program that is gone after a few milliseconds has no name that could be read.
-    let body = r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"x"}]}"#;
+    let body = r#"{"model":"m","messages":[{"role":"user","content":"x"}]}"#;
     let url = format!("{}/chat/completions", server.base_url());
     let mut command = Command::new(&odd);
     command.args(["--silent", "--noproxy", "*", "--header", "content-type: application/json", "--data", body, &url]);
