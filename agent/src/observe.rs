@@ -4,8 +4,8 @@
 //! wished ([`Wish`]) comes from the pipeline, which has the calls. What is read goes to the capture thread as records, so
 //! that a recording has it, through a bounded queue that drops and counts. What it means is `serving`'s.
 //!
-//! While no process serves calls nothing is read and NVML is not loaded. Ten times a second while calls are under way, once
-//! a second while not; who belongs to whom is looked for when it may have changed, and every ten seconds.
+//! While no process serves calls nothing is read and NVML is not loaded, but for the counters of processes that load a model.
+//! Ten times a second while calls are under way or a model is loaded, once a second while not; who belongs to whom is looked for when it may have changed, and every ten seconds.
 
 use std::{
     collections::BTreeSet,
@@ -148,8 +148,8 @@ impl Host {
     fn run(mut self, wishes: &Receiver<Wish>) {
         let mut next = Instant::now();
         loop {
-            let wait = if self.wish.servers.is_empty() {
-                // Nobody serves: nothing to do until somebody does.
+            let wait = if self.wish.servers.is_empty() && self.wish.processes.is_empty() {
+                // Nobody serves, nor is about to: nothing to do until somebody does.
                 wishes.recv().map_err(|_| RecvTimeoutError::Disconnected)
             } else {
                 wishes.recv_timeout(next.saturating_duration_since(Instant::now()))
@@ -172,7 +172,7 @@ impl Host {
     }
 
     fn period(&self) -> Duration {
-        if self.wish.active { ACTIVE } else { QUIET }
+        if self.wish.active || self.wish.loading { ACTIVE } else { QUIET }
     }
 
     fn take(&mut self, wish: Wish) {
@@ -193,7 +193,8 @@ impl Host {
             self.look_wanted = true;
             self.gpus.poke();
         }
-        if !before.active && self.wish.active {
+        let loads_more = self.wish.loading && before.processes != self.wish.processes;
+        if (!before.active && self.wish.active) || loads_more {
             self.read();
         }
     }

@@ -74,6 +74,14 @@ pub struct PipelineStats {
     pub turns_evicted: u64,
     /// Calls whose tools' results were not awaited any longer because the table was full.
     pub tools_evicted: u64,
+    /// Server's calls that nothing was observed beside, because too many were under way.
+    pub calls_unobserved: u64,
+    /// Server's calls that were told before their time was observed whole, because too many waited.
+    pub calls_hurried: u64,
+    /// Opens of files with weights by processes that were not followed, because too many loaded a model.
+    pub loads_refused: u64,
+    /// Warnings that nobody was given, because there were too many at one time.
+    pub notices_dropped: u64,
     /// Calls inferred from ciphertext.
     pub inferred: u64,
     /// Inferred calls held back because plaintext of their process was read.
@@ -273,6 +281,10 @@ impl Ledger {
             ("tools", p.tools),
             ("turns_evicted", p.turns_evicted),
             ("tools_evicted", p.tools_evicted),
+            ("calls_unobserved", p.calls_unobserved),
+            ("calls_hurried", p.calls_hurried),
+            ("loads_refused", p.loads_refused),
+            ("notices_dropped", p.notices_dropped),
             ("inferred", p.inferred),
             ("infer_withheld", p.infer_withheld),
             ("infer_lost", p.infer_lost),

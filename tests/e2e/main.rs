@@ -29,6 +29,7 @@ mod joining;
 mod libssl;
 mod load;
 mod mcp;
+mod model_load;
 mod network;
 mod nginx;
 mod otlp;
@@ -82,6 +83,7 @@ fn main() -> ExitCode {
     sdks::add(&mut all);
     mcp::add(&mut all);
     serving::add(&mut all);
+    model_load::add(&mut all);
     causes::add(&mut all);
     stripped::add(&mut all);
     vllm::add(&mut all);

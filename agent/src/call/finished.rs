@@ -11,7 +11,7 @@ use crate::{
     host::{Hop, ProcessIdentity},
     llm::Facts,
     record::{Address, Source},
-    serving::ServingFacts,
+    serving::{ModelLoad, ServingFacts},
     time::Mono,
 };
 
@@ -240,10 +240,56 @@ pub struct FinishedCall {
     pub serving: Option<Box<ServingFacts>>,
     /// What tool ran, where the span is that of a tool between two calls; then there are no facts and no completion.
     pub tool: Option<Box<ToolRun>>,
+    /// What was loaded, where the span is that of a model that was; likewise.
+    pub load: Option<Box<ModelLoad>>,
     /// How it ended; absent when that was not seen.
     pub completion: Option<Completion>,
     /// How much of it was seen.
     pub capture: Capture,
     /// Span events, capped by the pipeline.
     pub notes: Vec<Note>,
+}
+
+impl FinishedCall {
+    /// A span that is no call: something that happened in a process, from `start` to `end`.
+    pub fn within(ids: SpanIds, side: Side, process: ProcessIdentity, source: Source, start: Mono, end: Mono) -> Self {
+        Self {
+            ids,
+            side,
+            process,
+            local: None,
+            peer: None,
+            tls: false,
+            binding: None,
+            source,
+            timing: Timing {
+                start,
+                request_end: None,
+                response_start: None,
+                first_event: None,
+                first_chunk: None,
+                last_chunk: None,
+                end: end.max(start),
+            },
+            chunk_count: 0,
+            gaps: GapSketch::default(),
+            streamed: false,
+            http: HttpFacts::default(),
+            facts: None,
+            inferred: None,
+            place: Place::default(),
+            hop: None,
+            serving: None,
+            tool: None,
+            load: None,
+            completion: None,
+            capture: Capture::Complete,
+            notes: Vec::new(),
+        }
+    }
+
+    /// Whether it is a span and no call ([`FinishedCall::within`]).
+    pub fn is_within(&self) -> bool {
+        self.tool.is_some() || self.load.is_some()
+    }
 }

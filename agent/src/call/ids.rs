@@ -25,6 +25,21 @@ pub fn derive(epoch: &Epoch, stream: StreamKey, number: u64, start: Mono, side: 
     for part in [object.address, object.generation, number, start.0, side as u64] {
         hash.update(part.to_le_bytes());
     }
+    cut(hash)
+}
+
+/// Ids of something that happened in a process and is no exchange; within `parent` if there is one.
+pub fn within(epoch: &Epoch, pid: u32, start: Mono, parent: Option<SpanIds>) -> SpanIds {
+    let mut hash = Sha256::new();
+    hash.update(epoch);
+    hash.update(b"within");
+    hash.update(pid.to_le_bytes());
+    hash.update(start.0.to_le_bytes());
+    let ids = cut(hash);
+    parent.map_or(ids, |parent| SpanIds { trace: parent.trace, span: ids.span, parent: Some(parent.span) })
+}
+
+fn cut(hash: Sha256) -> SpanIds {
     let digest: [u8; 32] = hash.finalize().into();
     let (mut trace, mut span) = ([0; 16], [0; 8]);
     trace.copy_from_slice(&digest[..16]);

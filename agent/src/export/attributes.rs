@@ -370,6 +370,25 @@ names! {
     /// Mean utilisation of the engine's GPUs meanwhile, 0 to 1: whether they worked.
     INFERSCOPE_STALL_GPU_UTILIZATION = "inferscope.stall.gpu.utilization";
 
+    /// Model that was loaded, as a command line names it.
+    INFERSCOPE_LOAD_MODEL = "inferscope.load.model";
+    /// First file with weights that was opened.
+    INFERSCOPE_LOAD_PATH = "inferscope.load.path";
+    /// Processes that opened some.
+    INFERSCOPE_LOAD_PROCESS_COUNT = "inferscope.load.process.count";
+    /// Files with weights that were opened.
+    INFERSCOPE_LOAD_FILE_COUNT = "inferscope.load.file.count";
+    /// Their sizes together, bytes.
+    INFERSCOPE_LOAD_FILE_BYTES = "inferscope.load.file.bytes";
+    /// Bytes that were read from storage meanwhile.
+    INFERSCOPE_LOAD_READ_BYTES = "inferscope.load.read.bytes";
+    /// Bytes a second at which they were.
+    INFERSCOPE_LOAD_READ_RATE = "inferscope.load.read.rate";
+    /// Span event attribute: start_up, weights, warm_up, idle or first_token.
+    INFERSCOPE_LOAD_PHASE = "inferscope.load.phase.name";
+    /// Span event attribute: how long it lasted.
+    INFERSCOPE_LOAD_PHASE_SECONDS = "inferscope.load.phase.seconds";
+
     /// Span event attribute: which time was long.
     INFERSCOPE_SLOW_MEASURE = "inferscope.slow.measure";
     /// Span event attribute: how long, seconds.
@@ -418,6 +437,8 @@ pub const EVENT_GAP: &str = "inferscope.gap";
 pub const EVENT_MALFORMED: &str = "inferscope.malformed";
 /// Span event: something took longer than it does as a rule.
 pub const EVENT_SLOW: &str = "inferscope.slow";
+/// Span event: a phase of loading begins.
+pub const EVENT_LOAD_PHASE: &str = "inferscope.load.phase";
 /// Span event: why, with its evidence.
 pub const EVENT_CAUSE: &str = "inferscope.cause";
 /// Span event: a body's content encoding is not decoded.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{
     attributes::{self as names, EVENT_GAP, EVENT_MALFORMED, EVENT_UNDECODED},
-    inferred, remote, serving,
+    inferred, load, remote, serving,
     span::{Span, SpanEvent, SpanKind, SpanStatus, Value, hex},
 };
 use crate::{
@@ -36,6 +36,7 @@ impl Span {
             (Some(facts), ..) => model_call(&mut out, facts),
             (None, Some(facts), _) => inferred::attributes(&mut out, call, facts),
             (None, None, Some(tool)) => tool_run(&mut out, tool),
+            (None, None, None) if call.load.is_some() => {}
             (None, None, None) => {
                 out.text(names::HTTP_REQUEST_METHOD, call.http.method.as_deref());
                 // Bots and webhooks have their key in the path.
@@ -67,6 +68,9 @@ impl Span {
         if let Some(facts) = &call.serving {
             serving::attributes(&mut out, facts);
         }
+        if let Some(load) = &call.load {
+            load::attributes(&mut out, load);
+        }
         if let Some(content) = call.facts.as_ref().and_then(|facts| facts.content.as_ref()) {
             messages(&mut out, content);
         }
@@ -76,7 +80,7 @@ impl Span {
             parent_span_id: call.ids.parent,
             name: span_name(call),
             kind: match call.side {
-                _ if call.tool.is_some() => SpanKind::Internal,
+                _ if call.is_within() => SpanKind::Internal,
                 Side::Client => SpanKind::Client,
                 Side::Server => SpanKind::Server,
             },
@@ -92,6 +96,7 @@ impl Span {
                 .notes
                 .iter()
                 .map(|note| event(note, anchor))
+                .chain(call.load.iter().flat_map(|load| load::events(load, anchor)))
                 .chain(call.serving.iter().flat_map(|facts| serving::events(facts, call.timing.end, anchor)))
                 .collect(),
         }
@@ -138,6 +143,7 @@ fn span_name(call: &FinishedCall) -> String {
             format!("{operation} {model}")
         }
         Some(facts) => facts.operation.to_owned(),
+        None if call.load.is_some() => load::NAME.to_owned(),
         None if call.tool.is_some() => match call.tool.as_ref().and_then(|tool| tool.name.as_ref()) {
             Some(name) => format!("{EXECUTE_TOOL} {name}"),
             None => EXECUTE_TOOL.to_owned(),

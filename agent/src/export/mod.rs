@@ -11,6 +11,7 @@ pub mod attributes;
 mod from_call;
 mod inferred;
 pub mod jsonl;
+mod load;
 pub mod otlp;
 pub mod pretty;
 pub mod prometheus;

@@ -124,7 +124,7 @@ fn columns(call: &FinishedCall, span: &Span) -> [Cow<'static, str>; COLUMNS.len(
     let who = format!("{}{pid}", fit(&printable(who), usize::from(COLUMNS[2].1.unsigned_abs()) - pid.len()));
     let what = match &call.facts {
         Some(_) => printable(&span.name).into_owned(),
-        None if call.tool.is_some() => printable(&span.name).into_owned(),
+        None if call.is_within() => printable(&span.name).into_owned(),
         None => {
             let path = span.get(names::URL_PATH).and_then(Value::as_str).unwrap_or_default();
             format!("{} {}", printable(&span.name), printable(path))
@@ -142,7 +142,7 @@ fn columns(call: &FinishedCall, span: &Span) -> [Cow<'static, str>; COLUMNS.len(
     [
         time_of_day(span.start_time_unix_nano).into(),
         match call.side {
-            _ if call.tool.is_some() => "⚙".into(),
+            _ if call.is_within() => "⚙".into(),
             Side::Client => "→".into(),
             Side::Server => "←".into(),
         },

@@ -17,12 +17,8 @@ use crate::{
 /// Attributes of a call's span.
 pub(super) fn attributes(out: &mut Attributes, facts: &ServingFacts) {
     let ServingFacts { engine, in_flight_at_start, gpu, slow, causes, waste, stall } = facts;
-    if let Some(EngineFacts { id, kind, version, processes, confidence }) = engine {
-        out.text(names::INFERSCOPE_ENGINE_ID, Some(id));
-        out.text(names::INFERSCOPE_ENGINE_NAME, *kind);
-        out.text(names::INFERSCOPE_ENGINE_VERSION, version.as_deref());
-        out.int(names::INFERSCOPE_ENGINE_PROCESS_COUNT, Some(*processes));
-        out.double(names::INFERSCOPE_ENGINE_CONFIDENCE, Some(*confidence));
+    if let Some(facts) = engine {
+        self::engine(out, facts);
     }
     out.int(names::INFERSCOPE_IN_FLIGHT_AT_START, *in_flight_at_start);
     if let Some(gpu) = gpu {
@@ -40,6 +36,16 @@ pub(super) fn attributes(out: &mut Attributes, facts: &ServingFacts) {
         out.seconds(names::INFERSCOPE_STALL_SECONDS, Some(*lasted));
         out.double(names::INFERSCOPE_STALL_GPU_UTILIZATION, utilization.map(|percent| percent / 100.0));
     }
+}
+
+/// Attributes of an engine.
+pub(super) fn engine(out: &mut Attributes, facts: &EngineFacts) {
+    let EngineFacts { id, kind, version, processes, confidence } = facts;
+    out.text(names::INFERSCOPE_ENGINE_ID, Some(id));
+    out.text(names::INFERSCOPE_ENGINE_NAME, *kind);
+    out.text(names::INFERSCOPE_ENGINE_VERSION, version.as_deref());
+    out.int(names::INFERSCOPE_ENGINE_PROCESS_COUNT, Some(*processes));
+    out.double(names::INFERSCOPE_ENGINE_CONFIDENCE, Some(*confidence));
 }
 
 fn device(out: &mut Attributes, gpu: &GpuFacts) {

@@ -61,6 +61,7 @@ pub(crate) fn chat() -> FinishedCall {
         hop: None,
         serving: None,
         tool: None,
+        load: None,
         facts: Some(Facts {
             api: "openai.chat",
             operation: "chat",

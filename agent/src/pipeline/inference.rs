@@ -137,6 +137,7 @@ impl Pipeline {
             hop: None,
             serving: None,
             tool: None,
+            load: None,
             completion: None,
             capture: if truncated { Capture::Truncated } else { Capture::Complete },
             notes: Vec::new(),

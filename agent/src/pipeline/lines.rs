@@ -382,6 +382,7 @@ impl Pipeline {
             hop: None,
             serving: None,
             tool: None,
+            load: None,
             completion,
             capture,
             notes,

@@ -221,7 +221,7 @@ impl Pipeline {
             }
             Record::Fork { origin, .. } => self.machinery_changed(origin.tgid, out),
             Record::Exec { origin } => {
-                self.machinery_changed(origin.tgid, out);
+                self.program_changed(origin.time, origin.tgid, out);
                 self.close_tls_of(origin.tgid, out);
             }
             Record::Exit { origin, status } => {
@@ -275,6 +275,7 @@ impl Pipeline {
         self.finish_channels(out);
         self.infer(out, |inference, found| inference.finish(found));
         self.serving.finish(&mut |call| out(Output::Call(call)));
+        self.tell_loads(out);
         self.conversations.finish(&mut |tool| out(Output::Call(Box::new(tool))));
         self.count_conversations();
     }

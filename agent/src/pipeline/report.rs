@@ -73,6 +73,7 @@ impl Pipeline {
             hop,
             serving: None,
             tool: None,
+            load: None,
             completion: outcome.completion,
             capture: outcome.capture,
             notes: outcome.notes,

@@ -3,11 +3,11 @@
 
 use super::{Output, Pipeline, table::Entry};
 use crate::{
-    call::{Side, connection::Begun},
+    call::{FinishedCall, Side, connection::Begun, ids},
     host::Hop,
     metrics::machines::Machines,
-    record::{Record, Socket},
-    serving::{FlightKey, Sums},
+    record::{Record, Socket, Source},
+    serving::{self, FlightKey, Sums},
     stream::StreamKey,
     time::Mono,
 };
@@ -65,7 +65,13 @@ impl Pipeline {
         self.serving.dropped(FlightKey { stream: key, number });
     }
 
-    /// A process began, or another program in it.
+    /// Another program began in a process.
+    pub(super) fn program_changed(&mut self, at: Mono, pid: u32, out: &mut dyn FnMut(Output)) {
+        self.serving.exec(at, pid);
+        self.wish(out);
+    }
+
+    /// A process began.
     pub(super) fn machinery_changed(&mut self, pid: u32, out: &mut dyn FnMut(Output)) {
         self.serving.changed(pid);
         self.wish(out);
@@ -103,11 +109,13 @@ impl Pipeline {
                 }
             }
             Record::FileOpen(origin, open) => {
-                let path = String::from_utf8_lossy(open.path).into_owned();
-                self.serving.weights_opened(origin.time, origin.tgid, path);
+                self.serving.weights_opened(origin.time, origin.tgid, &open);
+                self.wish(out);
             }
-            // A part of an engine may have become reachable.
-            Record::Listen(origin, _) => self.machinery_changed(origin.tgid, out),
+            Record::Listen(origin, _) => {
+                self.serving.listened(origin.time, origin.tgid);
+                self.wish(out);
+            }
             _ => {}
         }
     }
@@ -125,7 +133,21 @@ impl Pipeline {
             }
         }
         self.serving.advance(now, &mut |call| out(Output::Call(call)));
+        self.tell_loads(out);
+        let serving::Counts { unobserved, hurried, loads_refused, notices_dropped } = self.serving.counts();
+        (self.stats.calls_unobserved, self.stats.calls_hurried) = (unobserved, hurried);
+        (self.stats.loads_refused, self.stats.notices_dropped) = (loads_refused, notices_dropped);
         self.wish(out);
+    }
+
+    /// Hands out the models that were loaded, as spans.
+    pub(super) fn tell_loads(&mut self, out: &mut dyn FnMut(Output)) {
+        for load in self.serving.loaded() {
+            let ids = ids::within(&self.options.epoch, load.process.pid, load.begun, load.call);
+            let (process, start, end) = (load.process.clone(), load.start, load.end);
+            let span = FinishedCall::within(ids, Side::Server, process, Source::Syscall, start, end);
+            out(Output::Call(Box::new(FinishedCall { load: Some(Box::new(load)), ..span })));
+        }
     }
 
     fn wish(&mut self, out: &mut dyn FnMut(Output)) {

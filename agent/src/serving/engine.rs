@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 
 use super::{
     energy::Windows,
-    facts::CauseKind,
+    facts::{CauseKind, EngineFacts},
     track::{Counter, Gauge},
 };
 use crate::{
@@ -61,6 +61,8 @@ pub struct Identity {
     pub kind: Option<&'static str>,
     /// Version of it.
     pub version: Option<String>,
+    /// The model, where a command line names it.
+    pub model: Option<String>,
     /// Process ids and starts.
     pub members: Vec<(u32, u64)>,
     /// Control groups of the members.
@@ -126,6 +128,18 @@ impl Engine {
     /// One that was just found.
     pub fn new(identity: Identity) -> Self {
         Self { identity, tokens_per_byte: 0.25, tokens_per_chunk: 1.0, ..Self::default() }
+    }
+
+    /// What is told of it.
+    pub fn facts(&self) -> EngineFacts {
+        let Identity { id, kind, version, members, confidence, .. } = &self.identity;
+        EngineFacts {
+            id: id.clone(),
+            kind: *kind,
+            version: version.clone(),
+            processes: members.len() as u64,
+            confidence: *confidence,
+        }
     }
 
     /// Process ids.

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::time::Mono;
+use crate::{call::SpanIds, host::ProcessIdentity, time::Mono};
 
 /// The machinery behind a server's call.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -177,6 +177,74 @@ impl CauseKind {
             Self::ModelLoading => 3,
             Self::Queueing => 5,
             _ => 4,
+        }
+    }
+}
+
+/// A model that was loaded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelLoad {
+    /// The process that opened the first file.
+    pub process: ProcessIdentity,
+    /// Processes that opened some.
+    pub processes: u64,
+    /// The first file with weights, as the process named it.
+    pub path: String,
+    /// When it was opened.
+    pub begun: Mono,
+    /// Files with weights, of the process that opened most of them.
+    pub files: u64,
+    /// Their sizes together, bytes.
+    pub bytes: u64,
+    /// Bytes that were read from storage meanwhile, by all of them; what was in the page cache is not in it.
+    pub read_bytes: Option<u64>,
+    /// When the program began; of a load that came later, when the first file was opened.
+    pub start: Mono,
+    /// The first token.
+    pub end: Mono,
+    /// What it was spent with: from and to, one after the other.
+    pub phases: Vec<(LoadPhase, Mono, Mono)>,
+    /// The call that waited for it.
+    pub call: Option<SpanIds>,
+    /// The processes that serve the model.
+    pub engine: Option<EngineFacts>,
+    /// The model, where a command line names it.
+    pub model: Option<String>,
+}
+
+impl ModelLoad {
+    /// Bytes a second at which storage was read.
+    pub fn rate(&self) -> Option<f64> {
+        let (_, from, to) = self.phases.iter().find(|(phase, ..)| *phase == LoadPhase::Weights)?;
+        let bytes = self.read_bytes.filter(|bytes| *bytes > 0)?;
+        Some(bytes as f64 / to.since(*from).as_secs_f64().max(1e-9))
+    }
+}
+
+/// A part of loading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoadPhase {
+    /// From the start of the program to the first file with weights.
+    StartUp,
+    /// To the last file that was opened, or until storage was no longer read.
+    Weights,
+    /// Until the server listens: weights go to the GPU, graphs are captured.
+    WarmUp,
+    /// Until the first request: nobody asked.
+    Idle,
+    /// From the request to its first token.
+    FirstToken,
+}
+
+impl LoadPhase {
+    /// As exported.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::StartUp => "start_up",
+            Self::Weights => "weights",
+            Self::WarmUp => "warm_up",
+            Self::Idle => "idle",
+            Self::FirstToken => "first_token",
         }
     }
 }

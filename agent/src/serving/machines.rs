@@ -16,7 +16,7 @@ use super::{
 use crate::{
     call::progress::{WINDOW_NS, window_of},
     gpu::GpuRecord,
-    host::{Group, GroupId, Groups, Hop, HostRecord, Kind, LocalLink, ProcessInfo},
+    host::{Group, GroupId, Groups, Hop, HostRecord, Kind, LocalLink, ProcessIdentity, ProcessInfo},
     time::Mono,
 };
 
@@ -84,6 +84,19 @@ impl Machines {
     pub fn executable(&self, pid: u32) -> Option<String> {
         let exe = self.processes.get(&pid)?.exe.as_ref()?;
         exe.rsplit('/').next().map(str::to_owned)
+    }
+
+    /// What is known of a process.
+    pub fn identity(&self, pid: u32) -> ProcessIdentity {
+        let known = self.processes.get(&pid);
+        ProcessIdentity {
+            pid,
+            start_boottime_ns: known.map_or(0, |process| process.start_boottime_ns),
+            uid: known.and_then(|process| process.uid),
+            comm: known.and_then(|process| process.comm.clone()),
+            executable: self.executable(pid),
+            container_id: known.and_then(|process| process.container_id.clone()),
+        }
     }
 
     /// All.
@@ -250,6 +263,7 @@ impl Machines {
             id: group.id.to_string(),
             kind: (group.kind != Kind::Unknown).then(|| group.kind.as_str()),
             version: group.version.clone(),
+            model: group.served_name.clone().or_else(|| group.model.clone()),
             cgroups: self.cgroups_of(group.members.iter().map(|member| member.pid)),
             members: group.members.iter().map(|member| (member.pid, member.start_boottime_ns)).collect(),
             devices: group.devices.clone(),

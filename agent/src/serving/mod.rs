@@ -15,23 +15,29 @@ mod energy;
 mod engine;
 mod facts;
 mod flights;
+mod loads;
 mod machines;
 mod report;
 mod snapshot;
 mod sockets;
 mod track;
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use baseline::Baselines;
 pub use baseline::Limits;
 pub use energy::Sums;
 use engine::Engine;
 pub use facts::{
-    Cause, CauseKind, EnergyShare, EngineFacts, GpuFacts, Measure, Notice, ServingFacts, Slow, Stall, Waste,
+    Cause, CauseKind, EnergyShare, EngineFacts, GpuFacts, LoadPhase, Measure, ModelLoad, Notice, ServingFacts, Slow,
+    Stall, Waste,
 };
 pub use flights::FlightKey;
 use flights::{Flight, Flights};
+use loads::Loads;
 use machines::Machines;
 use sockets::Sockets;
 
@@ -43,7 +49,7 @@ use crate::{
     },
     gpu::GpuRecord,
     host::{Hop, HostRecord},
-    record::Address,
+    record::{Address, FileOpen},
     stream::StreamKey,
     time::Mono,
 };
@@ -88,8 +94,23 @@ pub struct Wish {
     pub cgroups: Vec<String>,
     /// Whether calls are under way.
     pub active: bool,
+    /// Whether a model is being loaded.
+    pub loading: bool,
     /// Counts what may have changed who belongs to an engine: a process of it began, became another program or ended.
     pub changes: u64,
+}
+
+/// What was left out for want of room, counted since the beginning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Calls that nothing was observed beside.
+    pub unobserved: u64,
+    /// Calls that were told before their time was observed whole.
+    pub hurried: u64,
+    /// Processes whose loading was not followed.
+    pub loads_refused: u64,
+    /// Notices that nobody was given.
+    pub notices_dropped: u64,
 }
 
 /// A call that is over and waits.
@@ -110,6 +131,8 @@ pub struct Serving {
     held: VecDeque<Held>,
     sockets: Sockets,
     baselines: Baselines,
+    loads: Loads,
+    loaded: Vec<ModelLoad>,
     now: Mono,
     /// What was wished last, and whether it may have changed since.
     wished: Wish,
@@ -118,8 +141,7 @@ pub struct Serving {
     /// Nanoseconds after which a call that does not move is told.
     stuck_ns: u64,
     notices: Vec<Notice>,
-    /// Calls that went without facts because there were too many.
-    refused: u64,
+    counts: Counts,
 }
 
 /// After how long without a byte a call is told to be stuck, unless the configuration says otherwise.
@@ -137,13 +159,15 @@ impl Serving {
             held: VecDeque::new(),
             sockets: Sockets::default(),
             baselines: Baselines::new(limits),
+            loads: Loads::default(),
+            loaded: Vec::new(),
             now: Mono(0),
             wished: Wish::default(),
             stirred: false,
             changes: 0,
             stuck_ns: u64::try_from(limits.stuck.unwrap_or(STUCK).as_nanos()).unwrap_or(u64::MAX),
             notices: Vec::new(),
-            refused: 0,
+            counts: Counts::default(),
         }
     }
 
@@ -155,7 +179,7 @@ impl Serving {
             flight.in_flight_at_start = Some(engine.in_flight);
             flight.board(number, engine);
         }
-        self.refused += u64::from(!self.flights.insert(key, flight));
+        self.counts.unobserved += u64::from(!self.flights.insert(key, flight));
     }
 
     /// Calls that are of interest while they run.
@@ -167,7 +191,11 @@ impl Serving {
     pub fn looked(&mut self, key: FlightKey, look: &Look, now: Mono) {
         if let Some(flight) = self.flights.get_mut(key) {
             let engine = flight.engine.and_then(|engine| self.machines.engine_mut(engine));
+            let had_token = flight.first_chunk.is_some();
             flight.take(look, now, engine);
+            if let Some(token) = flight.first_chunk.filter(|_| !had_token) {
+                self.loads.served(flight.tgid, flight.asked(), token, None);
+            }
         }
     }
 
@@ -193,6 +221,9 @@ impl Serving {
         let ends = |local: &Address, peer: &Address| Some((End::of(local)?, End::of(peer)?));
         let ends = call.local.as_ref().zip(call.peer.as_ref()).and_then(|(local, peer)| ends(local, peer));
         let end = call.timing.end;
+        if key.is_some() {
+            self.has_served(&call);
+        }
         let key = key.map(|(key, look)| {
             if let Some(flight) = self.flights.get_mut(key) {
                 let mut engine = flight.engine.and_then(|engine| self.machines.engine_mut(engine));
@@ -213,13 +244,27 @@ impl Serving {
         if self.held.len() > MAX_HELD
             && let Some(oldest) = self.held.pop_front()
         {
+            self.counts.hurried += 1;
             self.release(oldest, out);
+        }
+    }
+
+    /// Notes the first token of a call that is over.
+    fn has_served(&mut self, call: &FinishedCall) {
+        let timing = &call.timing;
+        let is_whole = matches!(call.completion, Some(Completion::Done | Completion::Length));
+        let token = timing.first_chunk.or_else(|| is_whole.then(|| timing.response_start.unwrap_or(timing.end)));
+        if let Some(token) = token {
+            self.loads.served(call.process.pid, timing.request_end.unwrap_or(timing.start), token, Some(call.ids));
         }
     }
 
     /// Takes a record of the host.
     pub fn host(&mut self, at: Mono, record: &HostRecord) {
         self.machines.host(at, record);
+        if let HostRecord::Usage { processes, .. } = record {
+            self.loads.usage(at, processes);
+        }
         self.regroup();
     }
 
@@ -232,7 +277,7 @@ impl Serving {
     /// A process ended.
     pub fn exited(&mut self, at: Mono, pid: u32, status: u32) {
         self.changed(pid);
-        self.stirred |= self.machines.servers().contains(&pid);
+        self.stirred |= self.loads.exited(pid) || self.machines.servers().contains(&pid);
         if let Some(notice) = self.machines.exited(at, pid, status) {
             self.notice(notice);
         }
@@ -251,11 +296,54 @@ impl Serving {
         self.machines.oom_victim(pid);
     }
 
+    /// Another program began in a process.
+    pub fn exec(&mut self, at: Mono, pid: u32) {
+        self.loads.exec(at, pid);
+        self.changed(pid);
+    }
+
+    /// A process began to listen: a part of an engine may have become reachable.
+    pub fn listened(&mut self, at: Mono, pid: u32) {
+        self.loads.listened(at, pid);
+        self.changed(pid);
+    }
+
     /// A process opened a file with weights.
-    pub fn weights_opened(&mut self, at: Mono, pid: u32, path: String) {
-        if let Some((_, engine)) = self.machines.serving_mut(pid) {
-            engine.opened(at, path);
+    pub fn weights_opened(&mut self, at: Mono, pid: u32, open: &FileOpen<'_>) {
+        self.stirred |= self.loads.opened(at, pid, open);
+        self.tell_opens();
+    }
+
+    /// Engines learn which of their processes opened weights.
+    fn tell_opens(&mut self) {
+        for (pid, at, path) in self.loads.untold(|pid| self.machines.engine_of(pid).is_some()) {
+            if let Some((_, engine)) = self.machines.serving_mut(pid) {
+                engine.opened(at, path);
+            }
         }
+    }
+
+    /// Notes the loads that are over by a time.
+    fn tell_loads(&mut self, now: Mono) {
+        let machines = &self.machines;
+        let engine = |pid| {
+            let number = machines.engine_of(pid)?;
+            Some((number, machines.engine(number)?.pids()))
+        };
+        for (number, mut load) in self.loads.finished(now, engine) {
+            if let Some(engine) = machines.engine(number) {
+                load.engine = Some(engine.facts());
+                load.model = engine.identity.model.clone();
+            }
+            load.process = machines.identity(load.process.pid);
+            self.loaded.push(load);
+            self.stirred = true;
+        }
+    }
+
+    /// Models that were loaded since this was last asked.
+    pub fn loaded(&mut self) -> Vec<ModelLoad> {
+        std::mem::take(&mut self.loaded)
     }
 
     /// Segments of a connection were sent again.
@@ -284,6 +372,7 @@ impl Serving {
         self.machines.seal(&self.flights, SLACK_NS);
         self.take_old_shares();
         self.tell_stuck();
+        self.tell_loads(self.now);
         let mut waiting = VecDeque::with_capacity(self.held.len());
         while let Some(held) = self.held.pop_front() {
             let waited = self.now.0.saturating_sub(held.call.timing.end.0);
@@ -304,6 +393,7 @@ impl Serving {
         while let Some(held) = self.held.pop_front() {
             self.release(held, out);
         }
+        self.tell_loads(Mono(self.now.0.saturating_add(loads::CALL_NS)));
     }
 
     /// What is of interest now, if that has changed.
@@ -312,8 +402,16 @@ impl Serving {
             return None;
         }
         let (processes, cgroups) = self.machines.watched();
-        let servers = self.machines.servers().to_vec();
-        let wish = Wish { servers, processes, cgroups, active: self.is_active(), changes: self.changes };
+        let mut processes: BTreeSet<u32> = processes.into_iter().collect();
+        processes.extend(self.loads.reading());
+        let wish = Wish {
+            servers: self.machines.servers().to_vec(),
+            loading: self.loads.reading().next().is_some(),
+            processes: processes.into_iter().collect(),
+            cgroups,
+            active: self.is_active(),
+            changes: self.changes,
+        };
         (wish != self.wished).then(|| {
             self.wished = wish.clone();
             wish
@@ -324,9 +422,9 @@ impl Serving {
         !self.held.is_empty() || self.flights.iter().any(|flight| flight.over.is_none())
     }
 
-    /// Calls that went without facts because too many were under way.
-    pub fn refused(&self) -> u64 {
-        self.refused
+    /// What was left out.
+    pub fn counts(&self) -> Counts {
+        Counts { loads_refused: self.loads.refused(), ..self.counts }
     }
 
     /// What lies between a server and another one that it has sent a request on to.
@@ -346,6 +444,7 @@ impl Serving {
             return;
         }
         self.stirred = true;
+        self.tell_opens();
         for flight in self.flights.iter_mut() {
             if flight.engine.is_none_or(|engine| self.machines.engine(engine).is_none()) {
                 flight.engine = None;
@@ -390,6 +489,8 @@ impl Serving {
     fn notice(&mut self, notice: Notice) {
         if self.notices.len() < MAX_NOTICES {
             self.notices.push(notice);
+        } else {
+            self.counts.notices_dropped += 1;
         }
     }
 

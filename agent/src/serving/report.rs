@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::{
-    EnergyShare, EngineFacts, Held, LAST_STEPS, MIN_COVERAGE, Serving, ServingFacts, Sink, Stall, Waste,
+    EnergyShare, Held, LAST_STEPS, MIN_COVERAGE, Serving, ServingFacts, Sink, Stall, Waste,
     baseline::Taken,
     causes::{self, Phases, Scene},
     energy::{PROMPT_WEIGHT, uncertainty},
@@ -56,13 +56,7 @@ impl Serving {
         let mut facts = ServingFacts { in_flight_at_start: flight.in_flight_at_start, ..Default::default() };
         let Some(number) = flight.engine else { return facts };
         let Some(engine) = self.machines.engine_mut(number) else { return facts };
-        facts.engine = Some(EngineFacts {
-            id: engine.identity.id.clone(),
-            kind: engine.identity.kind,
-            version: engine.identity.version.clone(),
-            processes: engine.identity.members.len() as u64,
-            confidence: engine.identity.confidence,
-        });
+        facts.engine = Some(engine.facts());
         let energy = settle(call, &mut flight, engine);
         flight.move_on(call.timing.end);
         let stall = flight.stall;

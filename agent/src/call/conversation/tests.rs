@@ -108,6 +108,7 @@ fn blank(pid: u32, side: Side, start: u64, n: u8) -> FinishedCall {
         hop: None,
         serving: None,
         tool: None,
+        load: None,
         completion: Some(Completion::Done),
         capture: Capture::Complete,
         notes: Vec::new(),

@@ -8,7 +8,7 @@
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    call::{Capture, FinishedCall, HttpFacts, Place, Side, SpanIds, Timing, gaps::GapSketch, ids::Epoch, lru::Lru},
+    call::{FinishedCall, Place, Side, SpanIds, ids::Epoch, lru::Lru},
     host::ProcessIdentity,
     llm::{AskedTool, ToolResult, keyed},
     record::Source,
@@ -196,38 +196,13 @@ impl Asking {
     /// The call that stands for a tool's run.
     fn span(&self, waiting: Waiting, end: Mono) -> FinishedCall {
         let Waiting { span, tool, .. } = waiting;
+        let ids = SpanIds { trace: self.ids.trace, span, parent: Some(self.ids.span) };
+        // The answer may have gone on a little after the client had read the tool's name and begun.
+        let call = FinishedCall::within(ids, self.side, self.process.clone(), self.source, self.end, end);
         FinishedCall {
-            ids: SpanIds { trace: self.ids.trace, span, parent: Some(self.ids.span) },
-            side: self.side,
-            process: self.process.clone(),
-            local: None,
-            peer: None,
-            tls: false,
-            binding: None,
-            source: self.source,
-            timing: Timing {
-                start: self.end,
-                request_end: None,
-                response_start: None,
-                first_event: None,
-                first_chunk: None,
-                last_chunk: None,
-                // The answer may have gone on a little after the client had read the tool's name and begun.
-                end: end.max(self.end),
-            },
-            chunk_count: 0,
-            gaps: GapSketch::default(),
-            streamed: false,
-            http: HttpFacts::default(),
-            facts: None,
-            inferred: None,
             place: Place { conversation: self.conversation.clone(), ..Place::default() },
-            hop: None,
-            serving: None,
             tool: Some(Box::new(tool)),
-            completion: None,
-            capture: Capture::Complete,
-            notes: Vec::new(),
+            ..call
         }
     }
 }
