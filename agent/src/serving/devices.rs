@@ -21,6 +21,9 @@ const MAX_CODES: usize = 256;
 /// Windows without a call from which the power of an idle device is taken: the last five seconds of them.
 const IDLE_WINDOWS: usize = 50;
 
+/// How old the driver's energy counter is when it is read, on average: it is refreshed about every 100 ms.
+const REFRESH_AGE_NS: u64 = 50_000_000;
+
 /// How old the shares of processes may be. They are asked for twice a second while calls are active.
 const SHARES_AGE_NS: u64 = 3_000_000_000;
 
@@ -63,7 +66,7 @@ impl Device {
         grow(&mut self.pcie, before.pcie_bytes, sample.pcie_bytes, 1);
         grow(&mut self.nvlink, before.nvlink_kib, sample.nvlink_kib, 1024);
         if let Some(energy) = sample.energy_mj {
-            self.energy.push(at, energy);
+            self.energy.push(Mono(at.0.saturating_sub(REFRESH_AGE_NS)), energy);
         }
         if let Some(power) = sample.power_mw {
             self.power.push(at, power.into());

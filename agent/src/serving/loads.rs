@@ -37,6 +37,9 @@ const STARTING_NS: u64 = 10_000_000_000;
 /// How long the span waits for the end of the call that had the first token.
 pub(super) const CALL_NS: u64 = 10_000_000_000;
 
+/// How long after its last file or read a process that loads is still looked at often.
+const STILL_NS: u64 = 10_000_000_000;
+
 /// Storage that is read at this rate is being loaded from.
 const READING_BYTES_PER_SECOND: u64 = 1 << 20;
 
@@ -198,6 +201,12 @@ impl Loads {
     /// Processes whose counters are of interest.
     pub fn reading(&self) -> impl Iterator<Item = u32> {
         self.loading.keys().copied()
+    }
+
+    /// Whether one of them does something that is to be looked at often.
+    pub fn is_reading(&self, now: Mono) -> bool {
+        let last = |load: &Load| load.read_until.map_or(load.last_open, |until| until.max(load.last_open));
+        self.loading.values().any(|load| now.0.saturating_sub(last(load).0) < STILL_NS)
     }
 
     /// Loads that are over by `now`. `engine` gives a process's engine by its place and all its processes.

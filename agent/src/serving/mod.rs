@@ -21,11 +21,9 @@ mod report;
 mod snapshot;
 mod sockets;
 mod track;
+mod wish;
 
-use std::{
-    collections::{BTreeSet, VecDeque},
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 
 use baseline::Baselines;
 pub use baseline::Limits;
@@ -40,6 +38,7 @@ use flights::{Flight, Flights};
 use loads::Loads;
 use machines::Machines;
 use sockets::Sockets;
+pub use wish::Wish;
 
 use crate::{
     call::{
@@ -82,23 +81,6 @@ const FRESH_NS: u64 = 2_500_000_000;
 
 /// Share of GPU time that captured calls must explain, or no energy is told.
 const MIN_COVERAGE: f64 = 0.5;
-
-/// What the edge is to observe.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wish {
-    /// Processes that serve calls: who is around them is of interest.
-    pub servers: Vec<u32>,
-    /// Processes whose counters are of interest.
-    pub processes: Vec<u32>,
-    /// Control groups whose counters are.
-    pub cgroups: Vec<String>,
-    /// Whether calls are under way.
-    pub active: bool,
-    /// Whether a model is being loaded.
-    pub loading: bool,
-    /// Counts what may have changed who belongs to an engine: a process of it began, became another program or ended.
-    pub changes: u64,
-}
 
 /// What was left out for want of room, counted since the beginning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -386,6 +368,7 @@ impl Serving {
         let oldest = self.flights.iter().map(|flight| flight.start).min().unwrap_or(self.now);
         self.machines.forget_before(Mono(oldest.0.saturating_sub(KEEP_NS)));
         self.stirred |= self.wished.active && !self.is_active();
+        self.stirred |= self.wished.loading != self.loads.is_reading(self.now);
     }
 
     /// Hands out everything. For the end.
@@ -394,32 +377,6 @@ impl Serving {
             self.release(held, out);
         }
         self.tell_loads(Mono(self.now.0.saturating_add(loads::CALL_NS)));
-    }
-
-    /// What is of interest now, if that has changed.
-    pub fn wish(&mut self) -> Option<Wish> {
-        if !std::mem::take(&mut self.stirred) {
-            return None;
-        }
-        let (processes, cgroups) = self.machines.watched();
-        let mut processes: BTreeSet<u32> = processes.into_iter().collect();
-        processes.extend(self.loads.reading());
-        let wish = Wish {
-            servers: self.machines.servers().to_vec(),
-            loading: self.loads.reading().next().is_some(),
-            processes: processes.into_iter().collect(),
-            cgroups,
-            active: self.is_active(),
-            changes: self.changes,
-        };
-        (wish != self.wished).then(|| {
-            self.wished = wish.clone();
-            wish
-        })
-    }
-
-    fn is_active(&self) -> bool {
-        !self.held.is_empty() || self.flights.iter().any(|flight| flight.over.is_none())
     }
 
     /// What was left out.

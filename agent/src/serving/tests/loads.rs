@@ -49,6 +49,7 @@ fn starting() -> Loads {
 fn a_start_is_told_from_the_program_to_the_first_token_with_all_phases() {
     let mut loads = starting();
     assert_eq!(loads.reading().collect::<Vec<_>>(), [WORKER]);
+    assert!(loads.is_reading(at(14_000)) && !loads.is_reading(at(15_000)));
     for (ms, bytes) in [(4_010, 5), (5_000, 5 + (500 << 20)), (6_000, 5 + (1000 << 20)), (7_000, 6 + (1000 << 20))] {
         loads.usage(at(ms), &usage(WORKER, bytes));
     }
