@@ -5,7 +5,8 @@
 //! that a recording has it, through a bounded queue that drops and counts. What it means is `serving`'s.
 //!
 //! While no process serves calls nothing is read and NVML is not loaded, but for the counters of processes that load a model.
-//! Ten times a second while calls are under way or a model is loaded, once a second while not; who belongs to whom is looked for when it may have changed, and every ten seconds.
+//! Five times a second while calls are under way or a model is loaded, once a second while not; who belongs to whom is looked
+//! for when it may have changed, and twice a minute.
 
 use std::{
     collections::BTreeSet,
@@ -32,11 +33,11 @@ use crate::{
 const MAX_WAITING: usize = 256;
 
 /// How often counters are read while calls are under way, and while a server has none.
-const ACTIVE: Duration = Duration::from_millis(100);
+const ACTIVE: Duration = Duration::from_millis(200);
 const QUIET: Duration = Duration::from_secs(1);
 
 /// How long it may take at most until a process that nothing told of is found.
-const LOOK_AGAIN: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 /// The least time between two looks at who is there: an engine that starts makes hundreds of processes.
 const LOOK_AT_MOST: Duration = Duration::from_millis(200);

@@ -23,6 +23,9 @@ use crate::time::Mono;
 /// Least time between two searches for devices that an event asked for.
 const LOOK_GAP: Duration = Duration::from_secs(1);
 
+/// How far apart samples are read that travel in one record, with the time of the first.
+const TOGETHER: Duration = Duration::from_millis(2);
+
 /// Longest time without a look at the plan: one without devices has nothing to wait for.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
@@ -64,6 +67,8 @@ struct Poll<'n> {
     looked: Mono,
     /// The devices are to be looked for again, when the last time is long enough ago.
     look_again: bool,
+    /// Samples of several devices that were read one after the other, and when the first was.
+    read: Option<(Mono, Vec<DeviceSample>)>,
 }
 
 impl<'n> Poll<'n> {
@@ -72,7 +77,8 @@ impl<'n> Poll<'n> {
         let (devices, lost) = Devices::open(nvml, meter.clone()).map_err(GpuError::List)?;
         let now = meter.now();
         let schedule = Schedule::new(shared.settings.active_hz, now);
-        let mut poll = Self { shared, nvml, devices, known: Vec::new(), schedule, looked: now, look_again: false };
+        let mut poll =
+            Self { shared, nvml, devices, known: Vec::new(), schedule, looked: now, look_again: false, read: None };
         poll.found(lost);
         Ok(poll)
     }
@@ -101,11 +107,13 @@ impl<'n> Poll<'n> {
         }
         match self.schedule.next(now) {
             Step::Wait(until) => {
+                self.flush();
                 let until = if self.look_again { until.min(may_look) } else { until };
                 self.shared.controls.wait(until.since(now).min(LONGEST_WAIT));
             }
             Step::Ask(device, queries) => self.ask(device, &queries),
             Step::Retry(device) => {
+                self.flush();
                 if self.devices.answers(device) {
                     self.look_for_devices();
                 } else {
@@ -157,7 +165,10 @@ impl<'n> Poll<'n> {
                 self.tell_devices();
             }
             match result {
-                Ok(Some(record)) => self.shared.outlet.say(now, record),
+                Ok(Some(record)) => {
+                    self.flush();
+                    self.shared.outlet.say(now, record);
+                }
                 // The stamp is that of the first query, which has the energy.
                 Ok(None) => read_at = read_at.or(Some(now)),
                 Err(Lost { device, reason }) => {
@@ -172,7 +183,7 @@ impl<'n> Poll<'n> {
         }
         let empty = DeviceSample { device, ..DeviceSample::default() };
         if let Some(at) = read_at.filter(|_| sample != empty) {
-            self.shared.outlet.say(at, GpuRecord::Samples(vec![sample]));
+            self.keep(at, sample);
         }
         if self.devices.changed() {
             for info in self.devices.infos() {
@@ -204,11 +215,30 @@ impl<'n> Poll<'n> {
         Ok(None)
     }
 
-    fn tell_devices(&self) {
+    fn tell_devices(&mut self) {
         self.say(GpuRecord::Devices(self.known.clone()));
     }
 
-    fn say(&self, record: GpuRecord) {
+    fn say(&mut self, record: GpuRecord) {
+        self.flush();
         self.shared.outlet.say(self.shared.meter.now(), record);
+    }
+
+    /// Keeps a sample for a record that it shares with those of other devices: each record wakes who takes it.
+    fn keep(&mut self, at: Mono, sample: DeviceSample) {
+        let is_other = |(first, samples): &(Mono, Vec<DeviceSample>)| {
+            at.since(*first) > TOGETHER || samples.iter().any(|other| other.device == sample.device)
+        };
+        if self.read.as_ref().is_some_and(is_other) {
+            self.flush();
+        }
+        self.read.get_or_insert_with(|| (at, Vec::new())).1.push(sample);
+    }
+
+    /// Tells the samples that were kept.
+    fn flush(&mut self) {
+        if let Some((at, samples)) = self.read.take() {
+            self.shared.outlet.say(at, GpuRecord::Samples(samples));
+        }
     }
 }

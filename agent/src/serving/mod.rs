@@ -53,7 +53,7 @@ use crate::{
     time::Mono,
 };
 
-/// How long a call waits for what was observed of its last moments. Samples come ten times a second, and a window closes
+/// How long a call waits for what was observed of its last moments. Samples come five and ten times a second, and a window closes
 /// [`SLACK_NS`] after its end.
 pub const HOLD_NS: u64 = 1_500_000_000;
 

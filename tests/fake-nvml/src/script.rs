@@ -170,6 +170,9 @@ pub struct Watch {
 /// How often the file is looked at where it can't be watched.
 const LOOK: Duration = Duration::from_millis(1);
 
+/// How long appends are left to come together.
+const PAUSE: Duration = Duration::from_millis(50);
+
 impl Watch {
     /// Waits for an append, but no longer than given.
     pub fn wait(&self, longest: Duration) {
@@ -183,6 +186,8 @@ impl Watch {
             let mut events = [0; 4096];
             // That something happened is all; what it was is read from the time line.
             while matches!(rustix::io::read(inotify, &mut events), Ok(1..)) {}
+            // A driver does not wake those who wait for its errors when work begins or ends; engines write of little else.
+            std::thread::sleep(longest.min(PAUSE));
         }
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! Times are measured and never asserted: they are the machine's as much as ours. What is captured is asserted, and a
 //! call that is missing, doubled or wrong fails the task. The load comes from `inferscope-load` (`tests/src/load/`),
-//! which knows nothing of the agent; [`rig`] runs both, [`measure`] orders the runs, [`scenario`] and [`extra`] say what
-//! is run, [`target`] what it should come to.
+//! which knows nothing of the agent; [`rig`] runs both, [`measure`] orders the runs, [`scenario`], [`extra`] and [`engines`] say
+//! what is run, [`target`] what it should come to.
 
 mod complete;
+mod engines;
 mod extra;
 mod machine;
 mod measure;
@@ -106,6 +107,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         let mut rig = Rig::start(&load, &agent)?;
         scenario::run(&mut rig, &plan, &mut results);
         extra::run(&mut rig, &plan, &mut results);
+        engines::run(&rig, &plan, &mut results);
     }
     let targets = target::verdicts(&results);
     let published = options.publish.as_deref().map(|dir| place::workspace().join(dir));

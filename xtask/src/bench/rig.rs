@@ -144,6 +144,11 @@ pub struct Watcher(Agent);
 const TOLD: Duration = Duration::from_secs(10);
 
 impl Watcher {
+    /// Starts an agent by a command ([`Rig::command`]) and waits until it is ready.
+    pub fn ready(command: &mut Command) -> Result<Self> {
+        Ok(Self(Agent::ready(command)?))
+    }
+
     /// The process id.
     pub fn pid(&self) -> u32 {
         self.0.program().pid()

@@ -28,8 +28,11 @@ const fn at_least(title: &'static str, scenario: &'static str, what: &'static st
     Target { title, scenario, what, must: Must::BeAtLeast, limit }
 }
 
+/// The scenario of `engines`.
+const ENGINES: &str = "8 GPUs and 32 processes";
+
 /// All of them. Units are those of the figures.
-const TARGETS: [Target; 19] = [
+const TARGETS: [Target; 23] = [
     at_most("agent CPU per captured 1 KB request, plain", "1 KB requests, plain", "agent CPU per captured call", 10.0),
     at_most("agent CPU per captured 1 KB request, TLS", "1 KB requests, TLS", "agent CPU per captured call", 10.0),
     at_most("added per streamed chunk, plain, server", "chunks in one thread, plain", "added to a write", 1500.0),
@@ -59,6 +62,10 @@ const TARGETS: [Target; 19] = [
     at_least("replay, one core", "replay", "records per second of CPU, start included", 300_000.0),
     at_most("start to first captured call, plain", "start, plain", "start to first captured call", 1.0),
     at_most("start to first captured call, TLS", "start, TLS", "start to first captured call", 1.0),
+    at_most("agent CPU, 8 GPUs and 32 processes, no call", ENGINES, "agent CPU, no call", 1.0),
+    at_most("agent CPU, 8 GPUs and 32 processes, 4 calls", ENGINES, "agent CPU, 4 calls", 1.0),
+    at_most("time in NVML a second, no call", ENGINES, "time in NVML a second, no call", 1.0),
+    at_most("time in NVML a second, 4 calls", ENGINES, "time in NVML a second, 4 calls", 1.0),
 ];
 
 /// A target and what came of it.
