@@ -8,12 +8,14 @@
 //! round-trip test.
 
 mod cause;
+mod cuda;
 mod reader;
 mod source;
 
 use std::{net::SocketAddr, sync::Arc};
 
 pub use cause::{FileOpen, Listen, Retransmit, SendLimits};
+pub use cuda::{CudaAllocFailed, CudaStep};
 use inferscope_common::record as abi;
 use reader::Reader;
 pub use source::Source;
@@ -156,6 +158,10 @@ pub enum Record<'a> {
     FileOpen(Origin, FileOpen<'a>),
     /// A process listens.
     Listen(Origin, Listen),
+    /// A process has waited for what it launched on a GPU.
+    CudaStep(Origin, CudaStep),
+    /// A process did not get memory of a GPU.
+    CudaAllocFailed(Origin, CudaAllocFailed),
     /// Who a process is; written by userspace before the process's first record.
     Process(Origin, ProcessIdentity),
     /// What was read of processes and control groups; written by userspace.
@@ -383,6 +389,8 @@ pub fn parse(bytes: &[u8]) -> Result<Record<'_>, RecordError> {
         k if k == abi::Kind::SendLimits as u16 => Record::SendLimits(origin, SendLimits::read(&mut r)?),
         k if k == abi::Kind::FileOpen as u16 => Record::FileOpen(origin, FileOpen::read(&mut r)?),
         k if k == abi::Kind::Listen as u16 => Record::Listen(origin, Listen::read(&mut r)?),
+        k if k == abi::Kind::CudaStep as u16 => Record::CudaStep(origin, CudaStep::read(&mut r)?),
+        k if k == abi::Kind::CudaAllocFailed as u16 => Record::CudaAllocFailed(origin, CudaAllocFailed::read(&mut r)?),
         own::PROCESS => Record::Process(origin, json(&mut r, "process")?),
         own::HOST => Record::Host(origin.time, json(&mut r, "host")?),
         own::GPU => Record::Gpu(origin.time, json(&mut r, "gpu")?),

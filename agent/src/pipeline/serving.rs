@@ -106,6 +106,10 @@ impl Pipeline {
                 let path = String::from_utf8_lossy(open.path).into_owned();
                 self.serving.weights_opened(origin.time, origin.tgid, path);
             }
+            Record::CudaStep(origin, step) => self.serving.stepped(&origin, &step),
+            Record::CudaAllocFailed(origin, failed) if failed.is_out_of_memory() => {
+                self.serving.gpu_memory_refused(&origin, failed.size);
+            }
             // A part of an engine may have become reachable.
             Record::Listen(origin, _) => self.machinery_changed(origin.tgid, out),
             _ => {}

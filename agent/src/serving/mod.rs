@@ -19,6 +19,7 @@ mod machines;
 mod report;
 mod snapshot;
 mod sockets;
+mod steps;
 mod track;
 
 use std::{collections::VecDeque, time::Duration};
@@ -28,12 +29,13 @@ pub use baseline::Limits;
 pub use energy::Sums;
 use engine::Engine;
 pub use facts::{
-    Cause, CauseKind, EnergyShare, EngineFacts, GpuFacts, Measure, Notice, ServingFacts, Slow, Stall, Waste,
+    Cause, CauseKind, EnergyShare, EngineFacts, GpuFacts, Measure, Notice, ServingFacts, Slow, Stall, StepFacts, Waste,
 };
 pub use flights::FlightKey;
 use flights::{Flight, Flights};
 use machines::Machines;
 use sockets::Sockets;
+use steps::Steps;
 
 use crate::{
     call::{
@@ -43,7 +45,7 @@ use crate::{
     },
     gpu::GpuRecord,
     host::{Hop, HostRecord},
-    record::Address,
+    record::{Address, CudaStep, Origin},
     stream::StreamKey,
     time::Mono,
 };
@@ -109,6 +111,7 @@ pub struct Serving {
     flights: Flights,
     held: VecDeque<Held>,
     sockets: Sockets,
+    steps: Steps,
     baselines: Baselines,
     now: Mono,
     /// What was wished last, and whether it may have changed since.
@@ -136,6 +139,7 @@ impl Serving {
             flights: Flights::default(),
             held: VecDeque::new(),
             sockets: Sockets::default(),
+            steps: Steps::default(),
             baselines: Baselines::new(limits),
             now: Mono(0),
             wished: Wish::default(),
@@ -258,6 +262,16 @@ impl Serving {
         }
     }
 
+    /// A process has made a step on its GPU.
+    pub fn stepped(&mut self, origin: &Origin, step: &CudaStep) {
+        self.steps.stepped(origin, step);
+    }
+
+    /// A process did not get so much memory of a GPU.
+    pub fn gpu_memory_refused(&mut self, origin: &Origin, size: u64) {
+        self.steps.refused(origin, size);
+    }
+
     /// Segments of a connection were sent again.
     pub fn retransmitted(&mut self, at: Mono, local: &Address, peer: &Address, count: u64) {
         if let (Some(local), Some(peer)) = (End::of(local), End::of(peer)) {
@@ -295,7 +309,9 @@ impl Serving {
         }
         self.held = waiting;
         let oldest = self.flights.iter().map(|flight| flight.start).min().unwrap_or(self.now);
-        self.machines.forget_before(Mono(oldest.0.saturating_sub(KEEP_NS)));
+        let oldest = Mono(oldest.0.saturating_sub(KEEP_NS));
+        self.machines.forget_before(oldest);
+        self.steps.forget_before(oldest);
         self.stirred |= self.wished.active && !self.is_active();
     }
 
@@ -380,10 +396,11 @@ impl Serving {
             found.push((flight.tgid, flight.engine, flight.last_seen));
         }
         for (pid, number, since) in found {
-            let engine =
-                number.and_then(|number| self.machines.engine(number)).map(|engine| engine.identity.id.clone());
+            let engine = number.and_then(|number| self.machines.engine(number));
+            let stepless = engine.and_then(|engine| self.steps.last(&engine.pids())).map(|stepped| now.since(stepped));
+            let engine = engine.map(|engine| engine.identity.id.clone());
             let utilization = number.and_then(|number| self.machines.utilization(number, since, now));
-            self.notice(Notice::Stuck { pid, engine, lasted: now.since(since), utilization });
+            self.notice(Notice::Stuck { pid, engine, lasted: now.since(since), utilization, stepless });
         }
     }
 
