@@ -41,6 +41,7 @@ mod sdks;
 mod servers;
 mod serving;
 mod sockets;
+mod step_clock;
 mod stripped;
 mod targets;
 mod vllm;
@@ -82,6 +83,7 @@ fn main() -> ExitCode {
     sdks::add(&mut all);
     mcp::add(&mut all);
     serving::add(&mut all);
+    step_clock::add(&mut all);
     causes::add(&mut all);
     stripped::add(&mut all);
     vllm::add(&mut all);

@@ -397,7 +397,8 @@ impl Serving {
         }
         for (pid, number, since) in found {
             let engine = number.and_then(|number| self.machines.engine(number));
-            let stepless = engine.and_then(|engine| self.steps.last(&engine.pids())).map(|stepped| now.since(stepped));
+            let stepless =
+                engine.and_then(|engine| self.steps.last(&engine.pids_ever())).map(|stepped| now.since(stepped));
             let engine = engine.map(|engine| engine.identity.id.clone());
             let utilization = number.and_then(|number| self.machines.utilization(number, since, now));
             self.notice(Notice::Stuck { pid, engine, lasted: now.since(since), utilization, stepless });

@@ -87,7 +87,7 @@ impl Serving {
             facts.slow = self.baselines.judge(&model, &taken(call));
         }
         let Some(engine) = self.machines.engine(number) else { return facts };
-        let pids = engine.pids();
+        let pids = engine.pids_ever();
         facts.steps = self.steps.over(&pids, flight.asked(), call.timing.end);
         let failed = !matches!(call.completion, Some(Completion::Done | Completion::Length | Completion::ClientClosed));
         let per_byte = engine.tokens_per_byte;

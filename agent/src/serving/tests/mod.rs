@@ -247,6 +247,15 @@ fn memory_that_a_gpu_has_not_is_the_cause_of_what_failed() {
     serving.began(key(1), SERVER, Mono(1000 * MS));
     serving.gpu_memory_refused(&of_worker(1150 * MS), 512_000_000);
     serving.exited(Mono(1200 * MS), WORKER, 1 << 8);
+    // Who is left is heard of before the call is told.
+    let left = ProcessInfo {
+        pid: SERVER,
+        start_boottime_ns: start_of(SERVER),
+        listens: vec![8000],
+        exe: Some("/usr/bin/engine".to_owned()),
+        ..ProcessInfo::default()
+    };
+    serving.host(Mono(1205 * MS), &HostRecord::Processes { processes: vec![left], links: Vec::new() });
     let mut broken = call(1000 * MS, 1100 * MS, 2, 50 * MS);
     broken.completion = Some(Completion::ServerClosed);
     broken.timing.end = Mono(1210 * MS);
