@@ -124,7 +124,8 @@ fn steps() -> Result<()> {
     ensure!(median <= 1 && errors[errors.len() * 9 / 10] <= 2, "{errors:?}");
     let (stopped, _) = stage.stop()?;
     let ledger = stopped.ledger().context("no ledger")?;
-    for name in ["kernel.cuda_events_lost", "kernel.cuda_calls_lost", "kernel.cuda_skipped"] {
+    // Other engines of the machine are timed too, and may have been in the middle of a wait when their probes were set.
+    for name in ["kernel.cuda_events_lost", "kernel.cuda_skipped"] {
         ensure!(ledger[name] == 0, "{name}: {ledger}");
     }
     Ok(())
