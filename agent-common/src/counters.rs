@@ -52,6 +52,9 @@ pub enum Counter {
     /// [`Kind::SendLimits`](crate::record::Kind::SendLimits), [`Kind::FileOpen`](crate::record::Kind::FileOpen) and
     /// [`Kind::Listen`](crate::record::Kind::Listen).
     CauseEventsLost,
+    /// Of them [`Kind::CudaStep`](crate::record::Kind::CudaStep) and
+    /// [`Kind::CudaAllocFailed`](crate::record::Kind::CudaAllocFailed): steps are counted all the same, their times are not known.
+    CudaEventsLost,
     /// Sockets and pipes not tracked because the table was full.
     SocketTableFull,
     /// TLS streams not tracked because the table was full.
@@ -80,6 +83,10 @@ pub enum Counter {
     AeadUnread,
     /// Opens of weight files not told because the process opens too many.
     FileOpensSkipped,
+    /// Calls of CUDA's runtime that could not be remembered, or whose entry was not seen.
+    CudaCallsLost,
+    /// Steps on GPUs and failed allocations not told because the process has too many.
+    CudaSkipped,
     /// Number of counters.
     Count,
 }
@@ -98,6 +105,8 @@ impl Counter {
         const OOM_VICTIM: u16 = Kind::OomVictim as u16;
         const RETRANSMIT: u16 = Kind::Retransmit as u16;
         const LISTEN: u16 = Kind::Listen as u16;
+        const CUDA_STEP: u16 = Kind::CudaStep as u16;
+        const CUDA_ALLOC_FAILED: u16 = Kind::CudaAllocFailed as u16;
         match kind {
             SOCKET | UNIX_SOCKET => Self::SocketEventsLost,
             SOCKET_STATE => Self::SocketStateEventsLost,
@@ -105,6 +114,7 @@ impl Counter {
             TLS_CLOSE => Self::TlsCloseEventsLost,
             FORK..=EXIT | OOM_VICTIM => Self::ProcessEventsLost,
             RETRANSMIT..=LISTEN => Self::CauseEventsLost,
+            CUDA_STEP | CUDA_ALLOC_FAILED => Self::CudaEventsLost,
             _ => Self::LengthEventsLost,
         }
     }

@@ -2,8 +2,8 @@
 //!
 //! Owns every layout that crosses the boundary: ring records ([`record`]), the globals that userspace sets
 //! before load ([`config`]), the values that userspace writes into maps ([`verdict`], [`join`], [`wake`]), the slots of the kernel's
-//! counters ([`counters`], [`probe_stats`], [`process_stats`], [`usage`]), the attach cookie of TLS probes ([`tls_cookie`]) and what it has no
-//! room for ([`go_place`]). Holds no logic and
+//! counters ([`counters`], [`probe_stats`], [`process_stats`], [`usage`]), the attach cookie of TLS probes ([`tls_cookie`]), what it has no
+//! room for ([`go_place`]), and that of CUDA's ([`cuda_cookie`]). Holds no logic and
 //! has no dependencies; both sides compile the same source, so they cannot drift apart.
 //!
 //! To add a record: give it a [`record::Kind`], a `#[repr(C)]` struct that begins with [`record::Header`] and has
@@ -13,6 +13,7 @@
 
 pub mod config;
 pub mod counters;
+pub mod cuda_cookie;
 pub mod go_place;
 pub mod join;
 pub mod probe_stats;

@@ -3,6 +3,10 @@
 //! Every record begins with a [`Header`]; `kind` says what follows. Byte order is the machine's: records never
 //! leave the host, and the raw files of `inferscope record` name their byte order in the file header.
 
+mod cuda;
+
+pub use cuda::{CudaAllocFailed, CudaStep, NO_GAP};
+
 /// Payload bytes that one [`Data`] record carries at most. A longer read or write becomes several records. 16 KiB
 /// is what a TLS record holds, and header and payload together must fit a per-CPU map value, which may not
 /// exceed 32 KiB.
@@ -48,6 +52,10 @@ pub enum Kind {
     FileOpen = 25,
     /// [`Listen`]: a process waits for connections on a port.
     Listen = 26,
+    /// [`CudaStep`]: a process has waited for what it launched on a GPU.
+    CudaStep = 27,
+    /// [`CudaAllocFailed`]: a process did not get memory of a GPU.
+    CudaAllocFailed = 28,
 }
 
 /// Data flowed into the process ([`Data::direction`]).

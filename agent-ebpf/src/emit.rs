@@ -25,14 +25,20 @@ use crate::{
 /// Header of a record about the current task.
 #[inline(always)]
 pub fn header<T>(kind: Kind, current: Current) -> Header {
+    Header { tgid: current.tgid, tid: current.tid, start_ns: current_start_ns(), ..nobodys::<T>(kind) }
+}
+
+/// Header of a record that is about no process: what sockets do happens in interrupts.
+#[inline(always)]
+pub fn nobodys<T>(kind: Kind) -> Header {
     Header {
         len: size_of::<T>() as u32,
         kind: kind as u16,
         flags: 0,
         time_ns: unsafe { bpf_ktime_get_ns() },
-        tgid: current.tgid,
-        tid: current.tid,
-        start_ns: current_start_ns(),
+        tgid: 0,
+        tid: 0,
+        start_ns: 0,
     }
 }
 
@@ -86,20 +92,6 @@ pub fn event_lost(kind: u16, tgid: u32) {
         if let Some(account) = Account::of(tgid) {
             account.on_event_lost();
         }
-    }
-}
-
-/// Header of a record that is about no process: what sockets do happens in interrupts.
-#[inline(always)]
-pub fn nobodys<T>(kind: Kind) -> Header {
-    Header {
-        len: size_of::<T>() as u32,
-        kind: kind as u16,
-        flags: 0,
-        time_ns: unsafe { bpf_ktime_get_ns() },
-        tgid: 0,
-        tid: 0,
-        start_ns: 0,
     }
 }
 

@@ -3,7 +3,8 @@
 //! Four hook families, one file each: socket system calls at their exit ([`syscall`]), what io_uring does in their place
 //! ([`uring`]), calls into TLS libraries ([`tls`], [`go_tls`] and [`aead`] over [`tls_stream`]) and the life of processes and
 //! sockets ([`process`], [`sock_state`], [`unix_end`]). Beside them stands what tells why a call was slow: what threads have
-//! used ([`usage`]), what kept sockets from sending ([`limits`], [`retransmit`]) and which weights were opened ([`weights`]).
+//! used ([`usage`]), what kept sockets from sending ([`limits`], [`retransmit`]), which weights were opened ([`weights`]) and, where it is asked for, an engine's steps on its GPU
+//! ([`cuda`]).
 //! They share the gate that decides what is worth copying ([`flow`]), the walk from a descriptor to its socket ([`sock`]) and the only code
 //! that writes to the rings ([`emit`]). Everything userspace must agree on is in `inferscope-common`.
 //!
@@ -26,6 +27,7 @@
 mod account;
 mod aead;
 mod count;
+mod cuda;
 mod dull;
 mod emit;
 mod flow;

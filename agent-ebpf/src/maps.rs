@@ -18,6 +18,7 @@ use inferscope_common::{
 
 use crate::{
     aead::AeadCall,
+    cuda::{CudaCall, CudaCallKey, Steps},
     flow::Flow,
     go_tls::{GoCall, GoCallKey},
     headers::Chains,
@@ -222,3 +223,13 @@ pub static RETRANSMITS: LruHashMap<u64, Retransmits> = LruHashMap::with_max_entr
 /// Processes that open weights, and how many in this second. LRU: one that is forgotten may tell more.
 #[map]
 pub static OPENS: LruHashMap<u32, Opens> = LruHashMap::with_max_entries(1024, 0);
+
+/// Processes that launch graphs on GPUs, and how far their step is. Some per GPU; userspace makes the map as small as one can
+/// be where no step clock is asked for. LRU: nothing tells that a process is gone.
+#[map]
+pub static CUDA_STEPS: LruHashMap<u32, Steps> = LruHashMap::with_max_entries(1024, 0);
+
+/// Calls of CUDA's runtime that wait or allocate, under way, by thread. LRU: a thread that dies inside one leaves its entry.
+/// As small as one can be, likewise.
+#[map]
+pub static CUDA_CALLS: LruHashMap<CudaCallKey, CudaCall> = LruHashMap::with_max_entries(4096, 0);

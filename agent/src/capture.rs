@@ -323,13 +323,14 @@ impl Outlet<'_> {
 /// Says what an operator should hear of while it happens.
 fn tell(notice: &Notice) {
     match notice {
-        Notice::Stuck { pid, engine, lasted, utilization } => {
+        Notice::Stuck { pid, engine, lasted, utilization, stepless } => {
             let gpu = match utilization {
                 Some(percent) if *percent >= 1.0 => "works",
                 Some(_) => "does not work",
                 None => "is not observed",
             };
-            tracing::warn!(pid, engine, seconds = lasted.as_secs(), gpu, "a call does not move");
+            let stepless_seconds = stepless.map(|stepless| stepless.as_secs());
+            tracing::warn!(pid, engine, seconds = lasted.as_secs(), gpu, stepless_seconds, "a call does not move");
         }
         Notice::EngineExit { engine, pid, comm, status, oom, in_flight } => {
             let (signal, code) = (status & 0x7f, status >> 8 & 0xff);

@@ -81,6 +81,7 @@ fn every_setting_is_read() {
         enabled = false
         nvml_library = "/opt/nvidia/libnvidia-ml.so.1"
         active_hz = 4
+        step_clock = true
         [quality]
         low_confidence_logprob = -2.5
         [export.otlp]
@@ -115,7 +116,7 @@ fn every_setting_is_read() {
     assert_eq!(config.cost.prices["vllm/llama-3*"].output_per_mtok, 0.4);
     assert!(config.usage.estimate && !config.capture.mcp_stdio);
     assert_eq!(config.quality.low_confidence_logprob, Some(-2.5));
-    assert!(!config.gpu.enabled && config.gpu.active_hz == 4);
+    assert!(!config.gpu.enabled && config.gpu.active_hz == 4 && config.gpu.step_clock);
     assert_eq!(config.gpu.nvml_library.as_deref(), Some(Path::new("/opt/nvidia/libnvidia-ml.so.1")));
     let otlp = config.export.otlp.unwrap();
     assert_eq!(otlp.compression, Some(Compression::Gzip));

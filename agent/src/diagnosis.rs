@@ -226,7 +226,7 @@ pub fn to_lines(checks: &[Check], report: &Report) -> Vec<String> {
 }
 
 fn sources(file: &FileReport) -> Vec<&'static str> {
-    file.sources.iter().map(|source| source.as_str()).collect()
+    file.functions.iter().map(|functions| functions.as_str()).collect()
 }
 
 fn evidence(file: &FileReport) -> &'static str {
@@ -241,7 +241,7 @@ mod tests {
     use inferscope_common::probe_stats::FileStats;
 
     use super::*;
-    use crate::record::Source;
+    use crate::{discover::Functions, record::Source};
 
     fn process(files: Vec<usize>, stats: ProcessStats) -> ProcessReport {
         ProcessReport { pid: 7, comm: Some("x\u{1b}[31m".into()), files, stats }
@@ -269,7 +269,7 @@ mod tests {
     fn a_hostile_name_does_not_reach_the_terminal() {
         let file = FileReport {
             path: "/lib/libssl.so.3".into(),
-            sources: vec![Source::OpenSsl],
+            functions: vec![Functions::Tls(Source::OpenSsl)],
             evidence: Evidence::Symbols,
             probes: vec![],
             attached: 3,

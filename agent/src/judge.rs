@@ -90,6 +90,8 @@ impl<L: Listing> Judge<L> {
             | Record::TlsHello(origin, _)
             | Record::FileOpen(origin, _)
             | Record::Listen(origin, _)
+            | Record::CudaStep(origin, _)
+            | Record::CudaAllocFailed(origin, _)
             | Record::TlsClose { origin, .. } => {
                 // Who was not judged was running before and was listed then, or would not be heard of.
                 self.judged.get(&origin.tgid).is_none_or(|&flags| self.is_wanted(flags))

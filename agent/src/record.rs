@@ -8,13 +8,17 @@
 //! round-trip test.
 
 mod cause;
+mod cuda;
+mod own;
 mod reader;
 mod source;
 
 use std::{net::SocketAddr, sync::Arc};
 
 pub use cause::{FileOpen, Listen, Retransmit, SendLimits};
+pub use cuda::{CudaAllocFailed, CudaStep};
 use inferscope_common::record as abi;
+pub use own::{encode_gpu, encode_host, encode_process};
 use reader::Reader;
 pub use source::Source;
 use thiserror::Error;
@@ -24,16 +28,6 @@ use crate::{
     host::{HostRecord, ProcessIdentity},
     time::Mono,
 };
-
-/// Kinds that only userspace writes; outside the range that kernel programs use.
-mod own {
-    /// [`Record::Process`](super::Record::Process)
-    pub const PROCESS: u16 = 0x100;
-    /// [`Record::Host`](super::Record::Host)
-    pub const HOST: u16 = 0x101;
-    /// [`Record::Gpu`](super::Record::Gpu)
-    pub const GPU: u16 = 0x102;
-}
 
 /// Direction of bytes, seen from the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -156,6 +150,10 @@ pub enum Record<'a> {
     FileOpen(Origin, FileOpen<'a>),
     /// A process listens.
     Listen(Origin, Listen),
+    /// A process has waited for what it launched on a GPU.
+    CudaStep(Origin, CudaStep),
+    /// A process did not get memory of a GPU.
+    CudaAllocFailed(Origin, CudaAllocFailed),
     /// Who a process is; written by userspace before the process's first record.
     Process(Origin, ProcessIdentity),
     /// What was read of processes and control groups; written by userspace.
@@ -383,9 +381,11 @@ pub fn parse(bytes: &[u8]) -> Result<Record<'_>, RecordError> {
         k if k == abi::Kind::SendLimits as u16 => Record::SendLimits(origin, SendLimits::read(&mut r)?),
         k if k == abi::Kind::FileOpen as u16 => Record::FileOpen(origin, FileOpen::read(&mut r)?),
         k if k == abi::Kind::Listen as u16 => Record::Listen(origin, Listen::read(&mut r)?),
-        own::PROCESS => Record::Process(origin, json(&mut r, "process")?),
-        own::HOST => Record::Host(origin.time, json(&mut r, "host")?),
-        own::GPU => Record::Gpu(origin.time, json(&mut r, "gpu")?),
+        k if k == abi::Kind::CudaStep as u16 => Record::CudaStep(origin, CudaStep::read(&mut r)?),
+        k if k == abi::Kind::CudaAllocFailed as u16 => Record::CudaAllocFailed(origin, CudaAllocFailed::read(&mut r)?),
+        own::PROCESS => Record::Process(origin, own::read(&mut r, "process")?),
+        own::HOST => Record::Host(origin.time, own::read(&mut r, "host")?),
+        own::GPU => Record::Gpu(origin.time, own::read(&mut r, "gpu")?),
         other => return Err(RecordError::UnknownKind(other)),
     })
 }
@@ -398,45 +398,6 @@ pub fn claimed_len(bytes: &[u8]) -> Option<usize> {
 /// Time stamp of a record, for putting two rings in order without reading more.
 pub fn time_of(bytes: &[u8]) -> Option<Mono> {
     bytes.get(8..16)?.first_chunk().map(|b| Mono(u64::from_ne_bytes(*b)))
-}
-
-/// Writes a [`Record::Process`].
-pub fn encode_process(origin: &Origin, identity: &ProcessIdentity) -> Vec<u8> {
-    encode(own::PROCESS, origin, identity)
-}
-
-/// Writes a [`Record::Host`].
-pub fn encode_host(at: Mono, host: &HostRecord) -> Vec<u8> {
-    encode(own::HOST, &nobody(at), host)
-}
-
-/// Writes a [`Record::Gpu`].
-pub fn encode_gpu(at: Mono, gpu: &GpuRecord) -> Vec<u8> {
-    encode(own::GPU, &nobody(at), gpu)
-}
-
-fn nobody(time: Mono) -> Origin {
-    Origin { time, tgid: 0, tid: 0, start_ns: 0 }
-}
-
-fn encode(kind: u16, origin: &Origin, body: &impl serde::Serialize) -> Vec<u8> {
-    // Structs of strings and integers always serialise.
-    let body = serde_json::to_vec(body).unwrap_or_default();
-    let len = size_of::<abi::Header>() + body.len();
-    let mut out = Vec::with_capacity(len);
-    out.extend_from_slice(&(len as u32).to_ne_bytes());
-    out.extend_from_slice(&kind.to_ne_bytes());
-    out.extend_from_slice(&[0, 0]);
-    out.extend_from_slice(&origin.time.0.to_ne_bytes());
-    out.extend_from_slice(&origin.tgid.to_ne_bytes());
-    out.extend_from_slice(&origin.tid.to_ne_bytes());
-    out.extend_from_slice(&origin.start_ns.to_ne_bytes());
-    out.extend_from_slice(&body);
-    out
-}
-
-fn json<T: serde::de::DeserializeOwned>(r: &mut Reader<'_>, what: &'static str) -> Result<T, RecordError> {
-    serde_json::from_slice(r.rest()).map_err(|_| RecordError::BadMember(what))
 }
 
 fn data<'a>(r: &mut Reader<'a>) -> Result<Data<'a>, RecordError> {

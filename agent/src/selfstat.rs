@@ -408,6 +408,7 @@ const KERNEL_NAMES: [(&str, Counter); Counter::Count as usize] = [
     ("process_events_lost", Counter::ProcessEventsLost),
     ("length_events_lost", Counter::LengthEventsLost),
     ("cause_events_lost", Counter::CauseEventsLost),
+    ("cuda_events_lost", Counter::CudaEventsLost),
     ("socket_table_full", Counter::SocketTableFull),
     ("tls_table_full", Counter::TlsTableFull),
     ("tls_call_table_full", Counter::TlsCallTableFull),
@@ -422,6 +423,8 @@ const KERNEL_NAMES: [(&str, Counter); Counter::Count as usize] = [
     ("aead_foreign", Counter::AeadForeign),
     ("aead_unread", Counter::AeadUnread),
     ("file_opens_skipped", Counter::FileOpensSkipped),
+    ("cuda_calls_lost", Counter::CudaCallsLost),
+    ("cuda_skipped", Counter::CudaSkipped),
 ];
 
 #[cfg(test)]
@@ -464,6 +467,7 @@ mod tests {
         assert_eq!(Counter::lost_event(Kind::Exec as u16), Counter::ProcessEventsLost);
         assert_eq!(Counter::lost_event(Kind::OomVictim as u16), Counter::ProcessEventsLost);
         assert_eq!(Counter::lost_event(Kind::FileOpen as u16), Counter::CauseEventsLost);
+        assert_eq!(Counter::lost_event(Kind::CudaAllocFailed as u16), Counter::CudaEventsLost);
     }
 
     #[test]

@@ -42,6 +42,7 @@ mod sdks;
 mod servers;
 mod serving;
 mod sockets;
+mod step_clock;
 mod stripped;
 mod targets;
 mod vllm;
@@ -84,6 +85,7 @@ fn main() -> ExitCode {
     mcp::add(&mut all);
     serving::add(&mut all);
     model_load::add(&mut all);
+    step_clock::add(&mut all);
     causes::add(&mut all);
     stripped::add(&mut all);
     vllm::add(&mut all);

@@ -65,6 +65,7 @@ impl Plan {
                 all_http,
                 infer: false,
                 lines: true,
+                step_clock: false,
                 keeps_findings: false,
                 ring_bytes: None,
             },

@@ -161,6 +161,7 @@ fn plan(config: &Config, redactor: &'static Redactor, estimate: Option<Estimator
             keeps_findings: true,
             infer: capture.infer,
             lines: capture.mcp_stdio,
+            step_clock: config.gpu.step_clock,
             ring_bytes: None,
         },
         observe: observe::Settings { gpu: config.gpu.settings() },

@@ -126,7 +126,7 @@ fn find_stripped(search: &Search<'_>, image: &Image<'_, '_>) -> Result<Option<Li
     if search.sources(boringssl::SSL_LIB).next().is_some() {
         return Ok(None);
     }
-    let mut found = Library::new(Source::Rustls, Evidence::Shape);
+    let mut found = Library::tls(Source::Rustls, Evidence::Shape);
     for source in search.sources(AEAD) {
         let addresses = by_reasons(&source.functions);
         let library = library(image, Evidence::Shape, addresses).filter(|_| addresses.iter().all(Option::is_some));
@@ -158,7 +158,7 @@ fn own_name(name: &str) -> &str {
 
 /// The library whose functions are at these addresses; `None` if a direction has none.
 fn library(image: &Image<'_, '_>, evidence: Evidence, addresses: [Option<u64>; 4]) -> Option<Library> {
-    let mut library = Library::new(Source::Rustls, evidence);
+    let mut library = Library::tls(Source::Rustls, evidence);
     let mut directions = [false; 2];
     for (function, address) in FUNCTIONS.iter().zip(addresses) {
         let Some(address) = address else { continue };

@@ -36,7 +36,7 @@ const WRITE_REASONS: [u64; 4] = [NOT_TO_BE_CALLED, 111, 215, 226];
 const READ_REASONS: [u64; 1] = [NOT_TO_BE_CALLED];
 
 fn find(search: &Search<'_>, image: &Image<'_, '_>) -> Result<Option<Library>, Refusal> {
-    let mut library = Library::new(Source::BoringSsl, Evidence::Shape);
+    let mut library = Library::tls(Source::BoringSsl, Evidence::Shape);
     let refuse = |what| Err(Refusal::new("BoringSSL", what));
     for source in search.sources(SSL_LIB) {
         let (read, write) = match functions(source) {

@@ -157,7 +157,7 @@ impl Entry {
         };
         let library = |library: &Library| {
             let probes = library.probes.iter().map(probe).collect::<Option<_>>()?;
-            Some(KeptLibrary { source: library.source.as_str().to_owned(), probes })
+            Some(KeptLibrary { source: library.functions.as_str().to_owned(), probes })
         };
         let libraries = findings.libraries.iter().map(library).collect::<Option<_>>()?;
         Some(Self { build_id, file: key, libraries, refusals: findings.refusals.clone() })
@@ -178,7 +178,7 @@ impl Entry {
         let mut findings = Findings { libraries: Vec::new(), refusals: refusals.clone() };
         for KeptLibrary { source, probes } in libraries {
             let mut library =
-                Library::new(SOURCES.into_iter().find(|known| known.as_str() == source)?, Evidence::Shape);
+                Library::tls(SOURCES.into_iter().find(|known| known.as_str() == source)?, Evidence::Shape);
             for probe in probes {
                 library.add(probe.probe().filter(|_| code(file, probe.file_offset) == Some(probe.code))?);
             }
@@ -293,7 +293,7 @@ mod tests {
 
     /// One probe on the first instruction.
     fn findings() -> Findings {
-        let mut library = Library::new(Source::BoringSsl, Evidence::Shape);
+        let mut library = Library::tls(Source::BoringSsl, Evidence::Shape);
         library.add(Probe {
             function: "SSL_read",
             program: Program::TlsEntry,

@@ -1,6 +1,6 @@
 //! The finders, one file each, and the order in which they look at a file.
 //!
-//! To add a TLS library that is found by symbols: a file with a `find` of the same signature, its line in [`FINDERS`], its
+//! CUDA's runtime is found in the same way, where the step clock asks for it. To add a TLS library that is found by symbols: a file with a `find` of the same signature, its line in [`FINDERS`], its
 //! `SOURCE_*` value in `inferscope-common` and `Source`, and, if its calls have another shape, a program in
 //! `agent-ebpf/src`. To add one that is found in stripped files: a file with a [`ShapeFinder`], and its line in [`SHAPES`].
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{
-    aws_lc, boringssl, gnutls, go,
+    aws_lc, boringssl, cudart, gnutls, go,
     image::{Cache, Image},
     library::Library,
     openssl, openssl_static,
@@ -20,7 +20,7 @@ use super::{
 type Finder = fn(&Image<'_, '_>) -> Result<Option<Library>, object::Error>;
 
 /// Cheapest first. A file can have several libraries in it; each finder looks.
-const FINDERS: [Finder; 4] = [openssl::find, gnutls::find, go::find, aws_lc::find];
+const FINDERS: [Finder; 5] = [openssl::find, gnutls::find, cudart::find, go::find, aws_lc::find];
 
 /// A finder of functions without symbols.
 pub struct ShapeFinder {
@@ -76,7 +76,7 @@ pub enum NotSearched {
     Search(#[from] Unsearchable),
 }
 
-/// Every TLS library that a file has symbols of; none for a file that is no program of this machine.
+/// Every library that a file has symbols of; none for a file that is no program of this machine.
 pub fn libraries(file: &File) -> Result<Vec<Library>, object::Error> {
     let cache = Cache::new(file);
     let Some(image) = Image::parse(&cache)? else { return Ok(Vec::new()) };

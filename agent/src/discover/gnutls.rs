@@ -26,7 +26,7 @@ const FREE: &str = "gnutls_deinit";
 
 /// Finds the functions.
 pub fn find(image: &Image<'_, '_>) -> Result<Option<Library>, object::Error> {
-    let mut library = Library::new(Source::GnuTls, Evidence::Symbols);
+    let mut library = Library::tls(Source::GnuTls, Evidence::Symbols);
     let Some(receive) = image.exported(RECEIVE)? else { return Ok(None) };
     let (name, send) = match (image.exported(SEND_2)?, image.exported(SEND)?) {
         (Some(address), _) => (SEND_2, address),

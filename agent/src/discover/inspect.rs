@@ -56,9 +56,9 @@ pub struct Inspected {
     pub file: File,
     /// Which it is.
     pub id: FileId,
-    /// The TLS libraries that it has symbols of.
+    /// The libraries that it has symbols of.
     pub libraries: Vec<Library>,
-    /// It has none, and so much code that one may be in it.
+    /// It has none of TLS, and so much code that one may be in it.
     pub searchable: bool,
 }
 
@@ -178,7 +178,7 @@ fn inspect(place: &Place) -> Answer {
     let file = place.open().map_err(InspectError::Unreadable)?;
     let id = FileId::of(&file).map_err(InspectError::Unreadable)?;
     let libraries = finders::libraries(&file).map_err(InspectError::Malformed)?;
-    let searchable = libraries.is_empty() && finders::is_worth_searching(&file);
+    let searchable = !libraries.iter().any(|library| library.functions.is_tls()) && finders::is_worth_searching(&file);
     Ok(Inspected { file, id, libraries, searchable })
 }
 

@@ -1,4 +1,4 @@
-//! What a finder says of a file: whose TLS it has, and where its functions are to be probed.
+//! What a finder says of a file: whose TLS it has, or that it is CUDA's runtime, and where its functions are to be probed.
 
 use inferscope_common::{go_place::GoPlace, tls_cookie::with_file};
 
@@ -20,11 +20,35 @@ pub enum Evidence {
     Shape,
 }
 
-/// The TLS functions of a file.
+/// Whose functions they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Functions {
+    /// A TLS library's.
+    Tls(Source),
+    /// CUDA's runtime's, for the step clock.
+    Cudart,
+}
+
+impl Functions {
+    /// For reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tls(source) => source.as_str(),
+            Self::Cudart => "cudart",
+        }
+    }
+
+    /// Whether they read the inside of TLS.
+    pub fn is_tls(self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+}
+
+/// The functions of a library in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Library {
     /// Whose functions they are.
-    pub source: Source,
+    pub functions: Functions,
     /// How they were found.
     pub evidence: Evidence,
     /// Where to probe, in the order of attaching.
@@ -37,8 +61,13 @@ pub struct Library {
 
 impl Library {
     /// One without probes yet.
-    pub fn new(source: Source, evidence: Evidence) -> Self {
-        Self { source, evidence, probes: Vec::new(), places: Vec::new(), refused: None }
+    pub fn new(functions: Functions, evidence: Evidence) -> Self {
+        Self { functions, evidence, probes: Vec::new(), places: Vec::new(), refused: None }
+    }
+
+    /// One of TLS.
+    pub fn tls(source: Source, evidence: Evidence) -> Self {
+        Self::new(Functions::Tls(source), evidence)
     }
 
     /// Adds the entry and the return of the function at a virtual address that takes `arguments` integer arguments; false
@@ -84,6 +113,25 @@ impl Library {
         if let Some(probe) = place(image, address, 1, false) {
             self.add(Probe { function, program: Program::TlsFree, ..probe });
         }
+    }
+
+    /// Adds the entry of a function of CUDA's runtime, and the return of one that is waited for; false if there is no code.
+    pub fn add_cuda(
+        &mut self,
+        image: &Image<'_, '_>,
+        function: &'static str,
+        address: u64,
+        arguments: usize,
+        returns: bool,
+        what: u8,
+    ) -> bool {
+        let Some(mut probe) = place(image, address, arguments, returns) else { return false };
+        (probe.function, probe.cookie) = (function, u64::from(what));
+        if returns {
+            self.add(Probe { program: Program::CudaReturn, ..probe.clone() });
+        }
+        self.add(Probe { program: Program::CudaEntry, ..probe });
+        true
     }
 
     /// Adds one probe, unless it is there already: two names may mean one function.

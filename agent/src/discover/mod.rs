@@ -1,4 +1,5 @@
-//! Which files to probe: every file that a process maps executable and that has the functions of a TLS library.
+//! Which files to probe: every file that a process maps executable and that has the functions of a TLS library, or of CUDA's
+//! runtime where the step clock is asked for.
 //!
 //! Owns the thread that watches executable mappings, scans `/proc` once, attaches, and detaches what nobody uses any
 //! more. A file is judged by what is in it, never by its name, and opened through the process that maps it, so that
@@ -14,6 +15,7 @@ mod canary;
 mod chase;
 mod chosen;
 mod counts;
+mod cudart;
 mod detach;
 mod finders;
 #[cfg(test)]
@@ -49,7 +51,7 @@ use std::{
 use self::searcher::{RESCAN, Searcher};
 pub use self::{
     counts::Counts,
-    library::Evidence,
+    library::{Evidence, Functions},
     report::{FileReport, ProcessReport, Report},
     unsupported::UnsupportedFile,
 };

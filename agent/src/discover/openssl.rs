@@ -73,7 +73,7 @@ impl Addresses {
 /// Finds the functions. A file without a read and a write function is none of ours, whatever else it has.
 pub fn find(image: &Image<'_, '_>) -> Result<Option<Library>, object::Error> {
     let addresses = Addresses::of(image)?;
-    let mut library = Library::new(Source::OpenSsl, Evidence::Symbols);
+    let mut library = Library::tls(Source::OpenSsl, Evidence::Symbols);
     for direction in &DIRECTIONS {
         let Some(plain) = addresses.get(direction.plain) else { return Ok(None) };
         if !add_direction(&mut library, image, &addresses, direction, plain) {

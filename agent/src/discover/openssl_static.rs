@@ -80,7 +80,7 @@ const DIRECTIONS: [Direction; 2] = [
 
 fn find(search: &Search<'_>, image: &Image<'_, '_>) -> Result<Option<Library>, Refusal> {
     let refuse = |what| Err(Refusal::new("OpenSSL", what));
-    let mut library = Library::new(Source::OpenSsl, Evidence::Shape);
+    let mut library = Library::tls(Source::OpenSsl, Evidence::Shape);
     for source in search.sources(SSL_LIB) {
         for direction in &DIRECTIONS {
             let Some(plain) = plain(search, source, direction) else { return refuse(direction.unclear) };

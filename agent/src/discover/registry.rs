@@ -10,11 +10,8 @@ use std::{
 
 use inferscope_common::probe_stats::{FileStats, MAX_FILES};
 
-use super::library::Evidence;
-use crate::{
-    kernel::{FileId, Links, Probe},
-    record::Source,
-};
+use super::library::{Evidence, Functions};
+use crate::kernel::{FileId, Links, Probe};
 
 /// Device and inode, as the file itself says.
 pub type Identity = (u64, u64);
@@ -36,7 +33,7 @@ pub struct Probed {
     /// Which file it is, for telling whether another name means the same.
     id: FileId,
     /// Whose functions it has.
-    pub sources: Vec<Source>,
+    pub functions: Vec<Functions>,
     /// The weakest evidence among them.
     pub evidence: Evidence,
     /// Its slot in the kernel's statistics.
@@ -98,7 +95,7 @@ impl Registry {
         &mut self,
         id: FileId,
         path: String,
-        sources: Vec<Source>,
+        functions: Vec<Functions>,
         evidence: Evidence,
         slot: u32,
         probes: Vec<Probe>,
@@ -106,7 +103,7 @@ impl Registry {
         pinned: bool,
     ) -> Identity {
         let (identity, users) = ((id.device, id.inode), HashSet::new());
-        let probed = Probed { path, id, sources, evidence, slot, probes, links, pinned, users, unused_since: None };
+        let probed = Probed { path, id, functions, evidence, slot, probes, links, pinned, users, unused_since: None };
         self.files.insert(identity, probed);
         identity
     }
@@ -150,6 +147,11 @@ impl Registry {
         self.files.remove(&identity)
     }
 
+    /// Whether a file's probes read TLS.
+    pub fn reads_tls(&self, identity: Identity) -> bool {
+        self.files.get(&identity).is_some_and(|probed| probed.functions.iter().any(|functions| functions.is_tls()))
+    }
+
     /// Every file, for reports.
     pub fn iter(&self) -> impl Iterator<Item = (&Identity, &Probed)> {
         self.files.iter()
@@ -174,6 +176,7 @@ fn refutation(stats: &FileStats) -> Option<Refuted> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::Source;
 
     fn id() -> FileId {
         FileId::of(&std::fs::File::open(std::env::current_exe().unwrap()).unwrap()).unwrap()
@@ -182,8 +185,8 @@ mod tests {
     fn with_one(pinned: bool, evidence: Evidence) -> (Registry, Identity) {
         let mut registry = Registry::new();
         let slot = registry.reserve().unwrap();
-        let (source, links) = (vec![Source::OpenSsl], Links::default());
-        let identity = registry.insert(id(), "lib".into(), source, evidence, slot, vec![], links, pinned);
+        let (functions, links) = (vec![Functions::Tls(Source::OpenSsl)], Links::default());
+        let identity = registry.insert(id(), "lib".into(), functions, evidence, slot, vec![], links, pinned);
         (registry, identity)
     }
 

@@ -2,8 +2,11 @@
 
 use inferscope_common::{probe_stats::FileStats, process_stats::ProcessStats};
 
-use super::{library::Evidence, unsupported::UnsupportedFile};
-use crate::{kernel::Probe, record::Source};
+use super::{
+    library::{Evidence, Functions},
+    unsupported::UnsupportedFile,
+};
+use crate::kernel::Probe;
 
 /// One moment's knowledge.
 #[derive(Clone, Debug, Default)]
@@ -21,8 +24,8 @@ pub struct Report {
 pub struct FileReport {
     /// Path by which it was found.
     pub path: String,
-    /// Whose TLS functions it has.
-    pub sources: Vec<Source>,
+    /// Whose functions it has.
+    pub functions: Vec<Functions>,
     /// How they were found.
     pub evidence: Evidence,
     /// What was to be probed, and what it costs there.
@@ -40,7 +43,7 @@ pub struct ProcessReport {
     pub pid: u32,
     /// Its name, if it could be read.
     pub comm: Option<String>,
-    /// Files with probes that it maps: places in [`Report::files`].
+    /// Files with probes in TLS functions that it maps: places in [`Report::files`].
     pub files: Vec<usize>,
     /// What it moved; nothing if no socket call was seen.
     pub stats: ProcessStats,

@@ -354,6 +354,16 @@ names! {
     INFERSCOPE_GPU_ENERGY_COVERAGE = "inferscope.gpu.energy.coverage";
     /// Error that nine in ten calls stay below in the simulation, as a share.
     INFERSCOPE_GPU_ENERGY_UNCERTAINTY = "inferscope.gpu.energy.uncertainty";
+    /// Steps of the engine while the call was served; absent unless the step clock is on.
+    INFERSCOPE_GPU_STEP_COUNT = "inferscope.gpu.step.count";
+    /// How long a step took from its first launch to the end of the wait for it, seconds: the median.
+    INFERSCOPE_GPU_STEP_DURATION_P50 = "inferscope.gpu.step.duration.p50";
+    /// The longest.
+    INFERSCOPE_GPU_STEP_DURATION_MAX = "inferscope.gpu.step.duration.max";
+    /// Share of the steps' time, with the gaps between them, in which the host waited for the GPU, 0 to 1.
+    INFERSCOPE_GPU_STEP_WAIT_RATIO = "inferscope.gpu.step.wait_ratio";
+    /// Share of it between two steps, in which nothing was launched, 0 to 1.
+    INFERSCOPE_GPU_STEP_HOST_GAP_RATIO = "inferscope.gpu.step.host_gap_ratio";
     /// What took longer than it does as a rule: `time_to_first_token`, `time_per_output_token`, `chunk_gap`.
     INFERSCOPE_SLOW = "inferscope.slow";
     /// Why, the likeliest first; each has an event with its evidence. Absent where nothing speaks for one.

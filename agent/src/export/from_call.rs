@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use super::{
     attributes::{self as names, EVENT_GAP, EVENT_MALFORMED, EVENT_UNDECODED},
-    inferred, load, remote, serving,
+    inferred, remote, serving,
     span::{Span, SpanEvent, SpanKind, SpanStatus, Value, hex},
+    within,
 };
 use crate::{
-    call::{
-        Binding, Capture, Completion, FinishedCall, HttpFacts, Note, NoteKind, Place, Retry, Side, Timing, ToolRun,
-    },
+    call::{Binding, Capture, Completion, FinishedCall, HttpFacts, Note, NoteKind, Place, Retry, Side, Timing},
     host::{Hop, ProcessIdentity},
     llm::{Content, Estimated, Facts, Method, Quality, RequestFacts, ResponseFacts, Timings, Usage},
     privacy::Redactor,
@@ -24,20 +23,16 @@ use crate::{
 /// `error.type` of an error that named no kind, as the conventions spell it.
 const UNNAMED_ERROR: &str = "_OTHER";
 
-/// The operation of a tool's run, as the conventions spell it.
-const EXECUTE_TOOL: &str = "execute_tool";
-
 impl Span {
     /// The span of `call`, its kernel times converted to wall time by `anchor`.
     pub fn from_call(call: &FinishedCall, anchor: WallAnchor) -> Self {
         let mut out = Attributes::default();
-        match (&call.facts, &call.inferred, &call.tool) {
-            (Some(facts @ Facts { rpc: Some(rpc), .. }), ..) => remote::rpc(&mut out, facts, rpc),
-            (Some(facts), ..) => model_call(&mut out, facts),
-            (None, Some(facts), _) => inferred::attributes(&mut out, call, facts),
-            (None, None, Some(tool)) => tool_run(&mut out, tool),
-            (None, None, None) if call.load.is_some() => {}
-            (None, None, None) => {
+        match (&call.facts, &call.inferred) {
+            (Some(facts @ Facts { rpc: Some(rpc), .. }), _) => remote::rpc(&mut out, facts, rpc),
+            (Some(facts), _) => model_call(&mut out, facts),
+            (None, Some(facts)) => inferred::attributes(&mut out, call, facts),
+            (None, None) if call.is_within() => within::attributes(&mut out, call),
+            (None, None) => {
                 out.text(names::HTTP_REQUEST_METHOD, call.http.method.as_deref());
                 // Bots and webhooks have their key in the path.
                 let path = call.http.path.as_deref().map(|path| Redactor::shared().credentials(path));
@@ -68,9 +63,6 @@ impl Span {
         if let Some(facts) = &call.serving {
             serving::attributes(&mut out, facts);
         }
-        if let Some(load) = &call.load {
-            load::attributes(&mut out, load);
-        }
         if let Some(content) = call.facts.as_ref().and_then(|facts| facts.content.as_ref()) {
             messages(&mut out, content);
         }
@@ -96,7 +88,7 @@ impl Span {
                 .notes
                 .iter()
                 .map(|note| event(note, anchor))
-                .chain(call.load.iter().flat_map(|load| load::events(load, anchor)))
+                .chain(call.load.iter().flat_map(|load| within::phases(load, anchor)))
                 .chain(call.serving.iter().flat_map(|facts| serving::events(facts, call.timing.end, anchor)))
                 .collect(),
         }
@@ -143,11 +135,7 @@ fn span_name(call: &FinishedCall) -> String {
             format!("{operation} {model}")
         }
         Some(facts) => facts.operation.to_owned(),
-        None if call.load.is_some() => load::NAME.to_owned(),
-        None if call.tool.is_some() => match call.tool.as_ref().and_then(|tool| tool.name.as_ref()) {
-            Some(name) => format!("{EXECUTE_TOOL} {name}"),
-            None => EXECUTE_TOOL.to_owned(),
-        },
+        None if call.is_within() => within::name(call),
         None if call.inferred.is_some() => call.inferred.as_deref().map(inferred::span_name).unwrap_or_default(),
         // The path would make a name for every resource: the conventions keep it out when the route is unknown.
         None => call.http.method.clone().unwrap_or_else(|| "HTTP".to_owned()),
@@ -234,14 +222,6 @@ fn model_call(out: &mut Attributes, facts: &Facts) {
     out.int(names::INFERSCOPE_REQUEST_MESSAGE_COUNT, *message_count);
     out.int(names::INFERSCOPE_REQUEST_TOOL_COUNT, *tool_count);
     signs(out, quality);
-}
-
-/// A tool that ran between two calls.
-fn tool_run(out: &mut Attributes, tool: &ToolRun) {
-    let ToolRun { name, call_id } = tool;
-    out.text(names::GEN_AI_OPERATION_NAME, Some(EXECUTE_TOOL));
-    out.text(names::GEN_AI_TOOL_NAME, name.as_deref());
-    out.text(names::GEN_AI_TOOL_CALL_ID, call_id.as_deref());
 }
 
 fn place(out: &mut Attributes, place: &Place) {

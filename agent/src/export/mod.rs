@@ -11,7 +11,6 @@ pub mod attributes;
 mod from_call;
 mod inferred;
 pub mod jsonl;
-mod load;
 pub mod otlp;
 pub mod pretty;
 pub mod prometheus;
@@ -20,3 +19,4 @@ mod serving;
 pub mod span;
 #[cfg(test)]
 pub(crate) mod testing;
+mod within;

@@ -10,19 +10,26 @@ use super::{
 };
 use crate::{
     call::progress::WINDOW_NS,
-    serving::{Cause, EnergyShare, EngineFacts, GpuFacts, ServingFacts, Slow, Stall, Waste},
+    serving::{Cause, EnergyShare, EngineFacts, GpuFacts, ServingFacts, Slow, Stall, StepFacts, Waste},
     time::{Mono, WallAnchor},
 };
 
 /// Attributes of a call's span.
 pub(super) fn attributes(out: &mut Attributes, facts: &ServingFacts) {
-    let ServingFacts { engine, in_flight_at_start, gpu, slow, causes, waste, stall } = facts;
+    let ServingFacts { engine, in_flight_at_start, gpu, steps, slow, causes, waste, stall } = facts;
     if let Some(facts) = engine {
         self::engine(out, facts);
     }
     out.int(names::INFERSCOPE_IN_FLIGHT_AT_START, *in_flight_at_start);
     if let Some(gpu) = gpu {
         device(out, gpu);
+    }
+    if let Some(StepFacts { count, typical, longest, wait, gap }) = steps {
+        out.int(names::INFERSCOPE_GPU_STEP_COUNT, Some(*count));
+        out.seconds(names::INFERSCOPE_GPU_STEP_DURATION_P50, *typical);
+        out.seconds(names::INFERSCOPE_GPU_STEP_DURATION_MAX, *longest);
+        out.double(names::INFERSCOPE_GPU_STEP_WAIT_RATIO, *wait);
+        out.double(names::INFERSCOPE_GPU_STEP_HOST_GAP_RATIO, *gap);
     }
     out.list(names::INFERSCOPE_SLOW, &slow.iter().map(|slow| slow.what.as_str().to_owned()).collect::<Vec<_>>());
     let kinds: Vec<String> = causes.iter().map(|cause| cause.kind.as_str().to_owned()).collect();
@@ -119,6 +126,13 @@ mod tests {
                 }),
                 ..Default::default()
             }),
+            steps: Some(StepFacts {
+                count: 40,
+                typical: Some(Duration::from_millis(20)),
+                longest: None,
+                wait: Some(0.75),
+                gap: Some(0.125),
+            }),
             slow: vec![Slow {
                 what: Measure::FirstToken,
                 took: Duration::from_millis(600),
@@ -138,6 +152,11 @@ mod tests {
         assert_eq!(span.get("inferscope.gpu.energy.joules"), Some(&Value::Double(1.5)));
         assert_eq!(span.get("inferscope.gpu.utilization.mean"), Some(&Value::Double(0.5)));
         assert_eq!(span.get("inferscope.gpu.utilization.max"), None);
+        assert_eq!(span.get("inferscope.gpu.step.count"), Some(&Value::Int(40)));
+        assert_eq!(span.get("inferscope.gpu.step.duration.p50"), Some(&Value::Double(0.02)));
+        assert_eq!(span.get("inferscope.gpu.step.duration.max"), None);
+        assert_eq!(span.get("inferscope.gpu.step.wait_ratio"), Some(&Value::Double(0.75)));
+        assert_eq!(span.get("inferscope.gpu.step.host_gap_ratio"), Some(&Value::Double(0.125)));
         assert_eq!(span.get("inferscope.in_flight_at_start"), Some(&Value::Int(0)));
         assert_eq!(span.get("inferscope.cause.kinds"), Some(&Value::StrArray(vec!["cpu_run_queue".to_owned()])));
         assert_eq!(span.events.iter().filter(|event| event.name.starts_with("inferscope.cause")).count(), 1);

@@ -107,6 +107,11 @@ pub fn load(settings: &Settings) -> Result<Loaded, LoadError> {
     if !settings.lines {
         loader.map_max_entries("PIPES", 1);
     }
+    if !settings.step_clock {
+        for map in ["CUDA_STEPS", "CUDA_CALLS"] {
+            loader.map_max_entries(map, 1);
+        }
+    }
     let mut ebpf = loader.load(OBJECT)?;
 
     #[cfg(feature = "bpf-log")]

@@ -1,4 +1,4 @@
-//! Attaching: the tracepoint programs once, the TLS programs per file and function.
+//! Attaching: the tracepoint programs once, those of TLS libraries and of CUDA's runtime per file and function.
 
 use std::{os::fd::OwnedFd, path::Path};
 
@@ -57,11 +57,15 @@ pub enum Program {
     AeadEntry,
     /// Return of one that opens.
     AeadReturn,
+    /// Entry of a function of CUDA's runtime.
+    CudaEntry,
+    /// Return of one that waits or allocates.
+    CudaReturn,
 }
 
 impl Program {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::TlsEntry,
         Self::TlsReturn,
         Self::TlsFree,
@@ -71,6 +75,8 @@ impl Program {
         Self::GoClose,
         Self::AeadEntry,
         Self::AeadReturn,
+        Self::CudaEntry,
+        Self::CudaReturn,
     ];
 
     /// Its name in the object.
@@ -85,12 +91,14 @@ impl Program {
             Self::GoClose => "go_close",
             Self::AeadEntry => "aead_entry",
             Self::AeadReturn => "aead_return",
+            Self::CudaEntry => "cuda_entry",
+            Self::CudaReturn => "cuda_return",
         }
     }
 
     /// Whether it runs when the function returns.
     pub(super) fn is_return(self) -> bool {
-        matches!(self, Self::TlsReturn | Self::AeadReturn)
+        matches!(self, Self::TlsReturn | Self::AeadReturn | Self::CudaReturn)
     }
 }
 

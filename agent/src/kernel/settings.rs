@@ -15,6 +15,8 @@ pub struct Settings {
     pub infer: bool,
     /// Capture messages that pass pipes and UNIX sockets one a line.
     pub lines: bool,
+    /// Probe CUDA's runtime library for an engine's steps.
+    pub step_clock: bool,
     /// Size of the bulk ring in bytes, a power of two; `None` takes the object's default.
     pub ring_bytes: Option<u32>,
 }

@@ -245,7 +245,9 @@ impl Pipeline {
             | Record::Retransmit(..)
             | Record::SendLimits(..)
             | Record::FileOpen(..)
-            | Record::Listen(..)) => self.on_machinery(machinery, out),
+            | Record::Listen(..)
+            | Record::CudaStep(..)
+            | Record::CudaAllocFailed(..)) => self.on_machinery(machinery, out),
         }
     }
 

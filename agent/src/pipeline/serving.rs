@@ -116,6 +116,10 @@ impl Pipeline {
                 self.serving.listened(origin.time, origin.tgid);
                 self.wish(out);
             }
+            Record::CudaStep(origin, step) => self.serving.stepped(&origin, &step),
+            Record::CudaAllocFailed(origin, failed) if failed.is_out_of_memory() => {
+                self.serving.gpu_memory_refused(&origin, failed.size);
+            }
             _ => {}
         }
     }

@@ -13,6 +13,7 @@ use super::{
     engine::{Engine, MemberExit, Prefill},
     facts::{Cause, CauseKind, Measure, Slow},
     sockets::SocketCourse,
+    steps::Refused,
     track::covered,
 };
 use crate::time::Mono;
@@ -72,6 +73,8 @@ pub struct Scene<'a> {
     pub socket: Option<&'a SocketCourse>,
     /// Prefills of calls that are under way and were there before.
     pub ahead: &'a [Prefill],
+    /// Memory of a GPU that the engine did not get during the call.
+    pub gpu_memory: Option<Refused>,
     /// Whether the call failed.
     pub failed: bool,
 }
@@ -204,6 +207,10 @@ fn events(scene: &Scene<'_>) -> Vec<Cause> {
         if let Some((at, code)) = device.xids.iter().rev().find(|(at, _)| *at >= early && *at <= late) {
             found.push(event(CauseKind::Xid, *at, Duration::ZERO, format!("XID {code} on GPU {number}")));
         }
+    }
+    if let Some(Refused { at, pid, size, count }) = scene.gpu_memory {
+        let evidence = format!("GPU memory refused {count} times, {} MB at once (pid {pid})", size / 1_000_000);
+        found.push(event(CauseKind::GpuMemory, at, Duration::ZERO, evidence));
     }
     let until = first_chunk.unwrap_or(end);
     let mut opened = engine.weights.iter().filter(|(at, _)| *at >= start && *at <= until);

@@ -147,6 +147,14 @@ impl Engine {
         self.identity.members.iter().map(|(pid, _)| *pid).collect()
     }
 
+    /// Process ids, with those that have ended: what they did is still to be told.
+    pub fn pids_ever(&self) -> Vec<u32> {
+        let mut pids = self.pids();
+        let ended: Vec<u32> = self.exits.iter().map(|exit| exit.pid).filter(|ended| !pids.contains(ended)).collect();
+        pids.extend(ended);
+        pids
+    }
+
     /// Takes counters of processes and control groups, its own and others.
     pub fn usage(&mut self, at: Mono, processes: &[ProcessUsage], cgroups: &[CgroupUsage]) {
         let passed = self.usage_at.map_or(0, |before| at.0.saturating_sub(before.0));

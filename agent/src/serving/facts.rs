@@ -15,6 +15,8 @@ pub struct ServingFacts {
     pub in_flight_at_start: Option<u64>,
     /// The GPUs of the engine, while it was served.
     pub gpu: Option<GpuFacts>,
+    /// The engine's steps on them, where they are timed.
+    pub steps: Option<StepFacts>,
     /// It took longer than its like.
     pub slow: Vec<Slow>,
     /// Why, the likeliest first.
@@ -55,6 +57,21 @@ pub struct GpuFacts {
     pub power_watts: Option<f64>,
     /// The call's share of their energy.
     pub energy: Option<EnergyShare>,
+}
+
+/// An engine's steps while a call was served, its own and those of others alike.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct StepFacts {
+    /// How many.
+    pub count: u64,
+    /// How long one took from its first launch to the end of the wait for it, the median; absent without any.
+    pub typical: Option<Duration>,
+    /// The longest.
+    pub longest: Option<Duration>,
+    /// Share of the steps' time, with what lay between them, that was spent in waiting for the GPU, 0 to 1.
+    pub wait: Option<f64>,
+    /// Share of it that lay between two steps: the host had launched nothing.
+    pub gap: Option<f64>,
 }
 
 /// A share of measured energy. Not marginal energy, and not wall power.
@@ -129,6 +146,8 @@ pub enum CauseKind {
     OomKill,
     /// The GPU's driver reported an error.
     Xid,
+    /// A process of the engine did not get memory of a GPU.
+    GpuMemory,
     /// The model was still being loaded.
     ModelLoading,
     /// Clocks of the GPU were held down.
@@ -156,6 +175,7 @@ impl CauseKind {
             Self::EngineExit => "engine_exit",
             Self::OomKill => "oom_kill",
             Self::Xid => "gpu_xid",
+            Self::GpuMemory => "gpu_memory",
             Self::ModelLoading => "model_loading",
             Self::GpuThrottle => "gpu_throttle",
             Self::CpuThrottle => "cpu_throttle",
@@ -173,10 +193,11 @@ impl CauseKind {
         match self {
             Self::OomKill => 0,
             Self::Xid => 1,
-            Self::EngineExit => 2,
-            Self::ModelLoading => 3,
-            Self::Queueing => 5,
-            _ => 4,
+            Self::GpuMemory => 2,
+            Self::EngineExit => 3,
+            Self::ModelLoading => 4,
+            Self::Queueing => 6,
+            _ => 5,
         }
     }
 }
@@ -273,6 +294,8 @@ pub enum Notice {
         lasted: Duration,
         /// As in [`Stall`].
         utilization: Option<f64>,
+        /// For how long the engine has ended no step, where they are timed.
+        stepless: Option<Duration>,
     },
     /// A process of an engine ended, and not by its own will.
     EngineExit {

@@ -13,6 +13,7 @@ mod causes;
 mod devices;
 mod energy;
 mod engine;
+mod events;
 mod facts;
 mod flights;
 mod loads;
@@ -20,6 +21,7 @@ mod machines;
 mod report;
 mod snapshot;
 mod sockets;
+mod steps;
 mod track;
 mod wish;
 
@@ -31,13 +33,14 @@ pub use energy::Sums;
 use engine::Engine;
 pub use facts::{
     Cause, CauseKind, EnergyShare, EngineFacts, GpuFacts, LoadPhase, Measure, ModelLoad, Notice, ServingFacts, Slow,
-    Stall, Waste,
+    Stall, StepFacts, Waste,
 };
 pub use flights::FlightKey;
 use flights::{Flight, Flights};
 use loads::Loads;
 use machines::Machines;
 use sockets::Sockets;
+use steps::Steps;
 pub use wish::Wish;
 
 use crate::{
@@ -48,7 +51,7 @@ use crate::{
     },
     gpu::GpuRecord,
     host::{Hop, HostRecord},
-    record::{Address, FileOpen},
+    record::Address,
     stream::StreamKey,
     time::Mono,
 };
@@ -112,6 +115,7 @@ pub struct Serving {
     flights: Flights,
     held: VecDeque<Held>,
     sockets: Sockets,
+    steps: Steps,
     baselines: Baselines,
     loads: Loads,
     loaded: Vec<ModelLoad>,
@@ -140,6 +144,7 @@ impl Serving {
             flights: Flights::default(),
             held: VecDeque::new(),
             sockets: Sockets::default(),
+            steps: Steps::default(),
             baselines: Baselines::new(limits),
             loads: Loads::default(),
             loaded: Vec::new(),
@@ -256,92 +261,6 @@ impl Serving {
         self.regroup();
     }
 
-    /// A process ended.
-    pub fn exited(&mut self, at: Mono, pid: u32, status: u32) {
-        self.changed(pid);
-        self.stirred |= self.loads.exited(pid) || self.machines.servers().contains(&pid);
-        if let Some(notice) = self.machines.exited(at, pid, status) {
-            self.notice(notice);
-        }
-    }
-
-    /// A process began, or another program in it: it may belong to an engine.
-    pub fn changed(&mut self, pid: u32) {
-        if self.machines.engine_of(pid).is_some() {
-            self.changes += 1;
-            self.stirred = true;
-        }
-    }
-
-    /// The kernel chose a process to be killed for want of memory.
-    pub fn oom_victim(&mut self, pid: u32) {
-        self.machines.oom_victim(pid);
-    }
-
-    /// Another program began in a process.
-    pub fn exec(&mut self, at: Mono, pid: u32) {
-        self.loads.exec(at, pid);
-        self.changed(pid);
-    }
-
-    /// A process began to listen: a part of an engine may have become reachable.
-    pub fn listened(&mut self, at: Mono, pid: u32) {
-        self.loads.listened(at, pid);
-        self.changed(pid);
-    }
-
-    /// A process opened a file with weights.
-    pub fn weights_opened(&mut self, at: Mono, pid: u32, open: &FileOpen<'_>) {
-        self.stirred |= self.loads.opened(at, pid, open);
-        self.tell_opens();
-    }
-
-    /// Engines learn which of their processes opened weights.
-    fn tell_opens(&mut self) {
-        for (pid, at, path) in self.loads.untold(|pid| self.machines.engine_of(pid).is_some()) {
-            if let Some((_, engine)) = self.machines.serving_mut(pid) {
-                engine.opened(at, path);
-            }
-        }
-    }
-
-    /// Notes the loads that are over by a time.
-    fn tell_loads(&mut self, now: Mono) {
-        let machines = &self.machines;
-        let engine = |pid| {
-            let number = machines.engine_of(pid)?;
-            Some((number, machines.engine(number)?.pids()))
-        };
-        for (number, mut load) in self.loads.finished(now, engine) {
-            if let Some(engine) = machines.engine(number) {
-                load.engine = Some(engine.facts());
-                load.model = engine.identity.model.clone();
-            }
-            load.process = machines.identity(load.process.pid);
-            self.loaded.push(load);
-            self.stirred = true;
-        }
-    }
-
-    /// Models that were loaded since this was last asked.
-    pub fn loaded(&mut self) -> Vec<ModelLoad> {
-        std::mem::take(&mut self.loaded)
-    }
-
-    /// Segments of a connection were sent again.
-    pub fn retransmitted(&mut self, at: Mono, local: &Address, peer: &Address, count: u64) {
-        if let (Some(local), Some(peer)) = (End::of(local), End::of(peer)) {
-            self.sockets.retransmitted(at, local, peer, count);
-        }
-    }
-
-    /// Sending on a connection has waited for its peer for so long.
-    pub fn send_limited(&mut self, at: Mono, local: &Address, peer: &Address, nanos: u64) {
-        if let (Some(local), Some(peer)) = (End::of(local), End::of(peer)) {
-            self.sockets.limited(at, local, peer, nanos);
-        }
-    }
-
     /// Whether it is time to look at the calls under way again: records come from several threads, and each look costs.
     pub fn is_due(&self, now: Mono) -> bool {
         now.0.saturating_sub(self.now.0) >= LOOK_NS
@@ -366,7 +285,9 @@ impl Serving {
         }
         self.held = waiting;
         let oldest = self.flights.iter().map(|flight| flight.start).min().unwrap_or(self.now);
-        self.machines.forget_before(Mono(oldest.0.saturating_sub(KEEP_NS)));
+        let oldest = Mono(oldest.0.saturating_sub(KEEP_NS));
+        self.machines.forget_before(oldest);
+        self.steps.forget_before(oldest);
         self.stirred |= self.wished.active && !self.is_active();
         self.stirred |= self.wished.loading != self.loads.is_reading(self.now);
     }
@@ -436,10 +357,12 @@ impl Serving {
             found.push((flight.tgid, flight.engine, flight.last_seen));
         }
         for (pid, number, since) in found {
-            let engine =
-                number.and_then(|number| self.machines.engine(number)).map(|engine| engine.identity.id.clone());
+            let engine = number.and_then(|number| self.machines.engine(number));
+            let stepless =
+                engine.and_then(|engine| self.steps.last(&engine.pids_ever())).map(|stepped| now.since(stepped));
+            let engine = engine.map(|engine| engine.identity.id.clone());
             let utilization = number.and_then(|number| self.machines.utilization(number, since, now));
-            self.notice(Notice::Stuck { pid, engine, lasted: now.since(since), utilization });
+            self.notice(Notice::Stuck { pid, engine, lasted: now.since(since), utilization, stepless });
         }
     }
 

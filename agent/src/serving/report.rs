@@ -46,6 +46,7 @@ impl Serving {
             devices: &self.machines.devices,
             socket,
             ahead: &[],
+            gpu_memory: None,
             failed: false,
         };
         facts.causes = causes::find(&scene, &facts.slow);
@@ -80,6 +81,8 @@ impl Serving {
             facts.slow = self.baselines.judge(&model, &taken(call));
         }
         let Some(engine) = self.machines.engine(number) else { return facts };
+        let pids = engine.pids_ever();
+        facts.steps = self.steps.over(&pids, flight.asked(), call.timing.end);
         let failed = !matches!(call.completion, Some(Completion::Done | Completion::Length | Completion::ClientClosed));
         let per_byte = engine.tokens_per_byte;
         // For a call that is not slow those that are over say enough.
@@ -95,6 +98,7 @@ impl Serving {
             devices: &self.machines.devices,
             socket: ends.and_then(|(one, other)| self.sockets.get(one, other)),
             ahead: &ahead,
+            gpu_memory: self.steps.refused_in(&pids, call.timing.start, call.timing.end),
             failed,
         };
         facts.causes = causes::find(&scene, &facts.slow);

@@ -1,7 +1,7 @@
 //! A stand-in for libcudart, loaded at run time as PyTorch loads the real one.
 //!
 //! Owns the two calls that a decode step consists of with CUDA graphs: `cudaGraphLaunch`, and `cudaStreamSynchronize`
-//! that waits for it. How long the launched work takes is told to the stand-in beforehand by `inferscope_fake_step`,
+//! that waits for it; and `cudaMalloc`. How long the launched work takes is told to the stand-in beforehand by `inferscope_fake_step`,
 //! which no real library has: with one, loading fails, and nothing is launched on a real GPU.
 
 #![expect(unsafe_code, reason = "loading a C library and calling into it have no safe wrapper")]
@@ -19,6 +19,7 @@ use anyhow::{Context as _, Result, bail};
 type FakeStep = unsafe extern "C" fn(u64);
 type GraphLaunch = unsafe extern "C" fn(*mut c_void, *mut c_void) -> c_int;
 type StreamSynchronize = unsafe extern "C" fn(*mut c_void) -> c_int;
+type Malloc = unsafe extern "C" fn(*mut *mut c_void, usize) -> c_int;
 
 /// The loaded library. It stays loaded as long as the process lives.
 #[derive(Debug)]
@@ -26,6 +27,7 @@ pub struct Cudart {
     fake_step: FakeStep,
     graph_launch: GraphLaunch,
     stream_synchronize: StreamSynchronize,
+    malloc: Malloc,
 }
 
 impl Cudart {
@@ -47,7 +49,7 @@ impl Cudart {
             found.with_context(|| format!("{} is no stand-in for libcudart: no {name:?}", path.display()))
         };
         let (step, launch) = (symbol(c"inferscope_fake_step")?, symbol(c"cudaGraphLaunch")?);
-        let synchronize = symbol(c"cudaStreamSynchronize")?;
+        let (synchronize, malloc) = (symbol(c"cudaStreamSynchronize")?, symbol(c"cudaMalloc")?);
         Ok(Self {
             // SAFETY: the stand-in's function of this name has this signature.
             fake_step: unsafe { std::mem::transmute::<*mut c_void, FakeStep>(step) },
@@ -55,12 +57,14 @@ impl Cudart {
             graph_launch: unsafe { std::mem::transmute::<*mut c_void, GraphLaunch>(launch) },
             // SAFETY: cudaError_t cudaStreamSynchronize(cudaStream_t).
             stream_synchronize: unsafe { std::mem::transmute::<*mut c_void, StreamSynchronize>(synchronize) },
+            // SAFETY: cudaError_t cudaMalloc(void **, size_t).
+            malloc: unsafe { std::mem::transmute::<*mut c_void, Malloc>(malloc) },
         })
     }
 
     /// Launches work of this length and waits for its end.
     pub fn step(&self, length: Duration) -> Result<()> {
-        let Self { fake_step, graph_launch, stream_synchronize } = self;
+        let Self { fake_step, graph_launch, stream_synchronize, malloc: _ } = self;
         // SAFETY: it takes a number and keeps it.
         unsafe { fake_step(u64::try_from(length.as_nanos())?) };
         // SAFETY: the stand-in does not look into the graph or the stream.
@@ -71,6 +75,19 @@ impl Cudart {
             bail!("cudaGraphLaunch returned {launched}, cudaStreamSynchronize {waited}");
         }
         Ok(())
+    }
+
+    /// Takes memory of the device, for good.
+    ///
+    /// # Errors
+    /// Where the device has less.
+    pub fn allocate(&self, bytes: usize) -> Result<()> {
+        let mut address = ptr::null_mut();
+        // SAFETY: it writes an address to the place that it is given.
+        match unsafe { (self.malloc)(&raw mut address, bytes) } {
+            0 => Ok(()),
+            error => bail!("CUDA out of memory: cudaMalloc of {bytes} bytes returned {error}"),
+        }
     }
 }
 

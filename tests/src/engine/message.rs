@@ -66,6 +66,11 @@ pub enum WorkerFault {
         /// MiB.
         mib: u64,
     },
+    /// Takes memory of its device, by the stand-in for libcudart, and ends if it does not get it.
+    GpuAllocate {
+        /// MiB.
+        mib: u64,
+    },
     /// Does nothing.
     Stall {
         /// For so long.
@@ -203,6 +208,8 @@ mod tests {
             Some(Fault::Worker(WorkerFault::Read { file: "/w".into() }))
         );
         assert_eq!(fault(json!({"worker": "stall", "ms": 5})), Some(Fault::Worker(WorkerFault::Stall { ms: 5 })));
+        let taken = Fault::Worker(WorkerFault::GpuAllocate { mib: 4 });
+        assert_eq!(fault(json!({"worker": "gpu_allocate", "mib": 4})), Some(taken));
         assert_eq!(fault(json!({"gpu": "throttle", "ms": 9})), Some(Fault::Gpu(GpuFault::Throttle { ms: 9 })));
         assert_eq!(fault(json!({"gpu": "xid", "code": 79})), Some(Fault::Gpu(GpuFault::Xid { code: 79 })));
         assert_eq!(fault(json!({"core": "exit", "code": 3})), Some(Fault::Core(CoreFault::Exit { code: 3 })));

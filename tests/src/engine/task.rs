@@ -202,6 +202,7 @@ impl Task {
             cached_tokens: answer.request.cached,
             output_tokens: account.map(|account| account.tokens),
             tokens_after_gone: sent.at_gone.map_or(0, |at_gone| generated - at_gone),
+            steps: account.map(|account| account.steps),
             energy_mj: account.map(|account| account.energy_uj as f64 / 1000.0),
             in_flight: *in_flight,
             devices: if started { distinct(&front.pids.devices) } else { Vec::new() },

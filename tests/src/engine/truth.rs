@@ -85,6 +85,8 @@ pub struct RequestTruth {
     pub output_tokens: Option<u32>,
     /// How many of them were generated after the client was found gone.
     pub tokens_after_gone: u32,
+    /// Steps that it was part of. Absent if the engine core died with the number.
+    pub steps: Option<u32>,
     /// Its shares of the energy of the steps that it was part of, on all devices, millijoules to the microjoule. A
     /// generated token weighs 1, a computed token of a prompt 0.15. Absent if the engine core died with it.
     pub energy_mj: Option<f64>,

@@ -138,7 +138,7 @@ pub fn run(setup: &str) -> Result<()> {
             ToWorker::Xid(_) => {}
             ToWorker::Fault(fault) => {
                 device.idle()?;
-                carry_out(&fault, &mut taken)?;
+                carry_out(&fault, cudart.as_ref(), &mut taken)?;
             }
             ToWorker::Stop => break,
         }
@@ -180,7 +180,7 @@ fn sleep_until(end: Instant) {
     thread::sleep(end.saturating_duration_since(Instant::now()));
 }
 
-fn carry_out(fault: &WorkerFault, taken: &mut Vec<Vec<u8>>) -> Result<()> {
+fn carry_out(fault: &WorkerFault, cudart: Option<&Cudart>, taken: &mut Vec<Vec<u8>>) -> Result<()> {
     match fault {
         WorkerFault::Read { file } => {
             drop_cache(file)?;
@@ -195,6 +195,9 @@ fn carry_out(fault: &WorkerFault, taken: &mut Vec<Vec<u8>>) -> Result<()> {
                 taken.push(memory);
             }
             Ok(())
+        }
+        WorkerFault::GpuAllocate { mib } => {
+            cudart.context("the worker has no stand-in for libcudart")?.allocate(usize::try_from(mib << 20)?)
         }
         WorkerFault::Stall { ms } => {
             thread::sleep(Duration::from_millis(*ms));

@@ -56,7 +56,7 @@ pub fn find(image: &Image<'_, '_>) -> Result<Option<Library>, object::Error> {
     let Some(names) = Names::of(&table) else { return Ok(None) };
     Ok(Some(match probe(image, address, &table, &names) {
         Ok(library) => library,
-        Err(why) => Library { refused: Some(why), ..Library::new(Source::Go, Evidence::Symbols) },
+        Err(why) => Library { refused: Some(why), ..Library::tls(Source::Go, Evidence::Symbols) },
     }))
 }
 
@@ -131,7 +131,7 @@ fn probe(image: &Image<'_, '_>, address: u64, table: &Table<'_>, names: &Names) 
     let text = text(image, table, module.as_ref(), names.read)
         .ok_or("its function table does not lead to code of Go 1.17 or later")?;
     let itab = module.as_ref().and_then(|module| module.itab(image, b"net.Conn", b"*net.TCPConn"));
-    let mut library = Library::new(Source::Go, Evidence::Symbols);
+    let mut library = Library::tls(Source::Go, Evidence::Symbols);
     let inside: Vec<_> = names.inside.iter().filter_map(|range| code(image, text, *range)).collect();
     let deferreturn = names.deferreturn.map(|start| text.wrapping_add(start));
     let unreadable = |name: &str| format!("{name} cannot be decoded");

@@ -291,7 +291,8 @@ impl Searcher {
     /// Sets probes in a file, if it has functions to probe; gives its identity if it has probes now, and whether it is
     /// settled what it has: else it must be met again.
     fn probe(&mut self, inspected: Inspected, name: &str, place: &Place) -> (Option<Identity>, bool) {
-        let Inspected { file, id, libraries, searchable } = inspected;
+        let Inspected { file, id, mut libraries, searchable } = inspected;
+        libraries.retain(|library| library.functions.is_tls() || self.settings.step_clock);
         if let Some(known) = self.registry.find(&id) {
             if known != (id.device, id.inode) {
                 self.counts.shared.fetch_add(1, Ordering::Relaxed);
@@ -360,7 +361,7 @@ impl Searcher {
     ) -> Option<Identity> {
         libraries.retain(|library| match library.refused.clone() {
             Some(why) => {
-                self.refuse(name, library.source.as_str(), &why);
+                self.refuse(name, library.functions.as_str(), &why);
                 false
             }
             None => true,
@@ -372,24 +373,29 @@ impl Searcher {
         self.free_slots();
         let Some(slot) = self.registry.reserve() else {
             self.counts.refused.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(path = name, "TLS library not probed: {MAX_FILES} files are already");
+            tracing::warn!(path = name, "library not probed: {MAX_FILES} files are already");
             return None;
         };
         self.prober.clear_stats(slot);
         libraries.iter_mut().for_each(|library| library.assign(slot));
         libraries.retain(|library| library.places.is_empty() || self.prober.describe(slot, &library.places));
         let (links, wanted) = self.attach(file, name, &libraries);
-        tracing::info!(path = name, attached = links.len(), of = wanted, took = ?began.elapsed(), "TLS library probed");
+        let (attached, took) = (links.len(), began.elapsed());
+        if libraries.iter().any(|library| library.functions.is_tls()) {
+            tracing::info!(path = name, attached, of = wanted, ?took, "TLS library probed");
+        } else {
+            tracing::info!(path = name, attached, of = wanted, ?took, "CUDA's runtime probed");
+        }
         if links.is_empty() {
             self.registry.release(slot);
             return None;
         }
         let by_shape = libraries.iter().any(|library| library.evidence == Evidence::Shape);
         let evidence = if by_shape { Evidence::Shape } else { Evidence::Symbols };
-        let sources = libraries.iter().map(|library| library.source).collect();
+        let functions = libraries.iter().map(|library| library.functions).collect();
         self.counts.probed.fetch_add(1, Ordering::Relaxed);
         let probes = libraries.into_iter().flat_map(|library| library.probes).collect();
-        Some(self.registry.insert(id, name.to_owned(), sources, evidence, slot, probes, links, pinned))
+        Some(self.registry.insert(id, name.to_owned(), functions, evidence, slot, probes, links, pinned))
     }
 
     fn attach(&mut self, file: &std::fs::File, name: &str, libraries: &[Library]) -> (Links, usize) {

@@ -43,7 +43,7 @@ impl Searcher {
         for identity in self.registry.unused(Instant::now(), exists) {
             self.counts.unused.fetch_add(1, Ordering::Relaxed);
             if let Some(path) = self.detach(identity) {
-                tracing::info!(path, "nobody maps this TLS library any more; its probes are detached");
+                tracing::info!(path, "nobody maps this library any more; its probes are detached");
             }
         }
     }
@@ -79,9 +79,9 @@ impl Searcher {
         mapped::executable(process).filter(|mapping| seen.insert(key_of(mapping))).take(MAX_SEEN).collect()
     }
 
-    /// The file of a mapping, if it has probes.
+    /// The file of a mapping, if its TLS functions have probes.
     fn probed_in(&self, mapping: &Mapping) -> Option<Identity> {
-        self.seen.get(&key_of(mapping)).copied().flatten()
+        self.seen.get(&key_of(mapping)).copied().flatten().filter(|identity| self.registry.reads_tls(*identity))
     }
 
     pub(super) fn report(&self) -> Report {
@@ -91,7 +91,7 @@ impl Searcher {
             .map(|(identity, probed)| {
                 let file = FileReport {
                     path: probed.path.clone(),
-                    sources: probed.sources.clone(),
+                    functions: probed.functions.clone(),
                     evidence: probed.evidence,
                     probes: probed.probes.clone(),
                     attached: probed.links.len(),

@@ -7,7 +7,7 @@ use crate::{
     export::testing::chat,
     gpu::{DeviceInfo, DeviceProcess, DeviceSample},
     host::{ProcessInfo, ProcessUsage},
-    record::ObjectId,
+    record::{CudaStep, ObjectId, Origin},
 };
 
 const MS: u64 = 1_000_000;
@@ -214,6 +214,72 @@ fn the_end_of_a_worker_is_the_cause_of_what_it_broke() {
     let causes = &facts(&out[0]).causes;
     assert_eq!(causes[0].kind, CauseKind::OomKill);
     assert_eq!(causes[0].evidence, "engine (pid 101) ended with signal 9, killed for want of memory");
+}
+
+/// Records of the worker.
+fn of_worker(at: u64) -> Origin {
+    Origin { time: Mono(at), tgid: WORKER, tid: WORKER, start_ns: start_of(WORKER) }
+}
+
+#[test]
+fn a_call_has_the_steps_of_its_engine() {
+    let mut serving = known();
+    for number in 1..=100 {
+        let begin = Mono((number - 1) * 20 * MS + 5 * MS);
+        let step = CudaStep { begin, waited_ns: 12 * MS, gap_ns: Some(5 * MS), number, launches: 2 };
+        serving.stepped(&of_worker(number * 20 * MS), &step);
+    }
+    let out = serve(&mut serving, &[(call(1000 * MS, 1020 * MS, 11, 20 * MS), 0)]);
+    let steps = facts(&out[0]).steps.unwrap();
+    assert_eq!((steps.count, steps.typical), (11, Some(Duration::from_millis(15))));
+    assert_eq!((steps.wait, steps.gap), (Some(0.6), Some(0.25)));
+}
+
+#[test]
+fn without_a_clock_nothing_is_said_of_steps() {
+    let out = serve(&mut known(), &[(call(1000 * MS, 1020 * MS, 11, 20 * MS), 0)]);
+    assert_eq!(facts(&out[0]).steps, None);
+}
+
+#[test]
+fn memory_that_a_gpu_has_not_is_the_cause_of_what_failed() {
+    let mut serving = known();
+    serving.began(key(1), SERVER, Mono(1000 * MS));
+    serving.gpu_memory_refused(&of_worker(1150 * MS), 512_000_000);
+    serving.exited(Mono(1200 * MS), WORKER, 1 << 8);
+    // Who is left is heard of before the call is told.
+    let left = ProcessInfo {
+        pid: SERVER,
+        start_boottime_ns: start_of(SERVER),
+        listens: vec![8000],
+        exe: Some("/usr/bin/engine".to_owned()),
+        ..ProcessInfo::default()
+    };
+    serving.host(Mono(1205 * MS), &HostRecord::Processes { processes: vec![left], links: Vec::new() });
+    let mut broken = call(1000 * MS, 1100 * MS, 2, 50 * MS);
+    broken.completion = Some(Completion::ServerClosed);
+    broken.timing.end = Mono(1210 * MS);
+    let mut out = Vec::new();
+    serving.finished(Some((key(1), look(Some(1100 * MS), 1210 * MS))), Box::new(broken), &mut |call| out.push(*call));
+    serving.finish(&mut |call| out.push(*call));
+    let causes = &facts(&out[0]).causes;
+    assert_eq!(
+        causes.iter().map(|cause| cause.kind).collect::<Vec<_>>(),
+        [CauseKind::GpuMemory, CauseKind::EngineExit]
+    );
+    assert_eq!(causes[0].evidence, "GPU memory refused 1 times, 512 MB at once (pid 101)");
+}
+
+#[test]
+fn a_stuck_call_says_since_when_its_engine_makes_no_step() {
+    let mut serving = known();
+    serving.began(key(1), SERVER, Mono(1000 * MS));
+    let step = CudaStep { begin: Mono(1100 * MS), waited_ns: 1, gap_ns: None, number: 1, launches: 1 };
+    serving.stepped(&of_worker(1500 * MS), &step);
+    serving.advance(Mono(31_500 * MS), &mut |_| {});
+    let notices = serving.notices();
+    let [Notice::Stuck { stepless, lasted, .. }] = &notices[..] else { panic!("{notices:?}") };
+    assert_eq!((*stepless, *lasted), (Some(Duration::from_secs(30)), Duration::from_millis(30_500)));
 }
 
 #[test]

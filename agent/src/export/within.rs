@@ -1,6 +1,6 @@
-//! A model that was loaded, as a span: attributes for what was read, an event for each phase.
+//! Spans that are no call: a tool that ran between two, a model that was loaded.
 //!
-//! Owns units: bytes, bytes a second, seconds. What was not observed gives no attribute.
+//! Owns their names, attributes and events. Units are bytes, bytes a second, seconds. What was not observed gives no attribute.
 
 use super::{
     attributes::{self as names, EVENT_LOAD_PHASE},
@@ -8,13 +8,40 @@ use super::{
     serving,
     span::SpanEvent,
 };
-use crate::{serving::ModelLoad, time::WallAnchor};
+use crate::{
+    call::{FinishedCall, ToolRun},
+    serving::ModelLoad,
+    time::WallAnchor,
+};
 
-/// Name of the span.
-pub(super) const NAME: &str = "model_load";
+/// The operation of a tool's run, as the conventions spell it.
+const EXECUTE_TOOL: &str = "execute_tool";
 
-/// Attributes of the span.
-pub(super) fn attributes(out: &mut Attributes, load: &ModelLoad) {
+/// Name of a load's span.
+const MODEL_LOAD: &str = "model_load";
+
+/// The span's name.
+pub(super) fn name(call: &FinishedCall) -> String {
+    match call.tool.as_deref() {
+        Some(ToolRun { name: Some(name), .. }) => format!("{EXECUTE_TOOL} {name}"),
+        Some(ToolRun { name: None, .. }) => EXECUTE_TOOL.to_owned(),
+        None => MODEL_LOAD.to_owned(),
+    }
+}
+
+/// Attributes of the span that no call has.
+pub(super) fn attributes(out: &mut Attributes, call: &FinishedCall) {
+    if let Some(ToolRun { name, call_id }) = call.tool.as_deref() {
+        out.text(names::GEN_AI_OPERATION_NAME, Some(EXECUTE_TOOL));
+        out.text(names::GEN_AI_TOOL_NAME, name.as_deref());
+        out.text(names::GEN_AI_TOOL_CALL_ID, call_id.as_deref());
+    }
+    if let Some(load) = &call.load {
+        loaded(out, load);
+    }
+}
+
+fn loaded(out: &mut Attributes, load: &ModelLoad) {
     let ModelLoad { processes, path, files, bytes, read_bytes, engine, model, .. } = load;
     out.text(names::INFERSCOPE_LOAD_MODEL, model.as_deref());
     out.text(names::INFERSCOPE_LOAD_PATH, Some(path));
@@ -28,8 +55,8 @@ pub(super) fn attributes(out: &mut Attributes, load: &ModelLoad) {
     }
 }
 
-/// The phases, each when it began.
-pub(super) fn events(load: &ModelLoad, anchor: WallAnchor) -> impl Iterator<Item = SpanEvent> {
+/// The phases of a load, each when it began.
+pub(super) fn phases(load: &ModelLoad, anchor: WallAnchor) -> impl Iterator<Item = SpanEvent> {
     load.phases.iter().map(move |(phase, from, to)| {
         let mut out = Attributes::default();
         out.text(names::INFERSCOPE_LOAD_PHASE, Some(phase.as_str()));
