@@ -181,6 +181,9 @@ impl Host {
         if before.servers.is_empty() && !self.wish.servers.is_empty() {
             self.start_gpus();
         }
+        if self.wish.servers.is_empty() && !before.servers.is_empty() {
+            self.gpus.stop();
+        }
         if before.active != self.wish.active {
             self.gpus.set_active(self.wish.active);
         }
@@ -250,18 +253,29 @@ impl Host {
     }
 }
 
-/// The sampler, once a server was seen, and who it found on the devices.
+/// The sampler, while there is a server, and who it found on the devices.
 #[derive(Default)]
 struct Gpus {
     sampler: Option<GpuSampler>,
     tried: bool,
     cost: Arc<Mutex<NvmlCost>>,
+    /// Of samplers that have ended.
+    spent: NvmlCost,
     pids: Arc<Mutex<BTreeSet<(u32, u32)>>>,
 }
 
 impl Gpus {
     fn is_started(&self) -> bool {
         self.tried
+    }
+
+    /// The last server has ended: nobody's GPU is of interest.
+    fn stop(&mut self) {
+        if let Some(sampler) = self.sampler.take() {
+            self.spent.add(&sampler.cost());
+        }
+        self.tried = false;
+        self.pids.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     fn pids(&self) -> BTreeSet<u32> {
@@ -277,7 +291,9 @@ impl Gpus {
     /// Notes what NVML has cost by now.
     fn account(&self) {
         if let Some(sampler) = &self.sampler {
-            *self.cost.lock().unwrap_or_else(PoisonError::into_inner) = sampler.cost();
+            let mut cost = self.spent.clone();
+            cost.add(&sampler.cost());
+            *self.cost.lock().unwrap_or_else(PoisonError::into_inner) = cost;
         }
     }
 

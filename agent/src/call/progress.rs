@@ -6,12 +6,13 @@
 
 use crate::time::Mono;
 
-/// Length of a window. GPUs refresh their energy counters about as often.
-pub const WINDOW_NS: u64 = 100_000_000;
+/// Length of a window: a few steps of an engine. GPUs refresh their energy counters half as often; in shorter ones steps that
+/// read prompts mix less with those that do not, which costs more energy for each token.
+pub const WINDOW_NS: u64 = 50_000_000;
 
 /// Windows that one chunk is spread over, and that are kept for whoever asks. Who asks does so every second at least; a
 /// gap that is longer counts in its last windows.
-const MAX_WINDOWS: usize = 32;
+const MAX_WINDOWS: usize = 64;
 
 /// The window that a point in time lies in.
 pub fn window_of(at: Mono) -> u64 {
@@ -92,10 +93,10 @@ mod tests {
     #[test]
     fn a_chunk_counts_where_it_was_made() {
         let mut progress = Progress::default();
-        progress.chunk(Mono(50_000_000), Mono(150_000_000));
-        progress.chunk(Mono(150_000_000), Mono(160_000_000));
+        progress.chunk(Mono(25_000_000), Mono(75_000_000));
+        progress.chunk(Mono(75_000_000), Mono(80_000_000));
         assert_eq!(progress.take(), [(0, 0.5), (1, 1.5)]);
-        progress.chunk(Mono(160_000_000), Mono(160_000_000));
+        progress.chunk(Mono(80_000_000), Mono(80_000_000));
         assert_eq!(progress.take(), [(1, 1.0)]);
         assert_eq!(progress.take(), []);
     }

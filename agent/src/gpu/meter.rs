@@ -138,6 +138,21 @@ impl NvmlCost {
     pub fn total(&self) -> Duration {
         self.calls.iter().map(|call| call.total).sum()
     }
+
+    /// Adds what another sampler's calls have cost.
+    pub fn add(&mut self, other: &Self) {
+        for more in &other.calls {
+            match self.calls.iter_mut().find(|call| call.name == more.name) {
+                Some(CallCost { name: _, count, failed, total, max }) => {
+                    *count += more.count;
+                    *failed += more.failed;
+                    *total += more.total;
+                    *max = more.max.max(*max);
+                }
+                None => self.calls.push(*more),
+            }
+        }
+    }
 }
 
 /// What one of them has cost.
@@ -269,5 +284,10 @@ mod tests {
         assert_eq!((energy.total, energy.max), (Duration::from_micros(8), Duration::from_micros(5)));
         assert_eq!((utilization.count, utilization.failed), (1, 0));
         assert_eq!(cost.total(), energy.total + utilization.total);
+        let mut both = NvmlCost { calls: vec![CallCost { max: Duration::from_secs(1), ..energy }] };
+        both.add(&cost);
+        let [twice, once] = both.calls[..] else { panic!("{both:?}") };
+        assert_eq!((twice.count, twice.failed, twice.total), (4, 2, 2 * energy.total));
+        assert_eq!((twice.max, once), (Duration::from_secs(1), utilization));
     }
 }

@@ -19,7 +19,7 @@ const MAX_XIDS: usize = 32;
 const MAX_CODES: usize = 256;
 
 /// Windows without a call from which the power of an idle device is taken: the last five seconds of them.
-const IDLE_WINDOWS: usize = 50;
+const IDLE_WINDOWS: usize = 100;
 
 /// How old the driver's energy counter is when it is read, on average: it is refreshed about every 100 ms.
 const REFRESH_AGE_NS: u64 = 50_000_000;

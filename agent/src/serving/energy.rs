@@ -1,4 +1,4 @@
-//! Who used a GPU's energy: windows of 100 ms, each split among the calls that were served in it.
+//! Who used a GPU's energy: windows of 50 ms, each split among the calls that were served in it.
 //!
 //! Owns the arithmetic and its exactness: energy of the devices = idle + unattributed + shares + what is not yet given
 //! out, in whole millijoules, always. A call takes its shares when it ends, because only then its tokens are known; what it
@@ -19,7 +19,7 @@ use crate::{
 pub const PROMPT_WEIGHT: f64 = 0.15;
 
 /// Windows that are kept open. Calls that are longer have taken their shares of what is older.
-pub const MAX_WINDOWS: usize = 600;
+pub const MAX_WINDOWS: usize = 1200;
 
 /// Energy of an engine's devices in a window.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

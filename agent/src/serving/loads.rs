@@ -28,6 +28,10 @@ const MAX_LOADING: usize = 64;
 const MAX_FILES: usize = 4_096;
 const MAX_UNTOLD: usize = 64;
 
+/// Files that are smaller hold no weights, whatever they are called: Python's interpreter opens `.pth` files of its packages
+/// whenever it starts.
+const LEAST_BYTES: u64 = 256 << 10;
+
 /// How long a load may take: what has served nobody by then does not load a model to serve it.
 const LONGEST_NS: u64 = 30 * 60 * 1_000_000_000;
 
@@ -117,7 +121,8 @@ impl Loads {
 
     /// A process opened a file with weights. True if it begins to load.
     pub fn opened(&mut self, at: Mono, pid: u32, open: &FileOpen<'_>) -> bool {
-        if open.flags & (O_WRONLY | O_CREAT | O_TRUNC) != 0 {
+        let is_small = open.size.is_some_and(|size| size < LEAST_BYTES);
+        if is_small || open.flags & (O_WRONLY | O_CREAT | O_TRUNC) != 0 {
             return false;
         }
         let path = String::from_utf8_lossy(open.path).into_owned();

@@ -30,7 +30,7 @@ const MAX_PROCESSES: usize = 4096;
 const MAX_SERVERS: usize = 256;
 
 /// Windows that are closed at one time; a clock that jumps must not keep the pipeline.
-const MAX_SEAL: u64 = 1024;
+const MAX_SEAL: u64 = 2048;
 
 /// How sure it is that a server alone is all of an engine.
 const ALONE: f64 = 0.3;

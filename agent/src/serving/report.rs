@@ -12,11 +12,7 @@ use super::{
     engine::{Engine, Prefill},
     flights::Flight,
 };
-use crate::call::{
-    Completion, FinishedCall, Side,
-    link::End,
-    progress::{WINDOW_NS, window_of},
-};
+use crate::call::{Completion, FinishedCall, Side, link::End, progress::window_of};
 
 impl Serving {
     pub(super) fn release(&mut self, held: Held, out: &mut Sink<'_>) {
@@ -113,6 +109,9 @@ impl Serving {
     }
 }
 
+/// How long a server may take to notice that its client has gone.
+const NOTICED: Duration = Duration::from_millis(100);
+
 /// A call's share, and what of it came after its client had gone.
 struct Settled {
     share: Option<EnergyShare>,
@@ -170,7 +169,7 @@ fn waste(call: &FinishedCall, flight: &Flight, millijoules: Option<u64>) -> Opti
     let (since, chunks) = flight.gone?;
     let lasted = call.timing.end.since(since);
     // A server that stops at once has wasted nothing; some milliseconds pass before it knows.
-    let is_waste = lasted > Duration::from_nanos(WINDOW_NS);
+    let is_waste = lasted > NOTICED;
     is_waste.then(|| Waste { since, lasted, chunks: Some((flight.chunks - chunks).max(0.0) as u64), millijoules })
 }
 

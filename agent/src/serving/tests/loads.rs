@@ -79,7 +79,7 @@ fn a_load_that_a_call_waited_for_is_that_calls() {
     loads.listened(at(1_500), FRONT);
     // Half a minute later somebody asks, and a runner is started for it.
     loads.exec(at(31_000), WORKER);
-    loads.opened(at(31_200), WORKER, &open("m.gguf", 1, 10));
+    loads.opened(at(31_200), WORKER, &open("m.gguf", 1, 1 << 20));
     loads.served(FRONT, at(30_900), at(33_000), None);
     assert!(loads.finished(at(33_100), engine).is_empty(), "the call goes on");
     loads.served(FRONT, at(30_900), at(33_000), Some(IDS));
@@ -103,13 +103,13 @@ fn files_that_are_opened_while_others_are_served_are_no_load() {
     let mut loads = Loads::default();
     loads.exec(at(1_000), FRONT);
     loads.served(FRONT, at(2_000), at(2_100), Some(IDS));
-    loads.opened(at(5_000), FRONT, &open("lora.safetensors", 1, 10));
+    loads.opened(at(5_000), FRONT, &open("lora.safetensors", 1, 1 << 20));
     // One that came after it proves nothing.
     loads.served(FRONT, at(5_100), at(5_200), Some(IDS));
     assert!(loads.finished(at(6_000), engine).is_empty());
     assert!(loads.reading().next().is_none(), "and nothing is watched for it");
     // One that waited does.
-    loads.opened(at(8_000), FRONT, &open("other.safetensors", 2, 10));
+    loads.opened(at(8_000), FRONT, &open("other.safetensors", 2, 1 << 20));
     loads.served(FRONT, at(7_900), at(9_000), Some(IDS));
     let load = only(&mut loads, at(9_100));
     assert_eq!((load.start, load.call), (at(8_000), Some(IDS)));
@@ -121,7 +121,7 @@ fn a_runner_that_serves_is_asked_itself() {
     loads.listened(at(100), FRONT);
     loads.exec(at(1_000), WORKER);
     loads.listened(at(1_100), WORKER);
-    loads.opened(at(1_200), WORKER, &open("m.gguf", 1, 10));
+    loads.opened(at(1_200), WORKER, &open("m.gguf", 1, 1 << 20));
     // Another model's token, of the same front.
     loads.served(FRONT, at(900), at(1_300), Some(IDS));
     assert!(loads.finished(at(1_400), engine).is_empty());
@@ -134,10 +134,11 @@ fn what_ends_writes_or_serves_nobody_loads_nothing() {
     let mut loads = starting();
     assert!(loads.exited(WORKER) && !loads.exited(WORKER));
     for flags in [O_WRONLY, O_CREAT | 2, O_TRUNC | 2] {
-        assert!(!loads.opened(at(5_000), WORKER, &FileOpen { flags, ..open("checkpoint.pt", 1, 10) }));
+        assert!(!loads.opened(at(5_000), WORKER, &FileOpen { flags, ..open("checkpoint.pt", 1, 1 << 20) }));
     }
+    assert!(!loads.opened(at(5_000), WORKER, &open("lib/site-packages/a.pth", 1, 151)), "no weights");
     assert!(loads.reading().next().is_none());
-    loads.opened(at(6_000), WORKER, &open("data.bin", 1, 10));
+    loads.opened(at(6_000), WORKER, &open("data.bin", 1, 1 << 20));
     assert!(loads.finished(Mono(at(6_000).0 + LONGEST_NS), engine).is_empty());
     assert!(loads.reading().next().is_none(), "given up");
 }
@@ -147,10 +148,10 @@ fn tables_are_bounded() {
     let mut loads = Loads::default();
     for pid in 0..20_000 {
         loads.exec(at(1), pid);
-        loads.opened(at(2), pid, &open("x.gguf", 1, 1));
+        loads.opened(at(2), pid, &open("x.gguf", 1, LEAST_BYTES));
     }
     for inode in 0..10_000 {
-        loads.opened(at(3), 0, &open("x.gguf", inode, 1));
+        loads.opened(at(3), 0, &open("x.gguf", inode, LEAST_BYTES));
     }
     assert_eq!((loads.seen.len(), loads.loading.len()), (MAX_SEEN, MAX_LOADING));
     assert_eq!(loads.refused(), 20_000 - MAX_LOADING as u64);
