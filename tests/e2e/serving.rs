@@ -140,7 +140,7 @@ fn energy() -> Result<()> {
         ninth * 100.0,
         in_flight[in_flight.len() * 99 / 100],
     ));
-    // 5.5 to 6.3 % on two cores, by what else they do: chunks that are written late count late. The simulation, which has no
+    // 5.2 to 6.1 % on two cores, by what else they do: chunks that are written late count late. The simulation, which has no
     // such noise, is held to 6 %.
     ensure!(median <= 0.08, "median error {median:.3}");
     ensure!(errors.len() * 20 >= told.len() * 19, "{} of {} calls have energy", errors.len(), told.len());
