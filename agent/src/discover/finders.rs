@@ -1,7 +1,7 @@
 //! The finders, one file each, and the order in which they look at a file.
 //!
-//! CUDA's runtime is found in the same way, where the step clock asks for it. To add a TLS library that is found by symbols: a file with a `find` of the same signature, its line in [`FINDERS`], its
-//! `SOURCE_*` value in `inferscope-common` and `Source`, and, if its calls have another shape, a program in
+//! CUDA's runtime is found in the same way, where the step clock asks for it. To add a TLS library that is found by symbols: a
+//! file with a `find` of the same signature, its line in [`FINDERS`], its `SOURCE_*` value in `inferscope-common` and `Source`, and, if its calls have another shape, a program in
 //! `agent-ebpf/src`. To add one that is found in stripped files: a file with a [`ShapeFinder`], and its line in [`SHAPES`].
 
 use std::{borrow::Cow, fs::File, sync::atomic::AtomicBool};

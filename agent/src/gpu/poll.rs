@@ -165,10 +165,7 @@ impl<'n> Poll<'n> {
                 self.tell_devices();
             }
             match result {
-                Ok(Some(record)) => {
-                    self.flush();
-                    self.shared.outlet.say(now, record);
-                }
+                Ok(Some(record)) => self.say_at(now, record),
                 // The stamp is that of the first query, which has the energy.
                 Ok(None) => read_at = read_at.or(Some(now)),
                 Err(Lost { device, reason }) => {
@@ -220,8 +217,13 @@ impl<'n> Poll<'n> {
     }
 
     fn say(&mut self, record: GpuRecord) {
+        self.say_at(self.shared.meter.now(), record);
+    }
+
+    /// Says something, after the samples that were read before it.
+    fn say_at(&mut self, at: Mono, record: GpuRecord) {
         self.flush();
-        self.shared.outlet.say(self.shared.meter.now(), record);
+        self.shared.outlet.say(at, record);
     }
 
     /// Keeps a sample for a record that it shares with those of other devices: each record wakes who takes it.

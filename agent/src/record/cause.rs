@@ -111,7 +111,7 @@ fn known(value: u32) -> Option<u32> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::mem::offset_of;
 
     use super::{
@@ -120,11 +120,11 @@ mod tests {
     };
     use crate::time::Mono;
 
-    const ORIGIN: Origin = Origin { time: Mono(77), tgid: 5, tid: 6, start_ns: 7 };
+    pub(in super::super) const ORIGIN: Origin = Origin { time: Mono(77), tgid: 5, tid: 6, start_ns: 7 };
     const SOCKET: ObjectId = ObjectId { address: 8, generation: 9 };
 
     /// A record through the ABI's own layout: the header, then each member at its place, then what follows.
-    fn record(kind: abi::Kind, size: usize, members: &[(usize, &[u8])], rest: &[u8]) -> Vec<u8> {
+    pub(in super::super) fn record(kind: abi::Kind, size: usize, members: &[(usize, &[u8])], rest: &[u8]) -> Vec<u8> {
         let mut bytes = vec![0u8; size];
         let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
         put(offset_of!(abi::Header, len), &((size + rest.len()) as u32).to_ne_bytes());

@@ -58,25 +58,13 @@ mod tests {
     use std::mem::offset_of;
 
     use super::{
-        super::{Origin, Record, parse},
+        super::{
+            Record,
+            cause::tests::{ORIGIN, record},
+            parse,
+        },
         *,
     };
-
-    const ORIGIN: Origin = Origin { time: Mono(77), tgid: 5, tid: 6, start_ns: 7 };
-
-    /// A record through the ABI's own layout: the header, then each member at its place.
-    fn record(kind: abi::Kind, size: usize, members: &[(usize, &[u8])]) -> Vec<u8> {
-        let mut bytes = vec![0u8; size];
-        let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
-        put(offset_of!(abi::Header, len), &(size as u32).to_ne_bytes());
-        put(offset_of!(abi::Header, kind), &(kind as u16).to_ne_bytes());
-        put(offset_of!(abi::Header, time_ns), &ORIGIN.time.0.to_ne_bytes());
-        put(offset_of!(abi::Header, tgid), &ORIGIN.tgid.to_ne_bytes());
-        put(offset_of!(abi::Header, tid), &ORIGIN.tid.to_ne_bytes());
-        put(offset_of!(abi::Header, start_ns), &ORIGIN.start_ns.to_ne_bytes());
-        members.iter().for_each(|(at, value)| put(*at, value));
-        bytes
-    }
 
     #[test]
     fn steps_come_back_and_the_first_has_no_gap() {
@@ -88,7 +76,7 @@ mod tests {
                 (offset_of!(abi::CudaStep, number), &9u64.to_ne_bytes()),
                 (offset_of!(abi::CudaStep, launches), &3u32.to_ne_bytes()),
             ];
-            record(abi::Kind::CudaStep, size_of::<abi::CudaStep>(), &members)
+            record(abi::Kind::CudaStep, size_of::<abi::CudaStep>(), &members, b"")
         };
         let expected = CudaStep { begin: Mono(60), waited_ns: 15, gap_ns: Some(4), number: 9, launches: 3 };
         assert_eq!(parse(&read(4)), Ok(Record::CudaStep(ORIGIN, expected)));
@@ -104,7 +92,7 @@ mod tests {
                 (offset_of!(abi::CudaAllocFailed, size), &4096u64.to_ne_bytes()),
                 (offset_of!(abi::CudaAllocFailed, error), &error.to_ne_bytes()),
             ];
-            let bytes = record(abi::Kind::CudaAllocFailed, size_of::<abi::CudaAllocFailed>(), &members);
+            let bytes = record(abi::Kind::CudaAllocFailed, size_of::<abi::CudaAllocFailed>(), &members, b"");
             let failed = CudaAllocFailed { size: 4096, error };
             assert_eq!(parse(&bytes), Ok(Record::CudaAllocFailed(ORIGIN, failed)));
             assert_eq!(failed.is_out_of_memory(), short);

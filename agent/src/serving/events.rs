@@ -20,7 +20,7 @@ impl Serving {
         }
     }
 
-    /// A process began, or another program in it: it may belong to an engine.
+    /// Something about a process has changed: if it belongs to an engine, who else does may have too.
     pub fn changed(&mut self, pid: u32) {
         if self.machines.engine_of(pid).is_some() {
             self.changes += 1;

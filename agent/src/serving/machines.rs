@@ -200,14 +200,14 @@ impl Machines {
     }
 
     /// Processes and control groups whose counters are of interest.
-    pub fn watched(&self) -> (Vec<u32>, Vec<String>) {
+    pub fn watched(&self) -> (BTreeSet<u32>, Vec<String>) {
         let serving: BTreeSet<usize> = self.servers.iter().filter_map(|pid| self.engine_of(*pid)).collect();
         let (mut pids, mut cgroups) = (BTreeSet::new(), BTreeSet::new());
         for engine in serving.iter().filter_map(|number| self.engine(*number)) {
             pids.extend(engine.pids());
             cgroups.extend(engine.identity.cgroups.iter().cloned());
         }
-        (pids.into_iter().collect(), cgroups.into_iter().collect())
+        (pids, cgroups.into_iter().collect())
     }
 
     /// See [`Groups::hop`].

@@ -2,8 +2,6 @@
 //!
 //! Owns what is of interest and when that has changed. Who reads it is `observe`'s.
 
-use std::collections::BTreeSet;
-
 use super::Serving;
 
 /// What the edge is to observe.
@@ -29,8 +27,7 @@ impl Serving {
         if !std::mem::take(&mut self.stirred) {
             return None;
         }
-        let (processes, cgroups) = self.machines.watched();
-        let mut processes: BTreeSet<u32> = processes.into_iter().collect();
+        let (mut processes, cgroups) = self.machines.watched();
         processes.extend(self.loads.reading());
         let wish = Wish {
             servers: self.machines.servers().to_vec(),

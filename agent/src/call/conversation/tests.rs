@@ -4,7 +4,6 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    call::{Capture, HttpFacts, Timing, gaps::GapSketch},
     host::ProcessIdentity,
     llm::{Options, RequestLine, RpcFacts, Session},
     record::Source,
@@ -80,39 +79,10 @@ impl Bench {
 }
 
 fn blank(pid: u32, side: Side, start: u64, n: u8) -> FinishedCall {
-    FinishedCall {
-        ids: SpanIds { trace: [n; 16], span: [n; 8], parent: None },
-        side,
-        process: ProcessIdentity { pid, start_boottime_ns: 5, ..ProcessIdentity::default() },
-        local: None,
-        peer: None,
-        tls: false,
-        binding: None,
-        source: Source::Syscall,
-        timing: Timing {
-            start: Mono(start),
-            request_end: None,
-            response_start: None,
-            first_event: None,
-            first_chunk: None,
-            last_chunk: None,
-            end: Mono(start + 2 * SECOND),
-        },
-        chunk_count: 0,
-        gaps: GapSketch::default(),
-        streamed: false,
-        http: HttpFacts::default(),
-        facts: None,
-        inferred: None,
-        place: Place::default(),
-        hop: None,
-        serving: None,
-        tool: None,
-        load: None,
-        completion: Some(Completion::Done),
-        capture: Capture::Complete,
-        notes: Vec::new(),
-    }
+    let ids = SpanIds { trace: [n; 16], span: [n; 8], parent: None };
+    let process = ProcessIdentity { pid, start_boottime_ns: 5, ..ProcessIdentity::default() };
+    let span = FinishedCall::within(ids, side, process, Source::Syscall, Mono(start), Mono(start + 2 * SECOND));
+    FinishedCall { completion: Some(Completion::Done), ..span }
 }
 
 fn chat(messages: &[Value]) -> Value {
