@@ -7,7 +7,7 @@ use crate::{
     host::Hop,
     metrics::machines::Machines,
     record::{Record, Socket, Source},
-    serving::{self, FlightKey, Sums},
+    serving::{self, FlightKey, Limited, Sums},
     stream::StreamKey,
     time::Mono,
 };
@@ -104,8 +104,8 @@ impl Pipeline {
             Record::SendLimits(origin, limits) => {
                 if let Some(socket) = self.tables.addresses(StreamKey::Socket(limits.socket)) {
                     let Socket { local, peer, .. } = socket;
-                    let nanos = limits.rwnd_limited_ns.saturating_add(limits.sndbuf_limited_ns);
-                    self.serving.send_limited(origin.time, local, peer, nanos);
+                    let since = Limited { peer: limits.rwnd_limited_ns, buffer: limits.sndbuf_limited_ns };
+                    self.serving.send_limited(origin.time, local, peer, since);
                 }
             }
             Record::FileOpen(origin, open) => {

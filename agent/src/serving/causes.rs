@@ -12,7 +12,7 @@ use super::{
     devices::Devices,
     engine::{Engine, MemberExit, Prefill},
     facts::{Cause, CauseKind, Measure, Slow},
-    sockets::SocketCourse,
+    sockets::{Limited, SocketCourse},
     steps::Refused,
     track::covered,
 };
@@ -164,13 +164,13 @@ fn signals(scene: &Scene<'_>, from: Mono, to: Mono, sink: &mut Sink<'_>) {
         });
     }
     if let Some(socket) = scene.socket {
-        let limited = socket.limited(from, to);
-        sink(CauseKind::SlowReader, limited, &|| {
-            format!("{} in which the client did not take what was sent", ms(limited))
-        });
+        let Limited { peer, buffer } = socket.limited(from, to);
+        sink(CauseKind::SlowReader, peer, &|| format!("{} in which the client did not take what was sent", ms(peer)));
         let count = socket.retransmits(from, to);
         let lasted = RETRANSMIT.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX)).min(to.since(from));
         let lasted = u64::try_from(lasted.as_nanos()).unwrap_or(u64::MAX);
+        // What is lost keeps its room in the sender's buffer until it has arrived.
+        let lasted = if count > 0 { lasted.max(buffer) } else { 0 };
         sink(CauseKind::NetworkRetransmit, lasted, &|| format!("{count} segments sent again"));
     }
 }

@@ -3,7 +3,7 @@
 //! Owns where each event goes: to the engine that it is of, to the connection, to the load that it belongs to. What it means for
 //! a call is `causes`', `steps`' and `loads`'.
 
-use super::{ModelLoad, Serving};
+use super::{Limited, ModelLoad, Serving};
 use crate::{
     call::link::End,
     record::{Address, CudaStep, FileOpen, Origin},
@@ -100,10 +100,10 @@ impl Serving {
         }
     }
 
-    /// Sending on a connection has waited for its peer for so long.
-    pub fn send_limited(&mut self, at: Mono, local: &Address, peer: &Address, nanos: u64) {
+    /// Sending on a connection has waited for so long.
+    pub fn send_limited(&mut self, at: Mono, local: &Address, peer: &Address, since: Limited) {
         if let (Some(local), Some(peer)) = (End::of(local), End::of(peer)) {
-            self.sockets.limited(at, local, peer, nanos);
+            self.sockets.limited(at, local, peer, since);
         }
     }
 }

@@ -39,6 +39,7 @@ pub use flights::FlightKey;
 use flights::{Flight, Flights};
 use loads::Loads;
 use machines::Machines;
+pub use sockets::Limited;
 use sockets::Sockets;
 use steps::Steps;
 pub use wish::Wish;

@@ -17,7 +17,18 @@ const MAX_REPORTS: usize = 256;
 #[derive(Clone, Debug, Default)]
 pub struct SocketCourse {
     retransmits: VecDeque<(Mono, u64)>,
-    limited: Counter,
+    peer: Counter,
+    buffer: Counter,
+}
+
+/// How long sending has waited since a connection began. What TCP counts as one of them it does not count as the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limited {
+    /// Nanoseconds in which there was something to send, and the peer's window was closed: it does not read.
+    pub peer: u64,
+    /// Nanoseconds in which all that the buffer holds was sent and not acknowledged, and the program had more: the path
+    /// is long, or loses what is sent.
+    pub buffer: u64,
 }
 
 impl SocketCourse {
@@ -26,9 +37,9 @@ impl SocketCourse {
         self.retransmits.iter().filter(|(at, _)| (from..=to).contains(at)).map(|(_, count)| count).sum()
     }
 
-    /// Nanoseconds in which sending waited for the peer.
-    pub fn limited(&self, from: Mono, to: Mono) -> u64 {
-        self.limited.within(from, to)
+    /// How long sending waited within a time.
+    pub fn limited(&self, from: Mono, to: Mono) -> Limited {
+        Limited { peer: self.peer.within(from, to), buffer: self.buffer.within(from, to) }
     }
 }
 
@@ -68,14 +79,16 @@ impl Sockets {
         }
     }
 
-    /// Sending has waited for the peer for so long since the connection began.
-    pub fn limited(&mut self, at: Mono, one: End, other: End, nanos: u64) {
+    /// Sending has waited for so long since the connection began.
+    pub fn limited(&mut self, at: Mono, one: End, other: End, since: Limited) {
         let course = self.course(one, other);
-        if course.limited.last().is_none() && nanos > 0 {
-            // It is told when it changes: before, it had been nothing.
-            course.limited.push(Mono(at.0.saturating_sub(nanos)), 0);
+        for (counter, nanos) in [(&mut course.peer, since.peer), (&mut course.buffer, since.buffer)] {
+            if counter.last().is_none() && nanos > 0 {
+                // It is told when it changes: before, it had been nothing.
+                counter.push(Mono(at.0.saturating_sub(nanos)), 0);
+            }
+            counter.push(at, nanos);
         }
-        course.limited.push(at, nanos);
     }
 
     /// What is known of a connection.
@@ -97,10 +110,11 @@ mod tests {
         let mut sockets = Sockets::default();
         sockets.retransmitted(Mono(5), end(80), end(4000), 2);
         sockets.retransmitted(Mono(9), end(4000), end(80), 1);
-        sockets.limited(Mono(900), end(80), end(4000), 300);
+        sockets.limited(Mono(900), end(80), end(4000), Limited { peer: 300, buffer: 0 });
         let course = sockets.get(end(4000), end(80)).unwrap();
         assert_eq!((course.retransmits(Mono(0), Mono(8)), course.retransmits(Mono(0), Mono(10))), (2, 3));
-        assert_eq!((course.limited(Mono(0), Mono(900)), course.limited(Mono(750), Mono(900))), (300, 150));
+        let peer = |nanos| Limited { peer: nanos, buffer: 0 };
+        assert_eq!((course.limited(Mono(0), Mono(900)), course.limited(Mono(750), Mono(900))), (peer(300), peer(150)));
         assert!(sockets.get(end(81), end(4000)).is_none());
     }
 
