@@ -5,6 +5,7 @@
 pub mod call;
 pub mod capture;
 pub mod cli;
+pub mod collector;
 pub mod commands;
 pub mod config;
 pub mod cost;
@@ -31,3 +32,4 @@ pub mod stream;
 pub mod targets;
 pub mod time;
 pub mod vocabulary;
+pub mod wal;

@@ -12,6 +12,7 @@ mod fuzz;
 mod gpu_check;
 mod prepare;
 mod programs;
+mod proto;
 mod show;
 mod test;
 mod venv;
@@ -42,6 +43,8 @@ enum Task {
     GpuCheck(gpu_check::Options),
     /// Build the kernel object from its sources
     BuildEbpf(ebpf::BuildOptions),
+    /// Generate the code of the messages in proto/
+    BuildProto,
     /// Check that the committed kernel object belongs to its sources
     CheckEbpf(ebpf::CheckOptions),
 }
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Task::Fuzz(options) => fuzz::run(&options),
         Task::GpuCheck(options) => gpu_check::run(&options),
         Task::BuildEbpf(options) => ebpf::build(&options),
+        Task::BuildProto => proto::build(),
         Task::CheckEbpf(options) => ebpf::check(&options),
     };
     match result {

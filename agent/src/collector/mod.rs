@@ -1,0 +1,1 @@
+//! The central collector: receives what agents ship, stores it once, and answers questions about it.
