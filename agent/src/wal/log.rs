@@ -146,6 +146,11 @@ impl Log {
         Ok(())
     }
 
+    /// The seq of the next item.
+    pub(crate) fn next_seq(&self) -> u64 {
+        self.next_seq
+    }
+
     /// What is neither durable nor given up.
     pub(crate) fn pending(&self) -> usize {
         self.pending.len()

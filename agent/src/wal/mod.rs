@@ -216,5 +216,11 @@ fn open_with(
 }
 
 #[cfg(test)]
+mod sim;
+
+#[cfg(test)]
+mod crash_tests;
+
+#[cfg(test)]
 #[path = "wal_tests.rs"]
 mod tests;

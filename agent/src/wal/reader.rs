@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::{
     format::{FRAME_BYTES, FrameHeader, Head},
-    scan::{Cipher, Frames, Item, Lost, Opened, Step},
+    scan::{Cipher, Frames, Item, Lost, Opened, Step, TRIES, is_bad_disk},
     shared::{MAX_CURSORS, Shared},
     table::{Cursor, Gap, GapReason, Place, Segment, push_gap},
 };
@@ -79,6 +79,8 @@ pub struct Reader {
     /// The next seq to give.
     next: u64,
     open: Option<Open>,
+    /// The segment that could not be opened, and how often in a row.
+    failed: (u64, u32),
 }
 
 /// A run in the making.
@@ -136,7 +138,7 @@ impl Reader {
             super::counts::add(&shared.counters.cursor_failures, 1);
             tracing::warn!(%error, name, "where a destination begins cannot be noted");
         }
-        Ok(Self { shared, name: name.to_owned(), next: through + 1, open: None })
+        Ok(Self { shared, name: name.to_owned(), next: through + 1, open: None, failed: (0, 0) })
     }
 
     /// The destination.
@@ -281,12 +283,18 @@ impl Reader {
     }
 
     /// Opens a segment; `None` when it is not there, or not what it was.
-    fn open(&self, segment: Segment) -> io::Result<Option<Open>> {
+    fn open(&mut self, segment: Segment) -> io::Result<Option<Open>> {
         let path = self.shared.layout.segment(segment.first_seq);
         let opened = match Opened::at(&*self.shared.files, &path) {
+            Ok(opened) => opened,
             // It went between the look at the table and now; if it should be there, it is lost.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            opened => opened?,
+            Err(error) if is_bad_disk(&error) => {
+                let tries = if self.failed.0 == segment.first_seq { self.failed.1 + 1 } else { 1 };
+                self.failed = (segment.first_seq, tries);
+                return if tries < TRIES { Err(error) } else { Ok(None) };
+            }
+            Err(error) => return Err(error),
         };
         let Head::Segment(header) = opened.head else { return Ok(None) };
         if header.epoch != self.shared.epoch || header.first_seq != segment.first_seq {

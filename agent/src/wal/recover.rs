@@ -23,6 +23,9 @@ use super::{
     table::{Cursor, Gap, GapReason, Segment, Table, push_gap},
 };
 
+/// How often something is read before it is taken for unreadable: what fails once in a while must not cost a backlog.
+const TRIES: u32 = 5;
+
 /// How often another name is tried when one is taken.
 const NAMES: u32 = 1000;
 
@@ -61,7 +64,7 @@ pub(crate) fn recover(
     key: Option<&MasterKey>,
     draw: impl FnOnce() -> Result<Epoch, WalError>,
 ) -> Result<Recovered, WalError> {
-    files.make_dir(&layout.dir).map_err(WalError::directory(&layout.dir))?;
+    again(|| files.make_dir(&layout.dir)).map_err(WalError::directory(&layout.dir))?;
     let lock = lock(files, layout)?;
     let mut recovery =
         Recovery { files, layout, key, report: OpenReport::default(), evidence: Vec::new(), quarantine_bytes: 0 };
@@ -101,12 +104,12 @@ pub(crate) fn recover(
 
 fn lock(files: &dyn Files, layout: &Layout) -> Result<Box<dyn Any + Send + Sync>, WalError> {
     let path = layout.lock();
-    let locked = match files.lock(&path) {
+    let locked = match again(|| files.lock(&path)) {
         // Something that cannot be locked has the name, such as a directory.
         Err(_) => {
             let aside = free_name(files, &path, "foreign");
             let _ = files.rename(&path, &aside);
-            files.lock(&path).map_err(WalError::directory(&path))?
+            again(|| files.lock(&path)).map_err(WalError::directory(&path))?
         }
         Ok(locked) => locked,
     };
@@ -159,7 +162,7 @@ impl Recovery<'_> {
     }
 
     fn make_dir(&mut self, dir: &Path) -> Result<(), WalError> {
-        if self.files.make_dir(dir).is_ok() {
+        if again(|| self.files.make_dir(dir)).is_ok() {
             return Ok(());
         }
         // Something that is no directory has the name.
@@ -173,14 +176,17 @@ impl Recovery<'_> {
 
     /// What a note says, if it is there and right. Reports what is wrong with it.
     fn note(&mut self, path: &Path) -> Option<Note> {
-        let fault = match read_small(self.files, path, NOTE_BYTES + 1) {
+        let fault = match again(|| read_small(self.files, path, NOTE_BYTES + 1)) {
             Ok(bytes) => match Note::decode(&bytes) {
                 Ok(note) => return Some(note),
                 Err(NoteFault::Damaged) => Fault::Damaged,
                 Err(NoteFault::Newer(version)) => Fault::Newer(version),
             },
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-            Err(error) => Fault::Io(error.to_string()),
+            Err(error) => {
+                self.find(path, Fault::Io(error.to_string()));
+                return None;
+            }
         };
         // So that a new one can take its place, and the old one is there for whoever wants to know.
         self.put_aside(path, "note", fault);
@@ -208,7 +214,7 @@ impl Recovery<'_> {
                 Some(_) | None => continue,
             };
             let Some(first_seq) = first_seq_of(seq, "").filter(|_| is_file) else { continue };
-            let header = match Opened::at(self.files, &path).map(|opened| opened.head) {
+            let header = match again(|| Opened::at(self.files, &path)).map(|opened| opened.head) {
                 Ok(Head::Segment(header)) => Some(header),
                 Ok(Head::Newer(_) | Head::Cut | Head::Foreign) | Err(_) => None,
             };
@@ -230,11 +236,12 @@ impl Recovery<'_> {
     /// What a file with a segment's name is.
     fn segment(&mut self, first_seq: u64, len: u64, path: PathBuf) -> Option<(Evidence, Option<SegmentHeader>)> {
         let lost = |path, reason| Some((Evidence { first_seq, len, path, what: What::Lost(reason) }, None));
-        let opened = match Opened::at(self.files, &path) {
+        let opened = match again(|| Opened::at(self.files, &path)) {
             Ok(opened) => opened,
+            // It may be read later; a reader that cannot says so.
             Err(error) => {
                 self.find(&path, Fault::Io(error.to_string()));
-                return lost(path, GapReason::Corrupt);
+                return Some((Evidence { first_seq, len, path, what: What::Segment { locked: false } }, None));
             }
         };
         match opened.head {
@@ -320,7 +327,7 @@ impl Recovery<'_> {
     fn end_of_newest(&mut self) -> io::Result<u64> {
         let Some(Evidence { first_seq, len, path, .. }) = self.evidence.last() else { return Ok(1) };
         let (first_seq, len, path) = (*first_seq, *len, path.clone());
-        let opened = Opened::at(self.files, &path)?;
+        let opened = again(|| Opened::at(self.files, &path))?;
         let header = match opened.head {
             Head::Segment(header) => header,
             // A newer format may have smaller frames.
@@ -410,12 +417,26 @@ impl Recovery<'_> {
                 self.find(&path, Fault::Io(format!("it cannot be made durable: {error}")));
             }
         }
-        if let Err(error) = self.files.sync_dir(&self.layout.segments) {
-            self.find(&self.layout.segments, Fault::Io(error.to_string()));
+        // What was moved is in its new place for good before it is gone from the old one.
+        for dir in [&self.layout.quarantine, &self.layout.segments] {
+            if let Err(error) = self.files.sync_dir(dir) {
+                self.find(dir, Fault::Io(error.to_string()));
+            }
         }
     }
 }
 
 fn list(files: &dyn Files, dir: &Path) -> Result<Vec<Entry>, WalError> {
-    files.list(dir).map_err(WalError::directory(dir))
+    again(|| files.list(dir)).map_err(WalError::directory(dir))
+}
+
+/// Tries a few times. What is not there is not there.
+fn again<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let mut tries = 1;
+    loop {
+        match attempt() {
+            Err(error) if tries < TRIES && error.kind() != io::ErrorKind::NotFound => tries += 1,
+            result => return result,
+        }
+    }
 }

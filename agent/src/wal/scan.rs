@@ -235,8 +235,13 @@ struct Window {
     failed: BTreeMap<u64, u32>,
 }
 
+/// Whether the disk cannot give what is asked for (EIO).
+pub(crate) fn is_bad_disk(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+}
+
 /// How often a block is tried before it is taken for damaged: a transient error is over by then, a bad sector is not.
-const TRIES: u32 = 3;
+pub(crate) const TRIES: u32 = 3;
 
 impl Window {
     /// `len` bytes from `at` on, which must be within the limit. What the file lacks of them is zero.
@@ -273,6 +278,10 @@ impl Window {
             let Some(part) = self.buf.get_mut(first..last) else { break };
             if let Err(again) = self.file.read_at(from, part) {
                 part.fill(0);
+                // Anything else may be over the next time, however often it was not.
+                if !is_bad_disk(&again) {
+                    return Err(error.take().unwrap_or(again));
+                }
                 let tries = self.failed.entry(from / BLOCK).or_default();
                 *tries += 1;
                 if *tries < TRIES {

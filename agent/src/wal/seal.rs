@@ -112,6 +112,12 @@ impl MasterKey {
         Some(Self(key))
     }
 
+    /// A key for tests.
+    #[cfg(test)]
+    pub(crate) fn of(byte: u8) -> Self {
+        Self([byte; KEY_BYTES])
+    }
+
     /// What a segment's header holds so that a wrong key is known for one.
     pub fn check(&self, salt: &[u8; SALT_BYTES]) -> [u8; KEY_CHECK_BYTES] {
         let mut check = [0; KEY_CHECK_BYTES];
