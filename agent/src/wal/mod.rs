@@ -220,6 +220,8 @@ mod sim;
 
 #[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod damage_tests;
 
 #[cfg(test)]
 #[path = "wal_tests.rs"]

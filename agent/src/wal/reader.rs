@@ -23,7 +23,7 @@ const MAX_GAPS: usize = 1024;
 /// Where a destination begins that the log does not know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// With the oldest item that is there.
+    /// With the oldest item that is there, or that is in quarantine.
     Oldest,
     /// With what comes from now on.
     Now,
@@ -117,7 +117,7 @@ impl Reader {
         let (through, new) = {
             let mut table = shared.table();
             let first = match start {
-                Start::Oldest => table.oldest() - 1,
+                Start::Oldest => table.beginning() - 1,
                 Start::Now => table.durable,
             };
             if !table.cursors.contains_key(name) && table.cursors.len() >= MAX_CURSORS {

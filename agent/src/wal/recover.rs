@@ -399,7 +399,7 @@ impl Recovery<'_> {
         self.report.gaps.sort_by_key(|gap| gap.first_seq);
         self.sync(&table);
         // Nothing of it was told twice: what a lost cursor had is given again.
-        let oldest = table.oldest() - 1;
+        let oldest = table.beginning() - 1;
         for (name, through) in cursors {
             let through = through.unwrap_or(oldest);
             table.cursors.insert(name, Cursor { through, told: through, ..Default::default() });

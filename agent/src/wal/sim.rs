@@ -108,7 +108,7 @@ impl State {
                 self.crashed = true;
                 Ok(Fate::Fails(io::Error::other("the machine goes down")))
             }
-            Plan::Fail(at, n, kind) if (at..at + n).contains(&self.calls) => Ok(Fate::Fails(kind.into())),
+            Plan::Fail(at, n, kind) if (at..at.saturating_add(n)).contains(&self.calls) => Ok(Fate::Fails(kind.into())),
             Plan::Nothing | Plan::Crash(_) | Plan::Fail(..) => Ok(Fate::Fine),
         }
     }
@@ -196,6 +196,12 @@ impl SimFs {
 
     pub(crate) fn calls(&self) -> u64 {
         self.state().calls
+    }
+
+    /// Another plan from here on, given the calls so far.
+    pub(crate) fn set_plan(&self, plan: impl FnOnce(u64) -> Plan) {
+        let mut state = self.state();
+        state.plan = plan(state.calls);
     }
 
     pub(crate) fn is_down(&self) -> bool {

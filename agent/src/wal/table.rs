@@ -112,6 +112,11 @@ impl Table {
         self.segments.front().map_or(self.durable + 1, |segment| segment.first_seq)
     }
 
+    /// Where a destination begins that has nothing: with the oldest seq that is there, or of which it is known why it is not.
+    pub(crate) fn beginning(&self) -> u64 {
+        self.holes.iter().map(|hole| hole.first_seq).min().map_or(self.oldest(), |hole| hole.min(self.oldest()))
+    }
+
     /// A segment has grown, or is new.
     pub(crate) fn publish(&mut self, segment: Segment, durable: u64) {
         match self.segments.back_mut().filter(|last| last.first_seq == segment.first_seq) {
