@@ -180,6 +180,23 @@ fn a_segment_cut_off_in_its_header_is_put_aside() {
 }
 
 #[test]
+fn what_a_destination_has_is_never_given_again_even_if_the_log_lost_it() {
+    let fs = log_of(10, None);
+    {
+        let (_log, shared, _) = open(&fs, None);
+        Reader::new(Arc::clone(&shared), "ship", Start::Oldest).unwrap().advance(10).unwrap();
+    }
+    let last = segments(&fs).pop().unwrap();
+    let bytes = fs.bytes(&last).unwrap();
+    for len in [HEADER_BYTES, HEADER_BYTES + FRAME_BYTES / 2, bytes.len() - 1] {
+        let (log, shared, _) = open(&with(&fs, &last, &bytes[..len]), None);
+        assert_eq!(log.next_seq(), 11);
+        let mut reader = Reader::new(shared, "ship", Start::Oldest).unwrap();
+        assert_eq!(reader.next(1000, 10).unwrap(), None);
+    }
+}
+
+#[test]
 fn notes_that_are_damaged_cost_nothing_but_reading_again() {
     let fs = log_of(10, None);
     {

@@ -378,3 +378,7 @@ impl<'a> Fields<'a> {
         self.take().map(u64::from_le_bytes)
     }
 }
+
+#[cfg(test)]
+#[path = "format_tests.rs"]
+mod tests;

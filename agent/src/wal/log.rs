@@ -147,6 +147,7 @@ impl Log {
     }
 
     /// The seq of the next item.
+    #[cfg(test)]
     pub(crate) fn next_seq(&self) -> u64 {
         self.next_seq
     }

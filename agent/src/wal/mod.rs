@@ -16,6 +16,7 @@
 //! | `table`, `shared` | which segments are there, who may read them, when they go |
 //! | `scan`, `reader` | frames of one segment; runs for one destination |
 //! | `level`, `counts` | how full it is; the ledger |
+//! | `view` | looking into a log from outside |
 //!
 //! To add a kind of item: a variant of [`Kind`] and of `ItemKind` in `ship.proto`, with the same number. To change the format:
 //! see `format`.
@@ -34,6 +35,7 @@ mod seal;
 mod settings;
 mod shared;
 mod table;
+pub mod view;
 mod writer;
 
 use std::{
@@ -222,6 +224,8 @@ mod sim;
 mod crash_tests;
 #[cfg(test)]
 mod damage_tests;
+#[cfg(test)]
+mod model_tests;
 
 #[cfg(test)]
 #[path = "wal_tests.rs"]

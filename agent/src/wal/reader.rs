@@ -76,6 +76,8 @@ struct Open {
 pub struct Reader {
     shared: Arc<Shared>,
     name: String,
+    /// Tells it from a reader of the same name that came after the destination was forgotten.
+    owner: u64,
     /// The next seq to give.
     next: u64,
     open: Option<Open>,
@@ -114,8 +116,9 @@ impl Reader {
         if !is_name(name) {
             return Err(ReaderError::Name(name.to_owned()));
         }
-        let (through, new) = {
+        let (through, new, owner) = {
             let mut table = shared.table();
+            let owner = table.readers + 1;
             let first = match start {
                 Start::Oldest => table.beginning() - 1,
                 Start::Now => table.durable,
@@ -128,17 +131,20 @@ impl Reader {
                 new = true;
                 Cursor { through: first, told: first, ..Default::default() }
             });
-            if std::mem::replace(&mut cursor.in_use, true) {
+            if cursor.owner != 0 {
                 return Err(ReaderError::InUse(name.to_owned()));
             }
-            (cursor.through, new)
+            cursor.owner = owner;
+            let through = cursor.through;
+            table.readers = owner;
+            (through, new, owner)
         };
         // So that it begins there after a restart as well. Without it, it begins with the oldest, which loses nothing.
         if new && let Err(error) = shared.write_note(&shared.layout.cursor(name), through) {
             super::counts::add(&shared.counters.cursor_failures, 1);
             tracing::warn!(%error, name, "where a destination begins cannot be noted");
         }
-        Ok(Self { shared, name: name.to_owned(), next: through + 1, open: None, failed: (0, 0) })
+        Ok(Self { shared, name: name.to_owned(), owner, next: through + 1, open: None, failed: (0, 0) })
     }
 
     /// The destination.
@@ -324,14 +330,15 @@ impl Reader {
     /// destination has passed. Less than before changes nothing. An error when `through` was never given, when the destination
     /// was forgotten, or from the file system: then nothing went, and the next call may succeed.
     pub fn advance(&mut self, through: u64) -> io::Result<()> {
-        self.shared.advance(&self.name, through)
+        self.shared.advance(&self.name, self.owner, through)
     }
 }
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        if let Some(cursor) = self.shared.table().cursors.get_mut(&self.name) {
-            cursor.in_use = false;
+        let mut table = self.shared.table();
+        if let Some(cursor) = table.cursors.get_mut(&self.name).filter(|cursor| cursor.owner == self.owner) {
+            cursor.owner = 0;
         }
     }
 }

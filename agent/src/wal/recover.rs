@@ -71,10 +71,14 @@ pub(crate) fn recover(
     for dir in [&layout.quarantine, &layout.segments, &layout.cursors] {
         recovery.make_dir(dir)?;
     }
-    // Names of a new directory are worth nothing if it goes itself.
-    for dir in [Some(&*layout.dir), layout.dir.parent()].into_iter().flatten() {
-        if let Err(error) = files.sync_dir(dir) {
-            recovery.find(dir, Fault::Io(error.to_string()));
+    if let Err(error) = files.sync_dir(&layout.dir) {
+        recovery.find(&layout.dir, Fault::Io(error.to_string()));
+    }
+    // What is in a new directory is worth nothing if that goes itself. One that may not be read was not made by us.
+    if let Some(parent) = layout.dir.parent() {
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        if let Err(error) = files.sync_dir(parent) {
+            tracing::debug!(%error, dir = %parent.display(), "a directory cannot be synced");
         }
     }
     let note = recovery.identity();
@@ -183,6 +187,7 @@ impl Recovery<'_> {
                 Err(NoteFault::Newer(version)) => Fault::Newer(version),
             },
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(_) if self.is_strange(path) => Fault::Foreign,
             Err(error) => {
                 self.find(path, Fault::Io(error.to_string()));
                 return None;
@@ -191,6 +196,12 @@ impl Recovery<'_> {
         // So that a new one can take its place, and the old one is there for whoever wants to know.
         self.put_aside(path, "note", fault);
         None
+    }
+
+    /// Whether it is there and no file, so that nothing can be put in its place.
+    fn is_strange(&self, path: &Path) -> bool {
+        let entries = path.parent().and_then(|dir| self.files.list(dir).ok()).unwrap_or_default();
+        entries.iter().any(|entry| Some(&*entry.name) == path.file_name() && !entry.is_file)
     }
 
     fn identity(&mut self) -> Option<Epoch> {

@@ -195,11 +195,11 @@ impl Shared {
         write_note(&*self.files, path, Note { epoch: self.epoch, seq })
     }
 
-    /// The destination `name` has everything up to `through`.
-    pub(crate) fn advance(&self, name: &str, through: u64) -> io::Result<()> {
+    /// The destination `name` has everything up to `through`, as its reader says.
+    pub(crate) fn advance(&self, name: &str, owner: u64, through: u64) -> io::Result<()> {
         {
             let table = self.table();
-            let Some(cursor) = table.cursors.get(name) else {
+            let Some(cursor) = table.cursors.get(name).filter(|cursor| cursor.owner == owner) else {
                 return Err(io::Error::new(io::ErrorKind::NotFound, format!("destination {name} was forgotten")));
             };
             if through > table.durable {
@@ -225,7 +225,12 @@ impl Shared {
         }
         match self.files.remove(&self.layout.cursor(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => self.files.sync_dir(&self.layout.cursors)?,
+            // A destination that comes back with a crash is forgotten again by whoever reads the configuration.
+            Ok(()) | Err(_) => {
+                if let Err(error) = self.files.sync_dir(&self.layout.cursors) {
+                    tracing::warn!(%error, name, "that a destination is forgotten cannot be made durable");
+                }
+            }
         }
         self.table().cursors.remove(name);
         self.sweep();
@@ -256,7 +261,7 @@ impl Shared {
 }
 
 fn cursor_counts(table: &Table, name: &str, cursor: &Cursor) -> CursorCounts {
-    let Cursor { through, in_use: _, told: _, evicted, corrupt, unreadable } = *cursor;
+    let Cursor { through, owner: _, told: _, evicted, corrupt, unreadable } = *cursor;
     let (backlog_items, backlog_bytes) = table.backlog(through);
     CursorCounts { name: name.to_owned(), through, backlog_items, backlog_bytes, evicted, corrupt, unreadable }
 }

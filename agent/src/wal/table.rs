@@ -61,8 +61,8 @@ pub(crate) struct Segment {
 pub(crate) struct Cursor {
     /// It has everything up to here, durably.
     pub through: u64,
-    /// A reader has it.
-    pub in_use: bool,
+    /// The reader that has it; 0 when none has.
+    pub owner: u64,
     /// Up to here gaps have been counted.
     pub told: u64,
     /// Items that were told as gaps.
@@ -97,6 +97,8 @@ pub(crate) struct Table {
     pub evicted: u64,
     /// Up to here corrupt and unreadable items have been counted for the log as a whole.
     pub told: u64,
+    /// Readers so far.
+    pub readers: u64,
     /// Files that were to be removed and could not be, and their bytes.
     pub doomed: Vec<Segment>,
 }
