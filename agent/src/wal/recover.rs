@@ -15,7 +15,7 @@ use super::{
     files::{Entry, Files, read_small},
     format::{Epoch, Head, NOTE_BYTES, Note, NoteFault, SegmentHeader, first_seq_of, frames_within},
     reader::is_name,
-    report::{Fault, Finding, OpenReport, WalError},
+    report::{Fault, Finding, OpenReport, WalError, keep},
     scan::{Cipher, Frames, Opened, Step},
     seal::MasterKey,
     settings::Layout,
@@ -109,15 +109,21 @@ pub(crate) fn recover(
 fn lock(files: &dyn Files, layout: &Layout) -> Result<Box<dyn Any + Send + Sync>, WalError> {
     let path = layout.lock();
     let locked = match again(|| files.lock(&path)) {
-        // Something that cannot be locked has the name, such as a directory.
-        Err(_) => {
-            let aside = free_name(files, &path, "foreign");
-            let _ = files.rename(&path, &aside);
-            again(|| files.lock(&path)).map_err(WalError::directory(&path))?
+        // What is no file is no lock either. A file is left where it is, whatever the error: somebody may hold it.
+        Err(_) if is_strange(files, &path) => {
+            let _ = files.rename(&path, &free_name(files, &path, "foreign"));
+            again(|| files.lock(&path))
         }
-        Ok(locked) => locked,
+        locked => locked,
     };
+    let locked = locked.map_err(WalError::directory(&path))?;
     locked.ok_or_else(|| WalError::Locked { dir: layout.dir.clone() })
+}
+
+/// Whether it is there and no file, so that nothing can be put in its place.
+fn is_strange(files: &dyn Files, path: &Path) -> bool {
+    let entries = path.parent().and_then(|dir| files.list(dir).ok()).unwrap_or_default();
+    entries.iter().any(|entry| Some(&*entry.name) == path.file_name() && !entry.is_file)
 }
 
 /// A name beside `path` that nothing has.
@@ -146,7 +152,7 @@ struct Recovery<'a> {
 
 impl Recovery<'_> {
     fn find(&mut self, path: &Path, fault: Fault) {
-        self.report.findings.push(Finding { path: path.to_owned(), fault, moved_to: None });
+        keep(&mut self.report.findings, Finding { path: path.to_owned(), fault, moved_to: None });
     }
 
     /// Moves something to quarantine and says where it is now.
@@ -155,7 +161,7 @@ impl Recovery<'_> {
         let to = free_name(self.files, &wanted, reason);
         let moved = self.files.rename(path, &to);
         let moved_to = moved.is_ok().then(|| to.clone());
-        self.report.findings.push(Finding { path: path.to_owned(), fault, moved_to });
+        keep(&mut self.report.findings, Finding { path: path.to_owned(), fault, moved_to });
         match moved {
             Ok(()) => to,
             Err(error) => {
@@ -169,11 +175,14 @@ impl Recovery<'_> {
         if again(|| self.files.make_dir(dir)).is_ok() {
             return Ok(());
         }
-        // Something that is no directory has the name.
-        let aside = free_name(self.files, dir, "foreign");
-        if self.files.rename(dir, &aside).is_ok() {
-            let finding = Finding { path: dir.to_owned(), fault: Fault::Foreign, moved_to: Some(aside) };
-            self.report.findings.push(finding);
+        // Only what is surely no directory, such as a file or a link to nothing, is moved: others may hold a backlog.
+        let other = self.files.list(dir).err().map(|error| error.kind());
+        if matches!(other, Some(io::ErrorKind::NotADirectory | io::ErrorKind::NotFound)) {
+            let aside = free_name(self.files, dir, "foreign");
+            if self.files.rename(dir, &aside).is_ok() {
+                let finding = Finding { path: dir.to_owned(), fault: Fault::Foreign, moved_to: Some(aside) };
+                keep(&mut self.report.findings, finding);
+            }
         }
         self.files.make_dir(dir).map_err(WalError::directory(dir))
     }
@@ -187,7 +196,7 @@ impl Recovery<'_> {
                 Err(NoteFault::Newer(version)) => Fault::Newer(version),
             },
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-            Err(_) if self.is_strange(path) => Fault::Foreign,
+            Err(_) if is_strange(self.files, path) => Fault::Foreign,
             Err(error) => {
                 self.find(path, Fault::Io(error.to_string()));
                 return None;
@@ -196,12 +205,6 @@ impl Recovery<'_> {
         // So that a new one can take its place, and the old one is there for whoever wants to know.
         self.put_aside(path, "note", fault);
         None
-    }
-
-    /// Whether it is there and no file, so that nothing can be put in its place.
-    fn is_strange(&self, path: &Path) -> bool {
-        let entries = path.parent().and_then(|dir| self.files.list(dir).ok()).unwrap_or_default();
-        entries.iter().any(|entry| Some(&*entry.name) == path.file_name() && !entry.is_file)
     }
 
     fn identity(&mut self) -> Option<Epoch> {

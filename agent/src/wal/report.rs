@@ -105,6 +105,16 @@ impl fmt::Display for Finding {
     }
 }
 
+/// Findings that are kept of a directory: enough to see what happened to it, and not all of a million files.
+const MAX_FINDINGS: usize = 1000;
+
+/// Keeps a finding, unless there are as many as are kept.
+pub(crate) fn keep(findings: &mut Vec<Finding>, finding: Finding) {
+    if findings.len() < MAX_FINDINGS {
+        findings.push(finding);
+    }
+}
+
 /// What was found when a log was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OpenReport {
@@ -122,6 +132,6 @@ pub struct OpenReport {
     pub bytes: u64,
     /// Missing seqs that are known without reading all of them. Readers are told of each that matters to them.
     pub gaps: Vec<Gap>,
-    /// What is not as it should be.
+    /// What is not as it should be: the first thousand of it.
     pub findings: Vec<Finding>,
 }

@@ -12,7 +12,7 @@ use super::{
     files::{Entry, Files, HostFiles, read_small},
     format::{Epoch, Head, NOTE_BYTES, Note, NoteFault, SegmentHeader, first_seq_of},
     reader::is_name,
-    report::{Fault, Finding},
+    report::{Fault, Finding, keep},
     scan::{Cipher, Frames, Item, Lost, Opened, Step},
     seal::MasterKey,
     settings::Layout,
@@ -77,7 +77,7 @@ pub struct View {
     pub evicted: Option<u64>,
     /// Missing seqs between the oldest and the newest.
     pub gaps: Vec<Gap>,
-    /// What is not as it should be.
+    /// What is not as it should be: the first thousand of it.
     pub findings: Vec<Finding>,
 }
 
@@ -149,7 +149,7 @@ struct Viewer<'a> {
 
 impl Viewer<'_> {
     fn fault(&mut self, path: &Path, fault: Fault) {
-        self.view.findings.push(Finding { path: path.to_owned(), fault, moved_to: None });
+        keep(&mut self.view.findings, Finding { path: path.to_owned(), fault, moved_to: None });
     }
 
     fn list(&self, dir: &Path) -> Result<Vec<Entry>, ViewError> {
