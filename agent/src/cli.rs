@@ -31,6 +31,8 @@ pub enum Command {
     Record(RecordArgs),
     /// Put a recording through the same pipeline. Needs no privilege
     Replay(ReplayArgs),
+    /// Look into the log of what is on its way. Changes nothing, and needs no running agent
+    Wal(WalArgs),
 }
 
 /// Whose calls.
@@ -203,6 +205,51 @@ pub struct ReplayArgs {
     /// How calls are shown.
     #[command(flatten)]
     pub show: ShowArgs,
+}
+
+/// Options of `wal`.
+#[derive(Debug, Args)]
+pub struct WalArgs {
+    /// What to do with it.
+    #[command(subcommand)]
+    pub action: WalAction,
+}
+
+/// What to do with a log.
+#[derive(Debug, Subcommand)]
+pub enum WalAction {
+    /// Say what is there: segments, destinations and what they lack
+    Inspect {
+        /// Which log.
+        #[command(flatten)]
+        log: LogArgs,
+        /// How it is shown
+        #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+        output: ReportFormat,
+    },
+    /// Read everything and say what is damaged. Fails if anything is
+    Verify {
+        /// Which log.
+        #[command(flatten)]
+        log: LogArgs,
+    },
+    /// Write all items to standard output, one JSON object a line, those in quarantine included
+    Export {
+        /// Which log.
+        #[command(flatten)]
+        log: LogArgs,
+    },
+}
+
+/// Which log.
+#[derive(Clone, Debug, Args)]
+pub struct LogArgs {
+    /// Its directory
+    #[arg(long, value_name = "DIR")]
+    pub dir: PathBuf,
+    /// File with the key, if it is encrypted
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
 }
 
 /// A number with a unit: `500ms`, `30s`, `5m`, `1h`; a bare number is seconds.

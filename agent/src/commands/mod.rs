@@ -8,6 +8,7 @@ mod record;
 mod replay;
 mod run;
 mod trace;
+mod wal;
 
 use std::{
     io::{IsTerminal as _, Write as _},
@@ -38,6 +39,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Record(args) => record::record(args),
         Command::Replay(args) => replay::replay(&args),
+        Command::Wal(args) => wal::wal(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
