@@ -21,7 +21,7 @@ use super::{
     gauges,
     rollup::{Group, Measures, Rollups, UNKNOWN_USER, label},
     span::{self, Call},
-    submit::{AgentSeen, Batch, Committed, Epoch, Gap, Item, Rejection, Source, Spans, Submission},
+    submit::{AgentSeen, Audit, Batch, Committed, Epoch, Gap, Item, Rejection, Source, Spans, Submission},
     texts::Texts,
 };
 
@@ -36,6 +36,9 @@ const MAX_KNOWN: usize = 4096;
 
 /// Bits for kinds of causes; the last stands for any other.
 const MAX_CAUSE_BITS: u32 = 62;
+
+/// Longest text of an audit entry, bytes.
+const MAX_AUDIT_TEXT: usize = 256;
 
 /// Longest conversation id that is kept, bytes.
 const MAX_CONVERSATION: usize = 256;
@@ -168,6 +171,7 @@ impl<'a> Applier<'a> {
             },
             Submission::Spans(spans) => self.spans(spans).map(Ok),
             Submission::Agent(seen) => self.seen(seen),
+            Submission::Audit(audit) => self.audit(audit).map(|()| Ok(Committed::default())),
         }
     }
 
@@ -258,6 +262,16 @@ impl<'a> Applier<'a> {
             )?
             .execute(params![agent, version, self.now, offset, told(*boot_time_nano), source])?;
         Ok(Ok(Committed { durable_through: life.high_water, ..Committed::default() }))
+    }
+
+    fn audit(&self, audit: &Audit) -> rusqlite::Result<()> {
+        let Audit { who, action, span, reply: _ } = audit;
+        let cut = |text: &str| text[..text.floor_char_boundary(MAX_AUDIT_TEXT)].to_owned();
+        let (trace_id, span_id) = span.unzip();
+        self.db
+            .prepare_cached("INSERT INTO audit (at, who, action, trace_id, span_id) VALUES (?1, ?2, ?3, ?4, ?5)")?
+            .execute(params![self.now, cut(who), cut(action), trace_id, span_id])?;
+        Ok(())
     }
 
     fn item(&mut self, origin: Origin, item: &Item) -> rusqlite::Result<Result<Stored, Refusal>> {

@@ -12,15 +12,23 @@
 //! | `texts`, `codec` | how it is stored in few bytes |
 //! | `rollup`, `sketch` | totals and quantiles by minute and set of labels |
 //! | `gauges` | what agents measure of GPUs |
+//! | `reader` | connections that read, and what a query may cost |
+//! | `calls`, `document`, `aggregate`, `fleet` | the questions |
+//! | `views` | what rows become when they are shown |
 //! | `keep` | retention, and the merge of minutes to hours |
 //! | `schema` | the file, its version and its settings |
 
+mod aggregate;
 mod apply;
+mod calls;
 mod codec;
+mod document;
 mod error;
+mod fleet;
 mod gauges;
 mod keep;
 mod queue;
+mod reader;
 mod rollup;
 mod schema;
 mod sketch;
@@ -28,6 +36,7 @@ mod span;
 mod stats;
 mod submit;
 mod texts;
+mod views;
 mod wire;
 mod writer;
 
@@ -42,21 +51,31 @@ use std::{
 };
 
 use rusqlite::{Connection, OptionalExtension as _, params};
+use tokio::sync::oneshot;
 
+pub use self::{
+    aggregate::{Aggregate, AggregateRow, Dimension, MAX_ROWS, Quantiles},
+    calls::{CallPage, CallRow, Filter, MAX_PAGE},
+    document::{Content, EventView, LinkView, MAX_TRACE, Trace, WholeSpan},
+    error::{Full, OpenError, QueryError, StoreError},
+    fleet::{
+        AgentView, AuditView, CounterView, EpochView, GapView, Gpu, GpuGauge, GpuPoint, LedgerView, LogView,
+        RejectionView, RemovedView, Summary,
+    },
+    keep::Keep,
+    reader::Reader,
+    stats::Counts,
+    submit::{
+        AgentSeen, Audit, Batch, Committed, Epoch, Gap, Item, MAX_AGENT_ID, Rejection, Reply, Source, Spans, Submission,
+    },
+    views::{Kind, Status},
+};
 use self::{
     apply::{State, unsigned},
     keep::Keeper,
     queue::{Limits, Queue},
     stats::Stats,
     writer::Writer,
-};
-pub use self::{
-    error::{Full, OpenError, QueryError, StoreError},
-    keep::Keep,
-    stats::Counts,
-    submit::{
-        AgentSeen, Batch, Committed, Epoch, Gap, Item, MAX_AGENT_ID, Rejection, Reply, Source, Spans, Submission,
-    },
 };
 
 /// The wall clock, nanoseconds since the Unix epoch.
@@ -100,6 +119,10 @@ pub struct Options {
     pub linger: Duration,
     /// What is kept for how long.
     pub keep: Keep,
+    /// Connections that read at the same time.
+    pub readers: usize,
+    /// How long a query may take.
+    pub query_limit: Duration,
     /// The collector's clock: when something was received, and how old it is.
     pub clock: Clock,
 }
@@ -112,6 +135,8 @@ impl Default for Options {
             commit_bytes: 16 << 20,
             linger: Duration::from_millis(2),
             keep: Keep::default(),
+            readers: 4,
+            query_limit: Duration::from_secs(5),
             clock: Clock::default(),
         }
     }
@@ -130,6 +155,7 @@ pub struct OpenReport {
 #[derive(Debug)]
 pub struct Store {
     shared: Arc<Shared>,
+    reader: Reader,
     writer: Option<JoinHandle<()>>,
     /// Held for its lock.
     _lock: File,
@@ -152,7 +178,7 @@ impl Store {
         let path = dir.join(schema::FILE);
         let (db, found_schema) = schema::open(&path, &schema::MIGRATIONS)?;
         let database = |source| OpenError::Database { path: path.clone(), source };
-        let Options { queue_bytes, commit_items, commit_bytes, linger, keep, clock } = options;
+        let Options { queue_bytes, commit_items, commit_bytes, linger, keep, readers, query_limit, clock } = options;
         let queue = Arc::new(Queue::new(queue_bytes));
         let stats = Arc::<Stats>::default();
         let marks = Mutex::new(schema::open_reader(&path).map_err(database)?);
@@ -169,12 +195,18 @@ impl Store {
         let writer = spawned.map_err(|source: io::Error| OpenError::Io { path: path.clone(), source })?;
         let schema = u32::try_from(schema::MIGRATIONS.len()).unwrap_or(u32::MAX);
         let shared = Arc::new(Shared { queue, stats, marks });
-        Ok((Self { shared, writer: Some(writer), _lock: lock }, OpenReport { found_schema, schema }))
+        let reader = Reader::new(path, readers, query_limit);
+        Ok((Self { shared, reader, writer: Some(writer), _lock: lock }, OpenReport { found_schema, schema }))
     }
 
     /// What hands submissions over.
     pub fn handle(&self) -> Ingest {
         Ingest { shared: self.shared.clone() }
+    }
+
+    /// What asks questions.
+    pub fn reader(&self) -> Reader {
+        self.reader.clone()
     }
 
     /// Writes what waits, and closes the file. Later offers are refused.
@@ -217,6 +249,18 @@ impl Ingest {
     /// Hands a submission over, without waiting. When there is no room it is dropped, and its reply with it.
     pub fn offer(&self, submission: impl Into<Submission>) -> Result<(), Full> {
         self.shared.queue.offer(submission.into())
+    }
+
+    /// Writes down who does what, with which span. Wait for the answer before anything is shown.
+    pub fn audit(
+        &self,
+        who: &str,
+        action: &str,
+        span: Option<([u8; 16], [u8; 8])>,
+    ) -> Result<oneshot::Receiver<Result<Committed, StoreError>>, Full> {
+        let (reply, answer) = oneshot::channel();
+        self.offer(Audit { who: who.to_owned(), action: action.to_owned(), span, reply })?;
+        Ok(answer)
     }
 
     /// Bytes that wait for the writer.

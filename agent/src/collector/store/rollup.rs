@@ -4,8 +4,8 @@
 //! once a transaction, whole. Memory and disk agree whenever a transaction ends: after one that failed, memory is
 //! forgotten. Counts of what is not known are kept apart from sums, so that unknown is never 0.
 //!
-//! To add up one more measure: a field of [`Cell`], its columns in a migration, and its place in [`COLUMNS`],
-//! [`Cell::from_row`], [`Cell::write`] and [`Cell::merge`].
+//! To add up one more measure: a field of [`Cell`], its columns in a migration, and its place in [`Cell::from_row`],
+//! [`Cell::write`] and [`Cell::merge`].
 
 use std::collections::{HashMap, HashSet};
 
@@ -31,10 +31,6 @@ pub(super) const GROUP_BITS: u32 = 24;
 /// A user that is not known, and any other one.
 pub(super) const UNKNOWN_USER: i64 = -1;
 pub(super) const OTHER_USER: i64 = -2;
-
-/// The columns of a cell's row, in the order of [`Cell::from_row`].
-pub(super) const COLUMNS: &str = "calls, slow, input_calls, input_tokens, output_calls, output_tokens, cache_calls, \
-     cache_tokens, cost_calls, cost_usd, energy_calls, energy_joules, ttft, tpot, duration";
 
 /// A set of labels: ids of texts, and numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -73,13 +69,6 @@ impl Width {
         match self {
             Self::Minute => 60_000_000_000,
             Self::Hour => 3_600_000_000_000,
-        }
-    }
-
-    pub(super) fn table(self) -> &'static str {
-        match self {
-            Self::Minute => "rollup_minutes",
-            Self::Hour => "rollup_hours",
         }
     }
 }
@@ -165,7 +154,7 @@ impl Cell {
         }
     }
 
-    /// Reads [`COLUMNS`], which begin at `at`. A sketch that does not decode counts as empty.
+    /// Reads a row of either table, whose columns behind the id begin at `at`. A sketch that does not decode counts as empty.
     pub(super) fn from_row(row: &Row<'_>, at: usize) -> rusqlite::Result<Self> {
         let count = |n: usize| row.get::<_, i64>(at + n);
         let sketch = |n: usize| {

@@ -38,6 +38,8 @@ pub enum Submission {
     Spans(Spans),
     /// An agent was heard of.
     Agent(AgentSeen),
+    /// Somebody reads content.
+    Audit(Audit),
 }
 
 /// A run of an agent's items, as a `Batch` of `ship.proto`.
@@ -117,6 +119,19 @@ pub struct AgentSeen {
     pub reply: Reply,
 }
 
+/// Somebody reads content, or does something else that is to be known later.
+#[derive(Debug)]
+pub struct Audit {
+    /// Who: a name, or where the request came from. The first 256 bytes are kept.
+    pub who: String,
+    /// What is done, likewise.
+    pub action: String,
+    /// Of which span.
+    pub span: Option<([u8; 16], [u8; 8])>,
+    /// Told when it is stored: before that, nothing should be shown.
+    pub reply: Reply,
+}
+
 /// What spans come from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Source {
@@ -183,6 +198,7 @@ impl Submission {
             }
             Self::Spans(spans) => spans.spans.iter().map(|span| span.len() + ITEM_OVERHEAD).sum(),
             Self::Agent(seen) => seen.version.len() + ITEM_OVERHEAD,
+            Self::Audit(audit) => audit.who.len() + audit.action.len() + ITEM_OVERHEAD,
         }
     }
 
@@ -191,7 +207,7 @@ impl Submission {
         match self {
             Self::Batch(batch) => batch.items.len(),
             Self::Spans(spans) => spans.spans.len(),
-            Self::Agent(_) => 0,
+            Self::Agent(_) | Self::Audit(_) => 0,
         }
     }
 
@@ -199,7 +215,8 @@ impl Submission {
     pub(super) fn answer(self, result: Result<Committed, StoreError>) {
         let (Self::Batch(Batch { reply, .. })
         | Self::Spans(Spans { reply, .. })
-        | Self::Agent(AgentSeen { reply, .. })) = self;
+        | Self::Agent(AgentSeen { reply, .. })
+        | Self::Audit(Audit { reply, .. })) = self;
         let _ = reply.send(result);
     }
 }
@@ -251,5 +268,11 @@ impl From<Spans> for Submission {
 impl From<AgentSeen> for Submission {
     fn from(seen: AgentSeen) -> Self {
         Self::Agent(seen)
+    }
+}
+
+impl From<Audit> for Submission {
+    fn from(audit: Audit) -> Self {
+        Self::Audit(audit)
     }
 }

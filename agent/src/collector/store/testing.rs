@@ -1,6 +1,6 @@
 //! Stores, spans and batches for the store's tests.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use inferscope_proto::{
     Message as _,
@@ -12,11 +12,17 @@ use inferscope_proto::{
     v1::ItemKind,
 };
 use rusqlite::Connection;
+use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tonic::codegen::Bytes;
 
 use super::{
-    Batch, Committed, Epoch, Gap, Ingest, Item, Options, Source, Spans, Store, StoreError, schema, submit::Submission,
+    Batch, Committed, Epoch, Gap, Ingest, Item, Keep, Options, Reader, Source, Spans, Store, StoreError,
+    apply::{Applier, State},
+    keep::{Keeper, Work},
+    schema,
+    stats::Stats,
+    submit::Submission,
 };
 
 pub(super) const SECOND: u64 = 1_000_000_000;
@@ -132,4 +138,61 @@ pub(super) fn beside(dir: &Path) -> Connection {
 
 pub(super) fn number(db: &Connection, sql: &str) -> i64 {
     db.query_row(sql, [], |row| row.get(0)).unwrap()
+}
+
+/// A store without threads: what is applied and kept, when it is told to.
+pub(super) struct Direct {
+    pub(super) db: Connection,
+    pub(super) state: State,
+    pub(super) keeper: Keeper,
+    pub(super) stats: Stats,
+    pub(super) now: i64,
+    pub(super) reader: Reader,
+    /// Removed when it is dropped.
+    _dir: TempDir,
+}
+
+impl Direct {
+    pub(super) fn new(keep: Keep) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(schema::FILE);
+        let (db, _) = schema::open(&path, &schema::MIGRATIONS).unwrap();
+        // Nothing here is to survive a loss of power.
+        db.execute_batch("PRAGMA synchronous = OFF").unwrap();
+        Self {
+            state: State::open(&db).unwrap(),
+            db,
+            keeper: Keeper::new(keep),
+            stats: Stats::default(),
+            now: BEGIN as i64,
+            reader: Reader::new(path, 2, Duration::from_secs(60)),
+            _dir: dir,
+        }
+    }
+
+    pub(super) fn apply(&mut self, submission: &Submission) -> Result<Committed, StoreError> {
+        let Self { db, state, now, .. } = self;
+        db.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let mut applier = Applier::new(db, state, *now).unwrap();
+        let result = applier.apply(submission).unwrap();
+        applier.finish().unwrap();
+        db.execute_batch("COMMIT").unwrap();
+        state.trim();
+        result
+    }
+
+    pub(super) fn spans(&mut self, spans: impl IntoIterator<Item = Span>) -> Committed {
+        let spans = spans.into_iter().map(|span| span.encode_to_vec().into()).collect();
+        self.apply(&Spans { source: source("host-1"), spans, reply: oneshot::channel().0 }.into()).unwrap()
+    }
+
+    /// Keeps house until there is nothing to do.
+    pub(super) fn keep(&mut self) {
+        let Self { db, state, keeper, stats, now, .. } = self;
+        while keeper.step(db, state, *now, stats).unwrap() == Work::More {}
+    }
+
+    pub(super) fn number(&self, sql: &str) -> i64 {
+        number(&self.db, sql)
+    }
 }
