@@ -6,22 +6,23 @@
 //!
 //! To store one more kind of item: a function beside [`Applier::log`], and its line in [`Applier::item`].
 
-use std::{collections::HashMap, ops::Range, sync::Arc};
+use std::ops::Range;
 
 use inferscope_proto::{
     Message as _,
     otlp::{logs::LogRecord, metrics::ScopeMetrics},
     v1::{self, ItemKind, RejectReason},
 };
-use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
+use rusqlite::{CachedStatement, Connection, params};
 
 use super::{
     codec::Packer,
     error::StoreError,
     gauges,
+    known::{Known, Life},
     rollup::{Group, Measures, Rollups, UNKNOWN_USER, label},
     span::{self, Call},
-    submit::{AgentSeen, Audit, Batch, Committed, Epoch, Gap, Item, Rejection, Source, Spans, Submission},
+    submit::{AgentSeen, Audit, Batch, Committed, Gap, Item, Rejection, Spans, Submission},
     texts::Texts,
 };
 
@@ -30,12 +31,6 @@ pub(super) const MAX_PAYLOAD: usize = 64 << 20;
 
 /// Most counters of a ledger that are kept. An agent has some hundred.
 const MAX_COUNTERS: usize = 4096;
-
-/// Sources, agents and epochs that are kept in memory; beyond, they are looked up again.
-const MAX_KNOWN: usize = 4096;
-
-/// Bits for kinds of causes; the last stands for any other.
-const MAX_CAUSE_BITS: u32 = 62;
 
 /// Longest text of an audit entry, bytes.
 const MAX_AUDIT_TEXT: usize = 256;
@@ -53,22 +48,12 @@ const INSERT_CALL: &str = "INSERT INTO calls (hour, trace_id, span_id, parent_id
      ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37, ?38) \
      ON CONFLICT (hour, trace_id, span_id) DO NOTHING";
 
-/// A life of an agent's log, as it is in the transaction.
-#[derive(Clone, Copy, Debug)]
-struct Life {
-    id: i64,
-    high_water: u64,
-}
-
 /// What stays in memory between transactions. Whatever is here is also on disk when none is open.
 pub(super) struct State {
     texts: Texts,
     pub(super) rollups: Rollups,
     packer: Packer,
-    sources: HashMap<[u8; 32], (i64, Option<i64>)>,
-    agents: HashMap<Arc<str>, i64>,
-    lives: HashMap<(i64, Epoch), Life>,
-    causes: HashMap<Box<str>, u32>,
+    known: Known,
     /// Of one span at a time.
     ranges: Vec<Range<usize>>,
     rest: Vec<u8>,
@@ -81,10 +66,7 @@ impl State {
             texts: Texts::default(),
             rollups: Rollups::open(db)?,
             packer: Packer::open(db)?,
-            sources: HashMap::new(),
-            agents: HashMap::new(),
-            lives: HashMap::new(),
-            causes: HashMap::new(),
+            known: Known::default(),
             ranges: Vec::new(),
             rest: Vec::new(),
             apart: Vec::new(),
@@ -93,29 +75,17 @@ impl State {
 
     /// After a transaction that was rolled back: nothing of it may stay.
     pub(super) fn forget(&mut self, db: &Connection) -> rusqlite::Result<()> {
-        let Self { texts, rollups, packer: _, sources, agents, lives, causes, ranges: _, rest: _, apart: _ } = self;
+        let Self { texts, rollups, packer: _, known, ranges: _, rest: _, apart: _ } = self;
         texts.forget();
-        sources.clear();
-        agents.clear();
-        lives.clear();
-        causes.clear();
+        known.forget();
         rollups.forget(db)
     }
 
     /// After a transaction: keeps memory within its bounds.
     pub(super) fn trim(&mut self) {
-        let Self { texts: _, rollups, packer: _, sources, agents, lives, causes: _, ranges: _, rest: _, apart: _ } =
-            self;
+        let Self { texts: _, rollups, packer: _, known, ranges: _, rest: _, apart: _ } = self;
         rollups.trim();
-        if sources.len() > MAX_KNOWN {
-            sources.clear();
-        }
-        if agents.len() > MAX_KNOWN {
-            agents.clear();
-        }
-        if lives.len() > MAX_KNOWN {
-            lives.clear();
-        }
+        known.trim();
     }
 }
 
@@ -183,15 +153,15 @@ impl<'a> Applier<'a> {
 
     fn batch(&mut self, batch: &Batch) -> rusqlite::Result<Result<Committed, StoreError>> {
         let Batch { agent_id, epoch, first_seq, last_seq, items, gaps, source, reply: _ } = batch;
-        let known = self.known_life(agent_id, epoch)?;
+        let known = self.state.known.stored_life(self.db, agent_id, epoch)?;
         let high_water = known.map_or(0, |life| life.high_water);
         if *first_seq > high_water + 1 {
             return Ok(Err(StoreError::Hole { expected: high_water + 1, first_seq: *first_seq }));
         }
         let mut committed = Committed { durable_through: high_water.max(*last_seq), ..Committed::default() };
-        let agent = self.agent(agent_id)?;
-        let life = self.life(agent, epoch)?;
-        let (source, host) = self.source(source)?;
+        let agent = self.state.known.agent(self.db, agent_id, self.now)?;
+        let life = self.state.known.life(self.db, agent, epoch, self.now)?;
+        let (source, host) = self.state.known.source(self.db, &mut self.state.texts, source)?;
         let origin = Origin { agent: Some(agent), source, host };
         for item in items {
             if item.seq <= high_water {
@@ -217,13 +187,13 @@ impl<'a> Applier<'a> {
         ])?;
         self.db.prepare_cached("UPDATE agents SET last_seen = ?2 WHERE id = ?1")?.execute(params![agent, self.now])?;
         let life = Life { high_water: committed.durable_through, ..life };
-        self.state.lives.insert((agent, *epoch), life);
+        self.state.known.moved(agent, epoch, life);
         Ok(Ok(committed))
     }
 
     fn spans(&mut self, spans: &Spans) -> rusqlite::Result<Committed> {
         let Spans { source, spans, reply: _ } = spans;
-        let (source, host) = self.source(source)?;
+        let (source, host) = self.state.known.source(self.db, &mut self.state.texts, source)?;
         let origin = Origin { agent: None, source, host };
         let mut committed = Committed::default();
         for (place, span) in (0..).zip(spans) {
@@ -248,9 +218,9 @@ impl<'a> Applier<'a> {
         if agent_id.is_empty() || agent_id.len() > super::submit::MAX_AGENT_ID {
             return Ok(Err(StoreError::Malformed { reason: "an agent's id has 1 to 255 bytes" }));
         }
-        let agent = self.agent(agent_id)?;
-        let life = self.life(agent, epoch)?;
-        let (source, _) = self.source(source)?;
+        let agent = self.state.known.agent(self.db, agent_id, self.now)?;
+        let life = self.state.known.life(self.db, agent, epoch, self.now)?;
+        let (source, _) = self.state.known.source(self.db, &mut self.state.texts, source)?;
         let told = |nanos: u64| Some(signed(nanos)).filter(|nanos| *nanos > 0);
         let offset = told(*time_unix_nano).map(|time| time.saturating_sub(signed(*received_unix_nano)));
         let version = Some(version.as_str()).filter(|version| !version.is_empty());
@@ -331,11 +301,11 @@ impl<'a> Applier<'a> {
         payload: &[u8],
         ranges: &[Range<usize>],
     ) -> rusqlite::Result<Stored> {
-        let (db, State { texts, rollups, packer, causes, rest, apart, .. }) = (self.db, &mut *self.state);
+        let (db, State { texts, rollups, packer, known, rest, apart, .. }) = (self.db, &mut *self.state);
         let Origin { agent, source, host } = origin;
         let mut bits = 0_i64;
         for kind in call.causes.iter().map_while(|kind| *kind) {
-            bits |= 1 << cause_bit(db, causes, kind)?;
+            bits |= 1 << known.cause(db, kind)?;
         }
         let (provider, model) = (texts.maybe(db, call.provider)?, texts.maybe(db, call.model)?);
         let executable = texts.maybe(db, call.executable)?;
@@ -471,71 +441,6 @@ impl<'a> Applier<'a> {
         }
         Ok(())
     }
-
-    fn agent(&mut self, agent_id: &Arc<str>) -> rusqlite::Result<i64> {
-        if let Some(id) = self.state.agents.get(agent_id) {
-            return Ok(*id);
-        }
-        self.db
-            .prepare_cached(
-                "INSERT INTO agents (agent_id, first_seen, last_seen) VALUES (?1, ?2, ?2) ON CONFLICT DO NOTHING",
-            )?
-            .execute(params![agent_id, self.now])?;
-        let sql = "SELECT id FROM agents WHERE agent_id = ?1";
-        let id = self.db.prepare_cached(sql)?.query_row([agent_id], |row| row.get(0))?;
-        self.state.agents.insert(agent_id.clone(), id);
-        Ok(id)
-    }
-
-    /// The life, when it was heard of before. Nothing is written for a batch that is refused.
-    fn known_life(&mut self, agent_id: &Arc<str>, epoch: &Epoch) -> rusqlite::Result<Option<Life>> {
-        if let Some(agent) = self.state.agents.get(agent_id)
-            && let Some(life) = self.state.lives.get(&(*agent, *epoch))
-        {
-            return Ok(Some(*life));
-        }
-        let sql = "SELECT e.id, e.high_water FROM epochs e JOIN agents a ON a.id = e.agent WHERE a.agent_id = ?1 AND e.epoch = ?2";
-        self.db
-            .prepare_cached(sql)?
-            .query_row(params![agent_id, epoch], |row| Ok(Life { id: row.get(0)?, high_water: unsigned(row.get(1)?) }))
-            .optional()
-    }
-
-    fn life(&mut self, agent: i64, epoch: &Epoch) -> rusqlite::Result<Life> {
-        if let Some(life) = self.state.lives.get(&(agent, *epoch)) {
-            return Ok(*life);
-        }
-        self.db
-            .prepare_cached(
-                "INSERT INTO epochs (agent, epoch, high_water, first_seen, last_seen) VALUES (?1, ?2, 0, ?3, ?3) \
-                 ON CONFLICT DO NOTHING",
-            )?
-            .execute(params![agent, epoch, self.now])?;
-        let sql = "SELECT id, high_water FROM epochs WHERE agent = ?1 AND epoch = ?2";
-        let life = self
-            .db
-            .prepare_cached(sql)?
-            .query_row(params![agent, epoch], |row| Ok(Life { id: row.get(0)?, high_water: unsigned(row.get(1)?) }))?;
-        self.state.lives.insert((agent, *epoch), life);
-        Ok(life)
-    }
-
-    fn source(&mut self, source: &Source) -> rusqlite::Result<(i64, Option<i64>)> {
-        let Source { resource, scope, host, digest } = source;
-        if let Some(known) = self.state.sources.get(digest) {
-            return Ok(*known);
-        }
-        let host = self.state.texts.maybe(self.db, host.as_deref())?;
-        self.db
-            .prepare_cached(
-                "INSERT INTO sources (digest, resource, scope, host) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
-            )?
-            .execute(params![digest, &resource[..], &scope[..], host])?;
-        let sql = "SELECT id FROM sources WHERE digest = ?1";
-        let id = self.db.prepare_cached(sql)?.query_row([digest], |row| row.get(0))?;
-        self.state.sources.insert(*digest, (id, host));
-        Ok((id, host))
-    }
 }
 
 impl Committed {
@@ -547,28 +452,6 @@ impl Committed {
             Err((reason, message)) => self.rejected.push(Rejection { seq, reason, message }),
         }
     }
-}
-
-/// The bit of a kind of cause, which gets one when it is new and some are left.
-fn cause_bit(db: &Connection, causes: &mut HashMap<Box<str>, u32>, kind: &str) -> rusqlite::Result<u32> {
-    if let Some(bit) = causes.get(kind) {
-        return Ok(*bit);
-    }
-    let kind = &kind[..kind.floor_char_boundary(64)];
-    let find = "SELECT bit FROM causes WHERE kind = ?1";
-    let bit = match db.prepare_cached(find)?.query_row([kind], |row| row.get(0)).optional()? {
-        Some(bit) => bit,
-        None => {
-            let next: u32 = db.query_row("SELECT coalesce(max(bit) + 1, 0) FROM causes", [], |row| row.get(0))?;
-            if next >= MAX_CAUSE_BITS {
-                return Ok(MAX_CAUSE_BITS);
-            }
-            db.execute("INSERT INTO causes (bit, kind) VALUES (?1, ?2)", params![next, kind])?;
-            next
-        }
-    };
-    causes.insert(kind.into(), bit);
-    Ok(bit)
 }
 
 /// SQLite's integers have a sign. What is larger is told as the largest.

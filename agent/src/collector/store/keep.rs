@@ -317,3 +317,7 @@ fn vacuum(db: &Connection) -> rusqlite::Result<Work> {
     db.execute_batch(&format!("PRAGMA incremental_vacuum({pages})"))?;
     Ok(Work::More)
 }
+
+#[cfg(test)]
+#[path = "keep_tests.rs"]
+mod tests;

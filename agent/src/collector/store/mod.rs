@@ -9,6 +9,7 @@
 //! | `submit`, `queue` | what is handed over, and where it waits |
 //! | `writer`, `apply` | the transaction: what is stored, once |
 //! | `span`, `wire` | reading an encoded span in place |
+//! | `known` | ids of agents, of their logs' lives, and of sources |
 //! | `texts`, `codec` | how it is stored in few bytes |
 //! | `rollup`, `sketch` | totals and quantiles by minute and set of labels |
 //! | `gauges` | what agents measure of GPUs |
@@ -27,6 +28,7 @@ mod error;
 mod fleet;
 mod gauges;
 mod keep;
+mod known;
 mod queue;
 mod reader;
 mod rollup;
@@ -280,3 +282,7 @@ mod testing;
 #[cfg(test)]
 #[path = "ingest_tests.rs"]
 mod ingest_tests;
+
+#[cfg(test)]
+#[path = "query_tests.rs"]
+mod query_tests;
