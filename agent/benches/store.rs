@@ -150,6 +150,17 @@ fn offered(first: u64, sources: &[Arc<Source>], content: usize) -> Vec<Batch> {
     (0..BATCHES).map(batch).collect()
 }
 
+/// Processor time of the thread that writes, its system calls included.
+fn writer_time() -> Duration {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("our threads");
+    let writer = tasks
+        .flatten()
+        .map(|task| task.path())
+        .find(|task| std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == "store-writer"));
+    let times = std::fs::read_to_string(writer.expect("the writer").join("schedstat")).expect("its times");
+    Duration::from_nanos(times.split(' ').next().and_then(|nanos| nanos.parse().ok()).expect("a number"))
+}
+
 fn ingest(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("ingest");
     group.throughput(Throughput::Elements(BATCH * BATCHES)).sample_size(10);
@@ -181,7 +192,12 @@ fn ingest(criterion: &mut Criterion) {
                 spent
             });
         });
+        let busy = writer_time();
         store.close();
+        eprintln!(
+            "{first} calls took the writer {busy:?} of processor: {:.0} calls/s",
+            first as f64 / busy.as_secs_f64()
+        );
         let bytes = std::fs::metadata(dir.path().join("collector.db")).map_or(0, |file| file.len());
         eprintln!("{first} calls with {content} bytes of content: {} bytes a call", bytes / first.max(1));
     }
