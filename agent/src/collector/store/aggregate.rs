@@ -382,7 +382,7 @@ fn answer(
     };
     let Some(wanted) = Wanted::of(db, filter).map_err(QueryError::Database)? else { return Ok(answer) };
     let mut groups = Groups { db, wanted, group_by, known: HashMap::new() };
-    let mut open = Open { at: None, totals: HashMap::new(), free: Vec::new() };
+    let mut open = Open { at: None, totals: HashMap::new() };
     let mut add_up = || -> Result<(), rusqlite::Error> {
         let mut statements = [
             db.prepare_cached("SELECT * FROM rollup_hours WHERE id >= ?1 AND id < ?2 ORDER BY id")?,
@@ -435,18 +435,17 @@ fn params_of(from: i64, to: i64) -> [i64; 2] {
 /// The rows of the step that is being added up.
 struct Open {
     at: Option<i64>,
-    totals: HashMap<Key, Box<Totals>>,
-    free: Vec<Box<Totals>>,
+    totals: HashMap<Key, Totals>,
 }
 
 impl Open {
     fn totals(&mut self, key: Key, group_by: &[Dimension]) -> &mut Totals {
-        let Self { at: _, totals, free } = self;
+        let Self { at: _, totals } = self;
         let key = match totals.len() >= MAX_KEYS && !totals.contains_key(&key) {
             true => [0, 1].map(|at| group_by.get(at).map_or(0, |dimension| dimension.other(key[at]))),
             false => key,
         };
-        totals.entry(key).or_insert_with(|| free.pop().unwrap_or_default())
+        totals.entry(key).or_default()
     }
 
     /// Tells what was added up, and begins again.
@@ -456,13 +455,11 @@ impl Open {
         texts: &SessionTexts<'_>,
         group_by: &[Dimension],
     ) -> rusqlite::Result<()> {
-        let Self { at, totals, free } = self;
+        let Self { at, totals } = self;
         let begin = rows.len();
-        for (key, mut sums) in totals.drain() {
+        for (key, sums) in totals.drain() {
             let labels = group_by.iter().zip(key).map(|(dimension, label)| shown(texts, *dimension, label));
             rows.push(sums.row(*at, labels.collect::<rusqlite::Result<_>>()?));
-            *sums = Totals::default();
-            free.push(sums);
         }
         rows[begin..].sort_by(|a, b| b.calls.cmp(&a.calls).then_with(|| a.labels.cmp(&b.labels)));
         Ok(())

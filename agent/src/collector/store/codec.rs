@@ -3,7 +3,7 @@
 //! Owns the dictionary (the attributes' names as spans encode them, and their commonest values) and its versions. A
 //! dictionary is in the database with what it compressed, so a program with other attributes reads what this one wrote.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map::Entry};
 
 use rusqlite::{Connection, OptionalExtension as _};
 use zstd_safe::{CCtx, CDict, DCtx, DDict};
@@ -125,22 +125,23 @@ impl Unpacker {
             return Ok(());
         }
         let damaged = |reason| QueryError::Damaged { what: "a span", reason };
-        if !self.dictionaries.contains_key(&codec) {
-            let sql = "SELECT bytes FROM dictionaries WHERE id = ?1";
-            let bytes: Vec<u8> = db
-                .query_row(sql, [codec], |row| row.get(0))
-                .optional()
-                .map_err(QueryError::Database)?
-                .ok_or_else(|| damaged("its dictionary is not there"))?;
-            self.dictionaries.insert(codec, DDict::create(&bytes));
-        }
-        let dictionary = self.dictionaries.get(&codec).ok_or_else(|| damaged("its dictionary is not there"))?;
+        let Self { context, dictionaries } = self;
+        let dictionary = match dictionaries.entry(codec) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(vacant) => {
+                let sql = "SELECT bytes FROM dictionaries WHERE id = ?1";
+                let bytes: Vec<u8> = db
+                    .query_row(sql, [codec], |row| row.get(0))
+                    .optional()
+                    .map_err(QueryError::Database)?
+                    .ok_or_else(|| damaged("its dictionary is not there"))?;
+                vacant.insert(DDict::create(&bytes))
+            }
+        };
         let size = zstd_safe::get_frame_content_size(stored).ok().flatten().filter(|size| *size <= MAX_BODY);
         let size = size.and_then(|size| usize::try_from(size).ok()).ok_or_else(|| damaged("its size is not there"))?;
         let mut body = Vec::with_capacity(size);
-        self.context
-            .decompress_using_ddict(&mut body, stored, dictionary)
-            .map_err(|_| damaged("it does not decompress"))?;
+        context.decompress_using_ddict(&mut body, stored, dictionary).map_err(|_| damaged("it does not decompress"))?;
         out.append(&mut body);
         Ok(())
     }

@@ -197,7 +197,7 @@ fn what_waits_is_written_before_the_store_is_closed() {
     for (answer, through) in answers.into_iter().zip([5, 10, 15]) {
         assert_eq!(answer.blocking_recv().unwrap().unwrap().durable_through, through);
     }
-    assert_eq!(ingest.offer(batch("a", A, 16..=16).submission().0), Err(Full));
+    assert_eq!(offer(&ingest, batch("a", A, 16..=16)), Err(StoreError::Closed));
     assert_eq!(open(dir.path()).handle().high_water("a", &A), Ok(15));
 }
 
@@ -215,6 +215,13 @@ fn the_queue_has_a_bound() {
     assert!(queue.take(&mut taken, limits, Duration::ZERO));
     assert_eq!((taken.len(), queue.bytes()), (1, 0));
     queue.offer(one()).unwrap();
+    // Without a writer nobody waits for ever.
+    let (waiting, answer) = batch("a", A, 1..=1).submission();
+    let queue = queue::Queue::new(1000);
+    queue.offer(waiting).unwrap();
+    queue.give_up();
+    assert_eq!(answer.blocking_recv().unwrap(), Err(StoreError::Closed));
+    assert!(!queue.take(&mut taken, limits, Duration::ZERO));
 }
 
 /// What an agent may send: where each batch begins before its mark, and how long it is.

@@ -211,7 +211,7 @@ impl Store {
         self.reader.clone()
     }
 
-    /// Writes what waits, and closes the file. Later offers are refused.
+    /// Writes what waits, and closes the file. What is offered later is answered with [`StoreError::Closed`].
     pub fn close(mut self) {
         self.stop();
     }

@@ -155,7 +155,7 @@ proptest! {
             }
         }
         let mut sorted = seen.clone();
-        sorted.sort_by(|a, b| b.0.cmp(&a.0));
+        sorted.sort_by_key(|call| std::cmp::Reverse(call.0));
         prop_assert!(sorted.iter().map(|call| call.0).eq(seen.iter().map(|call| call.0)));
         let mut names: Vec<_> = seen.into_iter().map(|call| call.1).collect();
         names.sort();
@@ -289,7 +289,7 @@ fn gpus_have_the_latest_of_each_gauge_and_its_course() {
         (ItemKind::Metrics, ScopeMetrics { metrics, ..ScopeMetrics::default() }.encode_to_vec())
     };
     // The second is older than the first.
-    let items = vec![metrics(65, 0.75), metrics(61, 0.25), metrics(200, 0.5)];
+    let items = [metrics(65, 0.75), metrics(61, 0.25), metrics(200, 0.5)];
     offer(&ingest, shipped("a", 1, items[..2].to_vec())).unwrap();
     let reader = store.reader();
     let gpus = reader.gpus().unwrap();

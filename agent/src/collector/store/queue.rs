@@ -1,6 +1,7 @@
 //! What waits for the writer, within a bound of bytes.
 //!
-//! Owns the order (first come, first written) and the bound. Offering never waits.
+//! Owns the order (first come, first written) and the bound. Offering never waits, and whatever is taken in is answered:
+//! by the writer, or here when there is none any more.
 
 use std::{
     collections::VecDeque,
@@ -8,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{error::Full, submit::Submission};
+use super::{
+    error::{Full, StoreError},
+    submit::Submission,
+};
 
 #[derive(Debug)]
 pub(super) struct Queue {
@@ -42,11 +46,17 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts one at the end. One that is larger than the bound is taken when it is the only one.
+    /// Puts one at the end. One that is larger than the bound is taken when it is the only one. After the end it is
+    /// answered at once.
     pub(super) fn offer(&self, submission: Submission) -> Result<(), Full> {
         let bytes = submission.bytes();
         let mut state = self.lock();
-        if state.is_closed || (!state.waiting.is_empty() && state.bytes.saturating_add(bytes) > self.max_bytes) {
+        if state.is_closed {
+            drop(state);
+            submission.answer(Err(StoreError::Closed));
+            return Ok(());
+        }
+        if !state.waiting.is_empty() && state.bytes.saturating_add(bytes) > self.max_bytes {
             return Err(Full);
         }
         state.bytes += bytes;
@@ -65,6 +75,12 @@ impl Queue {
     pub(super) fn close(&self) {
         self.lock().is_closed = true;
         self.arrived.notify_all();
+    }
+
+    /// Closes it, and answers what waits: there is no writer any more.
+    pub(super) fn give_up(&self) {
+        let State { waiting, .. } = std::mem::replace(&mut *self.lock(), State { is_closed: true, ..State::default() });
+        waiting.into_iter().for_each(|submission| submission.answer(Err(StoreError::Closed)));
     }
 
     /// Fills `taken` with what is to be written together, or with nothing after `idle`. False when nothing will come any

@@ -36,7 +36,7 @@ fn what_is_known_of_a_call_is_read() {
     ]);
     let bytes = whole.encode_to_vec();
     let (call, content) = read_all(&bytes).unwrap();
-    assert_eq!(content, []);
+    assert!(content.is_empty());
     assert_eq!((&call.trace_id[..], &call.span_id[..]), (&whole.trace_id[..], &whole.span_id[..]));
     assert_eq!((call.parent_id, call.kind, call.status), (Some([9; 8]), 3, 1));
     assert_eq!(call.start, whole.start_time_unix_nano as i64);

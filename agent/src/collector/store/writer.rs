@@ -36,9 +36,19 @@ pub(super) struct Writer {
     pub(super) stats: Arc<Stats>,
 }
 
+/// Whoever waits is told when the writer ends, however it does.
+struct End(Arc<Queue>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.give_up();
+    }
+}
+
 impl Writer {
     /// Writes until the queue is closed and empty.
     pub(super) fn run(mut self) {
+        let _end = End(self.queue.clone());
         let mut taken = Vec::new();
         let mut turn = Instant::now();
         loop {
@@ -54,7 +64,7 @@ impl Writer {
             }
         }
         // What is in the log is safe; without it the next start is quicker.
-        let closed = self.db.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE);");
+        let closed = self.db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
         if let Err(error) = closed {
             tracing::warn!(%error, "the collector's database was closed without a checkpoint");
         }
