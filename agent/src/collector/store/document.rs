@@ -25,6 +25,9 @@ use crate::export::span::hex;
 /// Most spans of a trace that are shown.
 pub const MAX_TRACE: usize = 1000;
 
+/// Most bytes of a trace's spans, before they are decoded.
+const MAX_TRACE_BYTES: usize = 32 << 20;
+
 /// A span with all that is stored of it but its content.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct WholeSpan {
@@ -69,7 +72,7 @@ pub struct LinkView {
 pub struct Trace {
     /// The earliest first.
     pub spans: Vec<WholeSpan>,
-    /// Whether there are more than [`MAX_TRACE`].
+    /// Whether there are more: than [`MAX_TRACE`], or than fit in 32 MB.
     pub is_cut: bool,
 }
 
@@ -91,17 +94,12 @@ const N_COLUMNS: usize = 37;
 impl Reader {
     /// A span, without its content.
     pub fn call(&self, trace_id: [u8; 16], span_id: [u8; 8]) -> Result<Option<WholeSpan>, QueryError> {
-        self.ask(|session| Ok(spans(session, trace_id, Some(span_id))?.pop()))
+        self.ask(|session| Ok(spans(session, trace_id, Some(span_id))?.spans.pop()))
     }
 
     /// All spans of a trace, without their content.
     pub fn trace(&self, trace_id: [u8; 16]) -> Result<Trace, QueryError> {
-        self.ask(|session| {
-            let mut spans = spans(session, trace_id, None)?;
-            let is_cut = spans.len() > MAX_TRACE;
-            spans.truncate(MAX_TRACE);
-            Ok(Trace { spans, is_cut })
-        })
+        self.ask(|session| spans(session, trace_id, None))
     }
 
     /// The content of a call, if some is stored.
@@ -133,7 +131,7 @@ fn decode(bytes: &[u8]) -> Result<Span, QueryError> {
     Span::decode(bytes).map_err(|_| QueryError::Damaged { what: "a span", reason: "it does not decode" })
 }
 
-fn spans(session: &mut Session, trace_id: [u8; 16], span_id: Option<[u8; 8]>) -> Result<Vec<WholeSpan>, QueryError> {
+fn spans(session: &mut Session, trace_id: [u8; 16], span_id: Option<[u8; 8]>) -> Result<Trace, QueryError> {
     let Session { db, texts, unpacker } = session;
     let texts = SessionTexts::new(db, texts);
     let which = match span_id {
@@ -145,7 +143,7 @@ fn spans(session: &mut Session, trace_id: [u8; 16], span_id: Option<[u8; 8]>) ->
     let mut statement = db.prepare_cached(&sql).map_err(QueryError::Database)?;
     let ids = params![i64::MIN, i64::MAX, trace_id, span_id];
     let mut rows = statement.query(ids).map_err(QueryError::Database)?;
-    let mut found = Vec::new();
+    let (mut found, mut size) = (Vec::new(), 0);
     while let Some(row) = rows.next().map_err(QueryError::Database)? {
         let read = || {
             let codec: Option<i64> = row.get(N_COLUMNS)?;
@@ -153,10 +151,14 @@ fn spans(session: &mut Session, trace_id: [u8; 16], span_id: Option<[u8; 8]>) ->
             let resource: Option<Vec<u8>> = row.get(N_COLUMNS + 2)?;
             Ok((CallRow::read(&texts, row)?.1, codec.zip(body), resource.unwrap_or_default()))
         };
+        if found.len() >= MAX_TRACE || size > MAX_TRACE_BYTES {
+            return Ok(Trace { spans: found, is_cut: true });
+        }
         let (call, stored, resource) = read().map_err(QueryError::Database)?;
         let (codec, body) = stored.ok_or(QueryError::Damaged { what: "a span", reason: "its body is not there" })?;
         let mut bytes = Vec::new();
         unpacker.unpack(db, codec, &body, &mut bytes)?;
+        size += bytes.len();
         let Span { attributes: pairs, events, links, status, .. } = decode(&bytes)?;
         found.push(WholeSpan {
             call,
@@ -181,7 +183,7 @@ fn spans(session: &mut Session, trace_id: [u8; 16], span_id: Option<[u8; 8]>) ->
             resource: attributes(&Resource::decode(&resource[..]).unwrap_or_default().attributes),
         });
     }
-    Ok(found)
+    Ok(Trace { spans: found, is_cut: false })
 }
 
 /// Attributes as an object. Of a name that occurs twice the last counts.

@@ -21,6 +21,9 @@ const MAX_ROWS: i64 = 10_000;
 /// Gaps that are shown of an agent, the latest first.
 const MAX_GAPS: i64 = 100;
 
+/// Most bytes of the logs that are shown at once, before they are decoded.
+const MAX_LOG_BYTES: usize = 16 << 20;
+
 const DAY: i64 = 86_400_000_000_000;
 
 /// An agent. Times are nanoseconds since the Unix epoch, by the collector's clock.
@@ -257,7 +260,7 @@ impl Reader {
         self.ask(|session| ledger(session).map_err(QueryError::Database))
     }
 
-    /// The latest logs of at least a severity, newest first.
+    /// The latest logs of at least a severity, newest first: as many as were asked for, or as fit in 16 MB.
     pub fn logs(&self, min_severity: i64, limit: usize) -> Result<Vec<LogView>, QueryError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX).clamp(1, MAX_ROWS);
         self.ask(|session| logs(session, min_severity, limit))
@@ -383,14 +386,18 @@ fn logs(session: &mut Session, min_severity: i64, limit: i64) -> Result<Vec<LogV
     let Session { db, texts, unpacker } = session;
     let texts = SessionTexts::new(db, texts);
     let sql = "SELECT agent, at, severity, codec, body FROM logs WHERE severity >= ?1 ORDER BY id DESC LIMIT ?2";
-    let stored = rows(db, sql, [min_severity, limit], |row| {
-        let agent_id = texts.agent(row.get(0)?)?;
-        Ok((agent_id, row.get(1)?, row.get(2)?, row.get(3)?, row.get::<_, Vec<u8>>(4)?))
-    });
-    let mut logs = Vec::new();
-    for (agent_id, at, severity, codec, body) in stored.map_err(QueryError::Database)? {
+    let mut statement = db.prepare_cached(sql).map_err(QueryError::Database)?;
+    let mut rows = statement.query([min_severity, limit]).map_err(QueryError::Database)?;
+    let (mut logs, mut size) = (Vec::new(), 0);
+    while let Some(row) = rows.next().map_err(QueryError::Database)? {
+        let read = || Ok((texts.agent(row.get(0)?)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get::<_, Vec<u8>>(4)?));
+        let (agent_id, at, severity, codec, body) = read().map_err(QueryError::Database)?;
         let mut bytes = Vec::new();
         unpacker.unpack(db, codec, &body, &mut bytes)?;
+        size += bytes.len();
+        if size > MAX_LOG_BYTES {
+            break;
+        }
         let log = LogRecord::decode(&bytes[..])
             .map_err(|_| QueryError::Damaged { what: "a log", reason: "it does not decode" })?;
         let body = super::document::value(log.body.as_ref());

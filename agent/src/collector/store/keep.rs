@@ -16,7 +16,7 @@ use super::{
 };
 
 /// Rows that one step removes: some ms.
-const CHUNK: i64 = 500;
+const CHUNK: i64 = 1000;
 
 /// Calls whose content one step looks for.
 const CONTENT_CHUNK: i64 = 2000;

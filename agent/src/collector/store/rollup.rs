@@ -285,7 +285,7 @@ impl Rollups {
         measures: &Measures,
     ) -> rusqlite::Result<()> {
         let bucket = start.div_euclid(Width::Minute.nanos());
-        let (id, _) = self.cell(db, Width::Minute, bucket, group)?;
+        let id = self.cell(db, Width::Minute, bucket, group)?;
         if let Some(cell) = self.cells.get_mut(&(Width::Minute, id)) {
             cell.add(measures);
         }
@@ -301,7 +301,7 @@ impl Rollups {
         group: Group,
         totals: &Cell,
     ) -> rusqlite::Result<()> {
-        let (id, _) = self.cell(db, width, bucket, group)?;
+        let id = self.cell(db, width, bucket, group)?;
         if let Some(cell) = self.cells.get_mut(&(width, id)) {
             cell.merge(totals);
         }
@@ -309,7 +309,7 @@ impl Rollups {
     }
 
     /// Brings the cell to memory that a group's calls count in, and says that it is touched.
-    fn cell(&mut self, db: &Connection, width: Width, bucket: i64, group: Group) -> rusqlite::Result<(i64, Group)> {
+    fn cell(&mut self, db: &Connection, width: Width, bucket: i64, group: Group) -> rusqlite::Result<i64> {
         let mut group = group;
         loop {
             let known = self.groups.get(&group).copied();
@@ -318,12 +318,12 @@ impl Rollups {
                     let id = cell_id(bucket, number);
                     if self.cells.contains_key(&(width, id)) {
                         self.touched.insert((width, id));
-                        return Ok((id, group));
+                        return Ok(id);
                     }
                     if let Some(cell) = stored(db, width, id)? {
                         self.cells.insert((width, id), cell);
                         self.touched.insert((width, id));
-                        return Ok((id, group));
+                        return Ok(id);
                     }
                     Some(id)
                 }
@@ -343,7 +343,7 @@ impl Rollups {
             self.sizes.insert((width, bucket), size + 1);
             self.cells.insert((width, id), Cell::default());
             self.touched.insert((width, id));
-            return Ok((id, group));
+            return Ok(id);
         }
     }
 

@@ -44,6 +44,16 @@ pub(super) fn make_dir(dir: &Path) -> Result<(), OpenError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io)
 }
 
+/// Brings the names of new files to stable storage: that of the database, and that of its directory as far as we may.
+fn sync_names(path: &Path) -> io::Result<()> {
+    let Some(dir) = path.parent() else { return Ok(()) };
+    File::open(dir)?.sync_all()?;
+    match dir.parent().map(File::open) {
+        Some(Ok(parent)) => parent.sync_all(),
+        _ => Ok(()),
+    }
+}
+
 /// Makes the directory ours alone, until the file is closed.
 pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
     let path = dir.join("lock");
@@ -100,6 +110,7 @@ pub(super) fn open(path: &Path, migrations: &[&str]) -> Result<(Connection, u32)
     db.busy_timeout(BUSY).map_err(database)?;
     if matches!(found, Header::New) {
         begin(&db).map_err(database)?;
+        sync_names(path).map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
     }
     // The log may hold a later version than the file's first page.
     let version: u32 = db.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(database)?;

@@ -34,7 +34,8 @@ pub const MAX_AGENT_ID: usize = 255;
 pub enum Submission {
     /// What an agent ships: stored once by (agent, epoch, seq).
     Batch(Batch),
-    /// Spans without seqs: stored once by their ids.
+    /// Spans without seqs: stored once by their ids and the hour of their start, which is the same when they are sent
+    /// again.
     Spans(Spans),
     /// An agent was heard of.
     Agent(AgentSeen),

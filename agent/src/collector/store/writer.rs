@@ -23,8 +23,12 @@ use super::{
 /// How long it waits for submissions before it does housekeeping.
 const IDLE: Duration = Duration::from_millis(200);
 
-/// How often housekeeping has a turn while submissions wait: a step takes some ms.
+/// How often housekeeping has a turn, and how long one lasts when nothing else is to be done.
 const TURN: Duration = Duration::from_millis(100);
+
+/// How long it lasts while submissions wait: a quarter of the time, so that what goes keeps pace with what comes. A step
+/// takes some ms.
+const BUSY_TURN: Duration = Duration::from_millis(25);
 
 pub(super) struct Writer {
     pub(super) db: Connection,
@@ -118,10 +122,10 @@ impl Writer {
         let begin = Instant::now();
         let Self { db, state, keeper, clock, stats, queue, .. } = self;
         let mut done = Ok(Work::More);
-        // With nothing to write there is time for more than one step.
-        while matches!(done, Ok(Work::More)) && begin.elapsed() < TURN {
+        while matches!(done, Ok(Work::More)) {
             done = keeper.step(db, state, clock.now(), stats);
-            if queue.bytes() > 0 {
+            let spent = begin.elapsed();
+            if spent >= TURN || (spent >= BUSY_TURN && queue.bytes() > 0) {
                 break;
             }
         }
