@@ -221,6 +221,10 @@ names! {
     /// Present, and true, only when captured content was cut.
     INFERSCOPE_CONTENT_TRUNCATED = "inferscope.content.truncated";
 
+    /// Share of the traces that were kept, 0 to 1, of a span that is there because chance kept its trace: it stands for one
+    /// divided by so many. Absent of spans that are always kept, and where all are.
+    INFERSCOPE_SAMPLING_RATE = "inferscope.sampling.rate";
+
     /// What the call cost, US dollars.
     INFERSCOPE_COST_USD = "inferscope.cost.usd";
     /// Where its price comes from: `reported`, `config` or `table`.
