@@ -11,6 +11,7 @@
 pub mod attributes;
 mod from_call;
 mod inferred;
+pub mod json_file;
 pub mod jsonl;
 pub mod otlp;
 pub mod pretty;

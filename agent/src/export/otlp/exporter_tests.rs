@@ -119,6 +119,7 @@ fn spans(request: &ExportTraceServiceRequest) -> &[inferscope_proto::otlp::trace
 
 fn settings(address: SocketAddr) -> OtlpSettings {
     OtlpSettings {
+        name: None,
         endpoint: format!("http://{address}"),
         tls: None,
         headers: Headers::default(),

@@ -27,7 +27,7 @@ pub use encode_metrics::metrics_request;
 pub use exporter::OtlpExporter;
 pub use metrics::{MetricsCounts, MetricsExporter};
 pub use pairs::PairError;
-pub use queue::{DropReason, OtlpCounts, OtlpHandle};
+pub use queue::{DropReason, OtlpCounts, OtlpHandle, offer_to_all};
 pub use retry::{Backoff, Verdict, classify, retry_delay};
 pub use settings::{Env, MetricsSettings, OtlpSettings, SettingsError, TlsFiles, Tuning};
 pub use transport::TransportError;

@@ -135,8 +135,7 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn offer(&self, span: &Span) -> bool {
-        let span = Bytes::from(encode(span).encode_to_vec());
+    fn offer(&self, span: Bytes) -> bool {
         let reserved = span.len();
         let mut state = self.state();
         let bytes = state.counts.pending_bytes as usize + reserved;
@@ -267,7 +266,7 @@ pub struct OtlpHandle {
 impl OtlpHandle {
     /// Queues `span` and says whether there was room. Never waits.
     pub fn offer(&self, span: &Span) -> bool {
-        self.queue.offer(span)
+        self.queue.offer(encoded(span))
     }
 
     /// Waits, but no longer than `within`, until the fate of every span offered so far is known; says whether
@@ -288,6 +287,22 @@ impl OtlpHandle {
     }
 }
 
+/// Offers `span` to each of these, encoded once. None waits for another.
+pub fn offer_to_all(handles: &[OtlpHandle], span: &Span) {
+    if handles.is_empty() {
+        return;
+    }
+    let span = encoded(span);
+    for handle in handles {
+        // What it does not take it counts itself.
+        handle.queue.offer(span.clone());
+    }
+}
+
+fn encoded(span: &Span) -> Bytes {
+    encode(span).encode_to_vec().into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -296,7 +311,7 @@ mod tests {
     fn queue(max_bytes: usize, max_spans: usize, offered: u64) -> Queue {
         let queue = Queue::new(max_bytes, max_spans);
         for n in 0..offered {
-            queue.offer(&numbered_span(n));
+            queue.offer(encoded(&numbered_span(n)));
         }
         queue
     }
@@ -326,9 +341,9 @@ mod tests {
     fn spans_being_sent_still_count_until_their_fate_is_known() {
         let queue = queue(usize::MAX, 3, 3);
         let sent = batch(&queue, usize::MAX, 2).unwrap();
-        assert!(!queue.offer(&numbered_span(9)));
+        assert!(!queue.offer(encoded(&numbered_span(9))));
         queue.exported(&sent, 1);
-        assert!(queue.offer(&numbered_span(9)));
+        assert!(queue.offer(encoded(&numbered_span(9))));
         let counts = queue.counts();
         assert_eq!((counts.exported, counts.rejected, counts.pending_spans), (1, 1, 2));
         assert_eq!(counts.pending_bytes as usize, span_size() * 2);
@@ -354,7 +369,7 @@ mod tests {
         assert!(matches!(queue.next(usize::MAX, 3, false), Next::Linger));
         assert!(matches!(queue.next(usize::MAX, 2, false), Next::Batch(_)));
         assert!(matches!(queue.next(usize::MAX, 2, false), Next::Idle));
-        queue.offer(&numbered_span(9));
+        queue.offer(encoded(&numbered_span(9)));
         assert!(matches!(queue.next(usize::MAX, 3, true), Next::Batch(_)));
         queue.close();
         assert!(matches!(queue.next(usize::MAX, 3, true), Next::Finished));
@@ -365,7 +380,7 @@ mod tests {
         let queue = queue(usize::MAX, 100, 4);
         let _lost_on_the_way = batch(&queue, usize::MAX, 1);
         queue.abandon();
-        assert!(!queue.offer(&numbered_span(9)));
+        assert!(!queue.offer(encoded(&numbered_span(9))));
         let counts = queue.counts();
         assert_eq!((counts.dropped(DropReason::Shutdown), counts.dropped(DropReason::Closed)), (4, 1));
         assert_eq!((counts.pending_spans, counts.pending_bytes), (0, 0));
