@@ -57,9 +57,10 @@ impl JsonFile {
     /// keeps the mode that its owner gave it. What is no regular file (a pipe, a terminal) is never rotated.
     pub fn append_to(path: &Path, rotation: Option<Rotation>) -> io::Result<Self> {
         let Opened { lines, metadata } = open(path)?;
-        // Renaming a link would put the link aside, and its file would grow on.
-        let path = if metadata.is_file() { path.canonicalize()? } else { path.to_owned() };
-        let rotation = rotation.filter(|_| metadata.is_file());
+        // Renaming a link would put the link aside, and its file would grow on. A file without a name cannot be renamed.
+        let real = path.canonicalize().ok().filter(|_| metadata.is_file());
+        let rotation = rotation.filter(|_| real.is_some());
+        let path = real.unwrap_or_else(|| path.to_owned());
         let rotate_at = rotation.map_or(u64::MAX, |rotation| rotation.max_bytes);
         let (identity, size, errors) = (identity(&metadata), metadata.len(), FileErrors::default());
         Ok(Self { path, lines, identity, size, rotation, rotate_at, errors })

@@ -36,7 +36,7 @@ impl OtlpExporter {
     /// Starts the task on the current runtime. Reads certificates but does not connect: a receiver that is away is
     /// no error.
     pub fn start(settings: &OtlpSettings, envelope: Envelope) -> Result<Self, TransportError> {
-        let queue = Arc::new(Queue::new(settings.queue_max_bytes, settings.queue_max_spans));
+        let queue = Arc::new(Queue::new(&settings.endpoint, settings.queue_max_bytes, settings.queue_max_spans));
         let (deadline, stopping) = watch::channel(None);
         let sender = Sender {
             queue: Arc::clone(&queue),
@@ -221,4 +221,4 @@ impl Sender {
 
 #[cfg(test)]
 #[path = "exporter_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -2,7 +2,7 @@
 //!
 //! Owns the client side of OTLP: settings from the configuration and the standard variables (`settings`), the
 //! encoding (`encode`, `encode_metrics`), what to do about each answer (`retry`), the bounded queue and its ledger
-//! (`queue`), the connection (`transport`), what is logged of it (`link`), the task that sends spans (`exporter`) and the
+//! (`queue`), the connection (`transport`) and its certificates (`certificates`), what is logged of it (`link`), the task that sends spans (`exporter`) and the
 //! one that sends metrics (`metrics`), which need no queue: the newest are all that is wanted. The queue is in memory: what
 //! must survive a restart is the log's business, not this module's.
 //!
@@ -11,6 +11,7 @@
 //! To add a setting: a field in `config::OtlpConfig`, its resolution in `settings`, its use in `transport` or
 //! `exporter`. To add a reason of loss: a variant of [`DropReason`], which every reader then has to name.
 
+mod certificates;
 mod encode;
 mod encode_metrics;
 mod exporter;

@@ -105,6 +105,8 @@ struct State {
 /// The queue, shared by those who offer and the task that sends.
 #[derive(Debug)]
 pub(super) struct Queue {
+    /// Where its spans go, for the log.
+    endpoint: String,
     max_bytes: usize,
     max_spans: usize,
     state: Mutex<State>,
@@ -125,9 +127,9 @@ pub(super) enum Next {
 }
 
 impl Queue {
-    pub(super) fn new(max_bytes: usize, max_spans: usize) -> Self {
+    pub(super) fn new(endpoint: &str, max_bytes: usize, max_spans: usize) -> Self {
         let (state, work, progress) = Default::default();
-        Self { max_bytes, max_spans, state, work, progress }
+        Self { endpoint: endpoint.to_owned(), max_bytes, max_spans, state, work, progress }
     }
 
     // Every change of the state is complete before anything that could panic: a poisoned lock guards good data.
@@ -144,7 +146,8 @@ impl Queue {
             state.counts.dropped[reason as usize] += 1;
             if reason == DropReason::QueueFull && !std::mem::replace(&mut state.overflowing, true) {
                 drop(state);
-                tracing::warn!("the OTLP queue is full: spans are dropped until the receiver takes some");
+                let endpoint = &self.endpoint;
+                tracing::warn!(%endpoint, "the OTLP queue is full: spans are dropped until the receiver takes some");
             }
             return false;
         }
@@ -309,7 +312,7 @@ mod tests {
     use crate::export::testing::numbered_span;
 
     fn queue(max_bytes: usize, max_spans: usize, offered: u64) -> Queue {
-        let queue = Queue::new(max_bytes, max_spans);
+        let queue = Queue::new("", max_bytes, max_spans);
         for n in 0..offered {
             queue.offer(encoded(&numbered_span(n)));
         }

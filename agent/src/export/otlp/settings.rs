@@ -88,6 +88,8 @@ pub struct Tuning {
     pub backoff_first: Duration,
     /// Longest wait before another attempt.
     pub backoff_longest: Duration,
+    /// How often files with certificates are looked at, while calls go well.
+    pub certificates_every: Duration,
 }
 
 impl Default for Tuning {
@@ -99,6 +101,7 @@ impl Default for Tuning {
             linger: Duration::from_secs(1),
             backoff_first: Duration::from_secs(1),
             backoff_longest: Duration::from_secs(30),
+            certificates_every: Duration::from_secs(5),
         }
     }
 }
