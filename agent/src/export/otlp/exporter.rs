@@ -222,3 +222,7 @@ impl Sender {
 #[cfg(test)]
 #[path = "exporter_tests.rs"]
 pub(super) mod tests;
+
+#[cfg(test)]
+#[path = "protocol_tests.rs"]
+mod protocol_tests;
