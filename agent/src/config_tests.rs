@@ -99,6 +99,7 @@ fn every_setting_is_read() {
         queue_max_bytes = 5
         queue_max_spans = 6
         metrics = true
+        logs = true
         metrics_interval_seconds = 15
         [export.jsonl]
         path = "/var/lib/inferscope/calls.jsonl"
@@ -129,6 +130,7 @@ fn every_setting_is_read() {
     assert_eq!(otlp.headers.unwrap().0["authorization"], "Bearer x");
     assert_eq!(otlp.timeout_seconds, Some(2.5));
     assert_eq!((otlp.metrics, otlp.metrics_interval_seconds), (Some(true), Some(15.0)));
+    assert_eq!(otlp.logs, Some(true));
     assert_eq!(config.export.prometheus.unwrap().listen.to_string(), "[::1]:9000");
     let jsonl = config.export.jsonl.unwrap();
     assert_eq!(jsonl.path, Path::new("/var/lib/inferscope/calls.jsonl"));

@@ -19,28 +19,45 @@ use crate::{
 /// Counters as the ledger has them.
 type Entries = Vec<(String, u64)>;
 
-/// The exporters of spans, with the names of their destinations.
+/// The exporters of spans, or of logs, with the names of their destinations.
 #[derive(Default)]
-pub struct Receivers(Vec<(Option<String>, OtlpExporter)>);
+pub struct Receivers {
+    /// What the names of counters have before them.
+    prefix: &'static str,
+    exporters: Vec<(Option<String>, OtlpExporter)>,
+}
 
 impl Receivers {
-    /// Starts one for each of `settings`. To be called inside a tokio runtime.
+    /// Starts an exporter of spans for each of `settings`. To be called inside a tokio runtime.
     pub fn start(settings: &[OtlpSettings], envelope: &Envelope) -> Result<Self, TransportError> {
-        let start =
-            |settings: &OtlpSettings| Ok((settings.name.clone(), OtlpExporter::start(settings, envelope.clone())?));
-        settings.iter().map(start).collect::<Result<_, _>>().map(Self)
+        Self::start_each("", settings, |settings| OtlpExporter::start(settings, envelope.clone()))
     }
 
-    /// Where to offer spans.
+    /// Starts an exporter of logs for each.
+    pub fn start_logs(settings: &[OtlpSettings], envelope: &Envelope) -> Result<Self, TransportError> {
+        Self::start_each("logs_", settings, |settings| OtlpExporter::start_logs(settings, envelope.clone()))
+    }
+
+    fn start_each(
+        prefix: &'static str,
+        settings: &[OtlpSettings],
+        start: impl Fn(&OtlpSettings) -> Result<OtlpExporter, TransportError>,
+    ) -> Result<Self, TransportError> {
+        let named = |settings: &OtlpSettings| Ok((settings.name.clone(), start(settings)?));
+        Ok(Self { prefix, exporters: settings.iter().map(named).collect::<Result<_, _>>()? })
+    }
+
+    /// Where to offer spans, or notices.
     pub fn handles(&self) -> Vec<OtlpHandle> {
-        self.0.iter().map(|(_, exporter)| exporter.handle().clone()).collect()
+        self.exporters.iter().map(|(_, exporter)| exporter.handle().clone()).collect()
     }
 
-    /// Stops all at the same time, each within `within`, and gives what became of their spans.
+    /// Stops all at the same time, each within `within`, and gives what became of what they had.
     pub async fn shutdown(self, within: Duration) -> Entries {
+        let Self { prefix, exporters } = self;
         let stop = |(name, exporter): (_, OtlpExporter)| async move { (name, exporter.shutdown(within).await) };
-        let ended = together(self.0.into_iter().map(stop)).await;
-        ended.iter().flat_map(|(name, counts)| span_entries(name.as_deref(), counts)).collect()
+        let ended = together(exporters.into_iter().map(stop)).await;
+        ended.iter().flat_map(|(name, counts)| entries(name.as_deref(), prefix, counts)).collect()
     }
 }
 
@@ -91,7 +108,7 @@ fn entry(destination: Option<&str>, counter: &str) -> String {
     }
 }
 
-fn span_entries(destination: Option<&str>, counts: &OtlpCounts) -> Entries {
+fn entries(destination: Option<&str>, prefix: &str, counts: &OtlpCounts) -> Entries {
     let named = [
         ("enqueued", counts.enqueued),
         ("exported", counts.exported),
@@ -100,7 +117,11 @@ fn span_entries(destination: Option<&str>, counts: &OtlpCounts) -> Entries {
     ];
     let dropped = DropReason::ALL.map(|reason| (format!("dropped_{}", reason.as_str()), counts.dropped(reason)));
     let named = named.map(|(name, count)| (name.to_owned(), count));
-    named.into_iter().chain(dropped).map(|(name, count)| (entry(destination, &name), count)).collect()
+    named
+        .into_iter()
+        .chain(dropped)
+        .map(|(name, count)| (entry(destination, &format!("{prefix}{name}")), count))
+        .collect()
 }
 
 fn metrics_entries(destination: Option<&str>, counts: &MetricsCounts) -> Entries {
@@ -148,10 +169,15 @@ mod tests {
 
     #[test]
     fn the_names_of_counters_are_unique_and_the_unnamed_ones_as_they_were() {
-        let of = |name| [span_entries(name, &OtlpCounts::default()), metrics_entries(name, &MetricsCounts::default())];
+        let counts = OtlpCounts::default();
+        let of = |name| {
+            let metrics = metrics_entries(name, &MetricsCounts::default());
+            [entries(name, "", &counts), entries(name, "logs_", &counts), metrics]
+        };
         let unnamed: Vec<_> = of(None).concat().into_iter().map(|(name, _)| name).collect();
         assert!(unnamed.contains(&"otlp_dropped_too_large".to_owned()));
         assert!(unnamed.contains(&"otlp_metrics_rejected_points".to_owned()));
+        assert!(unnamed.contains(&"otlp_logs_exported".to_owned()));
         let mut all: Vec<_> = of(Some("a")).concat().into_iter().map(|(name, _)| name).chain(unnamed).collect();
         all.sort_unstable();
         let before = all.len();

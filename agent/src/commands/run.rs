@@ -15,7 +15,7 @@ use crate::{
     cost::Pricing,
     export::{
         json_file::JsonFile,
-        otlp::{DropReason, Envelope, MetricsSettings, OtlpHandle, OtlpSettings},
+        otlp::{DropReason, Envelope, MetricsSettings, NoticeLog, OtlpHandle, OtlpSettings},
         prometheus::PrometheusServer,
     },
     kernel::Settings,
@@ -37,6 +37,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     let redactor = config.privacy.redactor()?;
     let env = |name: &str| std::env::var(name).ok();
     let otlp = OtlpSettings::resolve_all(&config.export.otlp, &env)?;
+    let otlp_logs = OtlpSettings::resolve_logs(&config.export.otlp, &env)?;
     let otlp_metrics = MetricsSettings::resolve_all(&config.export.otlp, &env)?;
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let file = match &config.export.jsonl {
@@ -47,7 +48,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
         None => None,
     };
     let counts = !otlp_metrics.is_empty() || config.export.prometheus.is_some();
-    let envelope = match !otlp.is_empty() || counts {
+    let envelope = match !otlp.is_empty() || !otlp_logs.is_empty() || counts {
         true => Some(Envelope::new(&env, host.as_deref().map(str::trim))?),
         false => None,
     };
@@ -58,10 +59,11 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     let session = Session::new()?;
     let runtime = live::runtime()?;
     let (ledger, finish) = runtime.block_on(async {
-        let receivers = match &envelope {
-            Some(envelope) => Receivers::start(&otlp, envelope)?,
-            None => Receivers::default(),
+        let (receivers, logs) = match &envelope {
+            Some(envelope) => (Receivers::start(&otlp, envelope)?, Receivers::start_logs(&otlp_logs, envelope)?),
+            None => Default::default(),
         };
+        let notices = NoticeLog::new(logs.handles(), session.anchor);
         let metrics = counts.then(|| metrics(&session, receivers.handles()));
         let readers = match (&metrics, &envelope) {
             (Some(metrics), Some(envelope)) => Readers::start(&config, &otlp_metrics, envelope, metrics).await?,
@@ -73,14 +75,16 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
             .with_otlp(receivers.handles())
             .with_sampling(config.sampling.sampling())
             .with_metrics(metrics.clone());
-        let result = live::capture(plan(&config, redactor, estimate), &session, outputs, None, metrics.clone()).await;
+        let result =
+            live::capture(plan(&config, redactor, estimate), &session, outputs, None, metrics.clone(), notices).await;
         if let (Ok((ledger, _)), Some(metrics)) = (&result, &metrics) {
             metrics.on_lost_bytes(ledger.lost_by_reason());
         }
         // All have the same time: none waits for another.
-        let (spans, metrics) = tokio::join!(receivers.shutdown(DRAIN), readers.otlp.shutdown(DRAIN));
+        let (spans, metrics, logs) =
+            tokio::join!(receivers.shutdown(DRAIN), readers.otlp.shutdown(DRAIN), logs.shutdown(DRAIN));
         let (mut ledger, finish) = result?;
-        ledger.undelivered.extend(spans.into_iter().chain(metrics));
+        ledger.undelivered.extend(spans.into_iter().chain(metrics).chain(logs));
         anyhow::Ok((ledger, finish))
     })?;
     live::say_ledger(&ledger);

@@ -25,7 +25,7 @@ pub fn trace(args: TraceArgs) -> anyhow::Result<()> {
     let pricing = Pricing::new(&CostConfig::default());
     let outputs = Outputs::new(session.anchor, display(&args.show)).with_pricing(pricing).with_file(file);
     let plan = Plan::of(args.targets, args.show.all_http, args.show.content, args.duration).with_infer(args.show.infer);
-    let (ledger, finish) = live::runtime()?.block_on(live::capture(plan, &session, outputs, None, None))?;
+    let (ledger, finish) = live::runtime()?.block_on(live::capture(plan, &session, outputs, None, None, None))?;
     live::say_ledger(&ledger);
     drop(finish);
     Ok(())

@@ -66,6 +66,9 @@ pub struct OtlpConfig {
     pub queue_max_spans: Option<usize>,
     /// Send metrics too. Off unless this says so, or `OTEL_EXPORTER_OTLP_METRICS_ENDPOINT` is set.
     pub metrics: Option<bool>,
+    /// Send what is noticed beside calls as logs: a call that does not move, the end of an engine's process. Off unless this
+    /// says so, or `OTEL_EXPORTER_OTLP_LOGS_ENDPOINT` is set.
+    pub logs: Option<bool>,
     /// How often metrics are sent.
     pub metrics_interval_seconds: Option<f64>,
 }

@@ -3,7 +3,8 @@
 //! Owns the client side of OTLP: settings from the configuration and the standard variables (`settings`), the
 //! encoding (`encode`, `encode_metrics`), what to do about each answer (`retry`), the bounded queue and its ledger
 //! (`queue`), the connection (`transport`) and its certificates (`certificates`), what is logged of it (`link`), the task that sends spans (`exporter`) and the
-//! one that sends metrics (`metrics`), which need no queue: the newest are all that is wanted. The queue is in memory: what
+//! one that sends metrics (`metrics`), which need no queue: the newest are all that is wanted. What is noticed beside calls
+//! is sent as logs, by a task like that for spans (`logs`). The queue is in memory: what
 //! must survive a restart is the log's business, not this module's.
 //!
 //! The ledger always balances: accepted = exported + rejected + dropped after acceptance + pending.
@@ -16,6 +17,7 @@ mod encode;
 mod encode_metrics;
 mod exporter;
 mod link;
+mod logs;
 mod metrics;
 mod pairs;
 mod queue;
@@ -26,6 +28,7 @@ mod transport;
 pub use encode::{Envelope, encode};
 pub use encode_metrics::metrics_request;
 pub use exporter::OtlpExporter;
+pub use logs::NoticeLog;
 pub use metrics::{MetricsCounts, MetricsExporter};
 pub use pairs::PairError;
 pub use queue::{DropReason, OtlpCounts, OtlpHandle, offer_to_all};

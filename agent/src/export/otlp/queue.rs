@@ -147,7 +147,7 @@ impl Queue {
             if reason == DropReason::QueueFull && !std::mem::replace(&mut state.overflowing, true) {
                 drop(state);
                 let endpoint = &self.endpoint;
-                tracing::warn!(%endpoint, "the OTLP queue is full: spans are dropped until the receiver takes some");
+                tracing::warn!(%endpoint, "an OTLP queue is full: what comes is dropped until the receiver takes some");
             }
             return false;
         }
@@ -270,6 +270,11 @@ impl OtlpHandle {
     /// Queues `span` and says whether there was room. Never waits.
     pub fn offer(&self, span: &Span) -> bool {
         self.queue.offer(encoded(span))
+    }
+
+    /// Queues what is encoded already.
+    pub(super) fn offer_encoded(&self, item: Bytes) -> bool {
+        self.queue.offer(item)
     }
 
     /// Waits, but no longer than `within`, until the fate of every span offered so far is known; says whether

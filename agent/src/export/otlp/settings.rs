@@ -1,6 +1,6 @@
-//! Where spans and metrics go and how: the configuration over the standard variables.
+//! Where spans, metrics and logs go and how: the configuration over the standard variables.
 //!
-//! Owns the precedence (file, then `OTEL_EXPORTER_OTLP_TRACES_*` or `…_METRICS_*`, then `OTEL_EXPORTER_OTLP_*`, then the default)
+//! Owns the precedence (file, then `OTEL_EXPORTER_OTLP_TRACES_*`, `…_METRICS_*` or `…_LOGS_*`, then `OTEL_EXPORTER_OTLP_*`, then the default)
 //! and the checks that can be made without a connection. The variables are about one destination, the one without a name:
 //! where the file names destinations, each is what the file says of it and nothing else. Pure: the environment is an argument, files are only
 //! named. Errors name the setting and never quote its value, because endpoints and headers carry credentials.
@@ -34,6 +34,10 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 const DEFAULT_QUEUE_BYTES: usize = 8 << 20;
 /// Bounds the queue's own overhead when spans are tiny.
 const DEFAULT_QUEUE_SPANS: usize = 16_384;
+/// Notices are few and short: hours of them.
+const LOGS_QUEUE_BYTES: usize = 256 << 10;
+/// Bounds their number too.
+const LOGS_QUEUE_RECORDS: usize = 512;
 /// How often metrics are sent. The specification's default is twice as long; what shows a queue that grows should not be.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(30);
 /// The specification's name of the interval, in milliseconds.
@@ -182,14 +186,10 @@ impl MetricsSettings {
     }
 
     /// The settings, or `None` when nobody asked for metrics: neither `metrics = true` in the file nor an endpoint for
-    /// metrics in `env`. One for all signals is not enough: many receivers behind it take traces only.
+    /// metrics in `env`.
     pub fn resolve(config: Option<&OtlpConfig>, env: Env<'_>) -> Result<Option<Self>, SettingsError> {
         let env = applicable(config, env);
-        let asked = match config.and_then(|config| config.metrics) {
-            Some(asked) => asked,
-            None => variable(env, &format!("{}ENDPOINT", Signal::Metrics.prefix())).is_some(),
-        };
-        if !asked {
+        if !is_asked_for(Signal::Metrics, config.and_then(|config| config.metrics), env) {
             return Ok(None);
         }
         let interval = match (config.and_then(|config| config.metrics_interval_seconds), variable(env, INTERVAL)) {
@@ -211,9 +211,10 @@ impl MetricsSettings {
 
 /// What is sent. Each has variables of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Signal {
+pub(super) enum Signal {
     Traces,
     Metrics,
+    Logs,
 }
 
 impl Signal {
@@ -221,8 +222,24 @@ impl Signal {
         match self {
             Self::Traces => "OTEL_EXPORTER_OTLP_TRACES_",
             Self::Metrics => "OTEL_EXPORTER_OTLP_METRICS_",
+            Self::Logs => "OTEL_EXPORTER_OTLP_LOGS_",
         }
     }
+
+    /// What messages call that which is sent.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Traces => "spans",
+            Self::Metrics => "metrics",
+            Self::Logs => "logs",
+        }
+    }
+}
+
+/// Whether a signal that is off by default is wanted: the file says so, or it has an endpoint of its own in `env`. One for all
+/// signals is not enough: many receivers behind it take traces only.
+fn is_asked_for(signal: Signal, in_file: Option<bool>, env: Env<'_>) -> bool {
+    in_file.unwrap_or_else(|| variable(env, &format!("{}ENDPOINT", signal.prefix())).is_some())
 }
 
 /// The environment as one signal sees it.
@@ -277,6 +294,18 @@ impl OtlpSettings {
             None => Self::of(Signal::Traces, &OtlpConfig::default(), env).map(Some),
             Some(config) => Self::of(Signal::Traces, config, env).map(Some),
         }
+    }
+
+    /// The settings of each destination that logs were asked for.
+    pub fn resolve_logs(configs: &[OtlpConfig], env: Env<'_>) -> Result<Vec<Self>, SettingsError> {
+        of_each(configs, |config| {
+            let env = applicable(config, env);
+            if !is_asked_for(Signal::Logs, config.and_then(|config| config.logs), env) {
+                return Ok(None);
+            }
+            let settings = Self::of(Signal::Logs, config.unwrap_or(&OtlpConfig::default()), env)?;
+            Ok(Some(Self { queue_max_bytes: LOGS_QUEUE_BYTES, queue_max_spans: LOGS_QUEUE_RECORDS, ..settings }))
+        })
     }
 
     fn of(signal: Signal, config: &OtlpConfig, env: Env<'_>) -> Result<Self, SettingsError> {

@@ -221,3 +221,20 @@ fn an_error_names_the_destination() {
     let plain = error(OtlpConfig { endpoint, ca_file: Some("/ca".into()), ..OtlpConfig::default() });
     assert!(plain.ends_with("use https:// for export.otlp[eu]"), "{plain}");
 }
+
+#[test]
+fn logs_are_sent_where_somebody_asked_for_them() {
+    let own = [("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "http://own:2")];
+    let logs = |configs: &[OtlpConfig], vars: &[(&str, &str)]| {
+        let env = |name: &str| vars.iter().find(|(full, _)| name == *full).map(|(_, value)| (*value).to_owned());
+        let all = OtlpSettings::resolve_logs(configs, &env).unwrap();
+        all.into_iter().map(|one| one.endpoint).collect::<Vec<_>>()
+    };
+    let with = |logs| OtlpConfig { logs, ..OtlpConfig::default() };
+    assert_eq!(logs(&[], &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://all:1")]), [""; 0]);
+    assert_eq!(logs(&[], &own), ["http://own:2"]);
+    assert_eq!(logs(&[with(Some(false))], &own), [""; 0]);
+    assert_eq!(logs(&[with(Some(true))], &[]), ["http://localhost:4317"]);
+    // And an endpoint for logs sends no spans.
+    assert_eq!(resolve(None, &[("LOGS_ENDPOINT", "http://own:2")]), Ok(None));
+}

@@ -36,6 +36,10 @@ const EXPORT_TRACES: PathAndQuery =
 const EXPORT_METRICS: PathAndQuery =
     PathAndQuery::from_static("/opentelemetry.proto.collector.metrics.v1.MetricsService/Export");
 
+/// The one method of OTLP's logs service.
+const EXPORT_LOGS: PathAndQuery =
+    PathAndQuery::from_static("/opentelemetry.proto.collector.logs.v1.LogsService/Export");
+
 /// Servers answer pings below 30 s apart with GOAWAY too_many_pings.
 const PING_INTERVAL: Duration = Duration::from_secs(60);
 /// A ping that was not answered for so long means that the connection is dead.
@@ -130,6 +134,11 @@ impl Transport {
     /// Sends spans and waits for the answer until the deadline.
     pub(super) async fn export(&mut self, request: EncodedRequest) -> Result<ExportTraceServiceResponse, Status> {
         self.call(request, EXPORT_TRACES).await
+    }
+
+    /// Sends log records likewise. The messages around them, and the answer, have the field numbers of those for spans.
+    pub(super) async fn export_logs(&mut self, request: EncodedRequest) -> Result<ExportTraceServiceResponse, Status> {
+        self.call(request, EXPORT_LOGS).await
     }
 
     /// Sends metrics and waits for the answer until the deadline.
