@@ -275,3 +275,16 @@ fn a_file_that_others_can_change_is_refused() {
     fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
     assert!(Config::load(Some(&path)).unwrap().capture.all_http);
 }
+
+#[test]
+fn what_the_document_shows_is_a_configuration() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/export.md");
+    let text = fs::read_to_string(path).unwrap();
+    let blocks: Vec<_> = text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(blocks.len(), 4);
+    for block in blocks {
+        parse(block).unwrap_or_else(|error| panic!("{error} in\n{block}"));
+    }
+    let sections = ["[sampling]", "[export.jsonl]", "[export.otlp]", "[[export.otlp]]"];
+    assert!(sections.iter().all(|section| text.contains(section)));
+}

@@ -44,7 +44,7 @@ pub struct JsonFile {
     lines: JsonLines<File>,
     /// Device and inode of the file that is open; absent for what is no regular file, which is left alone.
     identity: Option<(u64, u64)>,
-    /// Its size after the last line.
+    /// Its size after the last line, at least.
     size: u64,
     rotation: Option<Rotation>,
     /// Size at which it is rotated. After a failure later, so that not every line is an attempt.
@@ -79,12 +79,11 @@ impl JsonFile {
             }
         }
         let flow = self.lines.write_line(text);
-        // What an error left behind is part of the size too. Another who writes to the same file may be as well.
-        self.size = match (&flow, self.lines.get_ref().metadata()) {
-            (_, Ok(metadata)) => metadata.len(),
-            (Ok(_), Err(_)) => self.size.saturating_add(length),
-            (Err(_), Err(_)) => self.size,
-        };
+        match &flow {
+            Ok(_) => self.size = self.size.saturating_add(length),
+            // What it left behind is part of the file too.
+            Err(_) => self.size = self.lines.get_ref().metadata().map_or(self.size, |metadata| metadata.len()),
+        }
         flow
     }
 
@@ -95,13 +94,14 @@ impl JsonFile {
 
     /// Opens the file anew if the path names another one by now, none, or one that was cut short.
     fn follow(&mut self) -> io::Result<()> {
-        let there = match std::fs::metadata(&self.path) {
-            Ok(metadata) => identity(&metadata) == self.identity && metadata.len() >= self.size,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-            Err(error) => return self.cannot_reopen(error),
-        };
-        if there {
-            return Ok(());
+        match std::fs::metadata(&self.path) {
+            Ok(metadata) if identity(&metadata) == self.identity && metadata.len() >= self.size => {
+                // Another may write to it as well.
+                self.size = metadata.len();
+                return Ok(());
+            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return self.cannot_reopen(error),
+            Ok(_) | Err(_) => {}
         }
         match self.reopen() {
             Ok(()) => Ok(()),
