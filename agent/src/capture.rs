@@ -18,6 +18,7 @@ use std::{
 use crate::{
     call::{FinishedCall, ids::Epoch},
     discover::{Asker, Discovery},
+    export::otlp::NoticeLog,
     host::ProcessWatch,
     judge::Judge,
     kernel::{self, Accounts, Answers, Degraded, KernelCounters, Rings, Settings, Waker, clock},
@@ -128,6 +129,7 @@ impl Capture {
         calls: &SyncSender<Box<FinishedCall>>,
         recorder: Option<Recorder>,
         metrics: Option<Arc<Metrics>>,
+        notices: Option<NoticeLog>,
     ) -> (Ledger, Finish) {
         let Self { mut rings, answers, counters, accounts, discovery, judge, observer, stop, .. } = self;
         let mut intake = Intake {
@@ -138,7 +140,7 @@ impl Capture {
             recording: Ok(()),
             told_losses: 0,
             metrics,
-            outlet: Outlet { calls, undelivered: 0, answers, observer },
+            outlet: Outlet { calls, undelivered: 0, answers, observer, notices },
         };
         let (mut next_tick, mut next_telling) = (Instant::now() + TICK, Instant::now() + TELL_LOSSES);
         while !stop.is_requested() {
@@ -302,6 +304,8 @@ struct Outlet<'a> {
     undelivered: u64,
     answers: Answers,
     observer: Observer,
+    /// Absent where notices go nowhere but to standard error.
+    notices: Option<NoticeLog>,
 }
 
 impl Outlet<'_> {
@@ -314,7 +318,12 @@ impl Outlet<'_> {
             Output::Answer { address, verdict } => self.answers.answer(address, verdict),
             Output::Dull(path) => self.answers.learn(path),
             Output::Observe(wish) => self.observer.wish(wish),
-            Output::Notice(notice) => tell(&notice),
+            Output::Notice(notice) => {
+                tell(&notice);
+                if let Some(log) = &self.notices {
+                    log.offer(&notice, clock::now());
+                }
+            }
             Output::Join { stream, with } => self.answers.join(stream, with),
         }
     }

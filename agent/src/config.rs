@@ -8,31 +8,29 @@
 //! the tests' full file.
 
 use std::{
-    collections::BTreeMap,
-    fmt,
     fs::File,
     io::{self, Read as _},
-    net::SocketAddr,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
-use serde::{
-    Deserialize, Deserializer,
-    de::{self, MapAccess, Visitor},
-};
+use serde::Deserialize;
 
 use crate::{
     cost::CostConfig,
     targets::{Selectors, Targets},
 };
 
+mod export;
 mod gpu;
 mod privacy;
+mod sampling;
 mod serving;
 
+pub use export::{Compression, ExportConfig, Headers, JsonlConfig, OtlpConfig, PrometheusConfig};
 pub use gpu::GpuConfig;
 pub use privacy::{PrivacyConfig, ToolDetail};
+pub use sampling::SamplingConfig;
 pub use serving::ServingConfig;
 
 /// Where `inferscope run` looks when it is not told.
@@ -57,6 +55,8 @@ pub struct Config {
     pub privacy: PrivacyConfig,
     /// Where calls go.
     pub export: ExportConfig,
+    /// Which calls go there.
+    pub sampling: SamplingConfig,
     /// What marks an answer as bad.
     pub quality: QualityConfig,
     /// What calls cost.
@@ -141,132 +141,6 @@ impl From<TargetsConfig> for Targets {
     fn from(config: TargetsConfig) -> Self {
         let TargetsConfig { pids, comms, exes, cgroups, units, containers, ports, hosts, exclude } = config;
         Self { include: Selectors { pids, comms, exes, cgroups, units, containers, ports, hosts }, exclude }
-    }
-}
-
-/// `[export]`: a section that is absent is an exporter that is off.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ExportConfig {
-    /// `[export.otlp]`
-    pub otlp: Option<OtlpConfig>,
-    /// `[export.jsonl]`
-    pub jsonl: Option<JsonlConfig>,
-    /// `[export.prometheus]`
-    pub prometheus: Option<PrometheusConfig>,
-}
-
-/// `[export.otlp]`: what is absent comes from the standard `OTEL_EXPORTER_OTLP_*` variables.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct OtlpConfig {
-    /// `http://host:4317` or `https://host:4317`; the scheme decides on TLS.
-    pub endpoint: Option<String>,
-    /// Sent with every call.
-    pub headers: Option<Headers>,
-    /// Compression of requests.
-    pub compression: Option<Compression>,
-    /// Deadline of one call.
-    pub timeout_seconds: Option<f64>,
-    /// Certificates to trust, PEM, in place of the system's.
-    pub ca_file: Option<PathBuf>,
-    /// Client certificate, PEM.
-    pub cert_file: Option<PathBuf>,
-    /// Key of the client certificate, PEM.
-    pub key_file: Option<PathBuf>,
-    /// Most bytes of encoded spans that wait in memory.
-    pub queue_max_bytes: Option<usize>,
-    /// Most spans that wait in memory.
-    pub queue_max_spans: Option<usize>,
-    /// Send metrics too. Off unless this says so, or `OTEL_EXPORTER_OTLP_METRICS_ENDPOINT` is set.
-    pub metrics: Option<bool>,
-    /// How often metrics are sent.
-    pub metrics_interval_seconds: Option<f64>,
-}
-
-/// Compression of OTLP requests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Compression {
-    /// None.
-    #[default]
-    None,
-    /// gzip, which every OTLP receiver understands.
-    Gzip,
-}
-
-/// `[export.jsonl]`
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct JsonlConfig {
-    /// File to append to.
-    pub path: PathBuf,
-}
-
-/// `[export.prometheus]`
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct PrometheusConfig {
-    /// Address and port to be asked for metrics at. Whoever reaches it can read them: there is no authentication.
-    pub listen: SocketAddr,
-}
-
-impl Default for PrometheusConfig {
-    fn default() -> Self {
-        // The port that OpenTelemetry's exporters for Prometheus have.
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9464)) }
-    }
-}
-
-/// Headers, whose values are secrets: `Debug` shows the names alone.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Headers(pub BTreeMap<String, String>);
-
-impl fmt::Debug for Headers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(headers) = self;
-        f.debug_map().entries(headers.keys().map(|name| (name, "[redacted]"))).finish()
-    }
-}
-
-// By hand, because serde's own errors quote a value that has the wrong type.
-impl<'de> Deserialize<'de> for Headers {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Table;
-
-        impl<'de> Visitor<'de> for Table {
-            type Value = Headers;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a table of names and texts")
-            }
-
-            fn visit_str<E: de::Error>(self, _: &str) -> Result<Headers, E> {
-                Err(E::custom("headers must be a table of names and texts"))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut table: A) -> Result<Headers, A::Error> {
-                let mut headers = BTreeMap::new();
-                while let Some((name, Text(value))) = table.next_entry()? {
-                    headers.insert(name, value);
-                }
-                Ok(Headers(headers))
-            }
-        }
-
-        deserializer.deserialize_any(Table)
-    }
-}
-
-/// A header's value.
-struct Text(String);
-
-impl<'de> Deserialize<'de> for Text {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match toml::Value::deserialize(deserializer)? {
-            toml::Value::String(text) => Ok(Self(text)),
-            _ => Err(de::Error::custom("the value of a header must be a text")),
-        }
     }
 }
 
@@ -386,12 +260,10 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), (String, &'static str)> {
-        let Self { capture, targets, privacy, export, quality, cost, usage: _, gpu, serving } = self;
-        let positive = |setting: &str, value: Option<u64>| match value {
-            Some(0) => Err((setting.to_owned(), "must be more than zero")),
-            _ => Ok(()),
-        };
-        positive("capture.idle_timeout_seconds", Some(capture.idle_timeout_seconds))?;
+        let Self { capture, targets, privacy, export, sampling, quality, cost, usage: _, gpu, serving } = self;
+        if capture.idle_timeout_seconds == 0 {
+            return Err(("capture.idle_timeout_seconds".to_owned(), "must be more than zero"));
+        }
         privacy.check().map_err(|(key, reason)| (format!("privacy.{key}"), reason))?;
         // A logarithm of a probability is never positive.
         if quality.low_confidence_logprob.is_some_and(|limit| !(-1000.0..=0.0).contains(&limit)) {
@@ -403,19 +275,8 @@ impl Config {
         let Targets { include, exclude } = targets.clone().into();
         include.check().map_err(|(key, reason)| (format!("targets.{key}"), reason))?;
         exclude.check().map_err(|(key, reason)| (format!("targets.exclude.{key}"), reason))?;
-        if let Some(otlp) = &export.otlp {
-            positive("export.otlp.queue_max_bytes", otlp.queue_max_bytes.map(|n| n as u64))?;
-            positive("export.otlp.queue_max_spans", otlp.queue_max_spans.map(|n| n as u64))?;
-            if otlp.timeout_seconds.is_some_and(|seconds| !(0.001..=3600.0).contains(&seconds)) {
-                return Err(("export.otlp.timeout_seconds".to_owned(), "must be between 0.001 and 3600"));
-            }
-            if otlp.metrics_interval_seconds.is_some_and(|seconds| !(1.0..=3600.0).contains(&seconds)) {
-                return Err(("export.otlp.metrics_interval_seconds".to_owned(), "must be between 1 and 3600"));
-            }
-        }
-        if export.prometheus.as_ref().is_some_and(|prometheus| prometheus.listen.port() == 0) {
-            return Err(("export.prometheus.listen".to_owned(), "must be an address with a port other than 0"));
-        }
+        export.check().map_err(|(key, reason)| (format!("export.{key}"), reason))?;
+        sampling.check().map_err(|(key, reason)| (format!("sampling.{key}"), reason))?;
         Ok(())
     }
 }

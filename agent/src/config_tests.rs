@@ -1,7 +1,7 @@
 use std::{fs, fs::Permissions, io::ErrorKind, os::unix::fs::PermissionsExt as _, path::Path};
 
-use super::{Compression, Config, ConfigError, PrivacyConfig, ToolDetail};
-use crate::privacy::Operator;
+use super::{Compression, Config, ConfigError, OtlpConfig, PrivacyConfig, ToolDetail};
+use crate::{export::json_file::Rotation, privacy::Operator};
 
 fn parse(text: &str) -> Result<Config, String> {
     Config::parse(Path::new("c.toml"), text).map_err(|error| error.to_string())
@@ -15,9 +15,10 @@ fn an_empty_file_gives_the_defaults() {
     assert_eq!(config.capture.idle_timeout_seconds, 300);
     assert!(config.capture.mcp_stdio);
     assert!(!config.usage.estimate);
+    assert!(config.sampling.sampling().keeps_all() && config.sampling.always_above_usd.is_none());
     assert!(config.gpu.enabled && config.gpu.nvml_library.is_none() && config.gpu.active_hz == 10);
     assert!(config.cost.enabled && config.cost.table && config.cost.prices.is_empty());
-    assert!(config.export.otlp.is_none() && config.export.jsonl.is_none() && config.export.prometheus.is_none());
+    assert!(config.export.otlp.is_empty() && config.export.jsonl.is_none() && config.export.prometheus.is_none());
 }
 
 #[test]
@@ -82,6 +83,9 @@ fn every_setting_is_read() {
         nvml_library = "/opt/nvidia/libnvidia-ml.so.1"
         active_hz = 4
         step_clock = true
+        [sampling]
+        rate = 0.25
+        always_above_usd = 0.5
         [quality]
         low_confidence_logprob = -2.5
         [export.otlp]
@@ -95,9 +99,12 @@ fn every_setting_is_read() {
         queue_max_bytes = 5
         queue_max_spans = 6
         metrics = true
+        logs = true
         metrics_interval_seconds = 15
         [export.jsonl]
         path = "/var/lib/inferscope/calls.jsonl"
+        max_bytes = 10_000_000
+        max_files = 3
         [export.prometheus]
         listen = "[::1]:9000"
         "#,
@@ -118,13 +125,17 @@ fn every_setting_is_read() {
     assert_eq!(config.quality.low_confidence_logprob, Some(-2.5));
     assert!(!config.gpu.enabled && config.gpu.active_hz == 4 && config.gpu.step_clock);
     assert_eq!(config.gpu.nvml_library.as_deref(), Some(Path::new("/opt/nvidia/libnvidia-ml.so.1")));
-    let otlp = config.export.otlp.unwrap();
+    let [otlp] = <[_; 1]>::try_from(config.export.otlp).unwrap();
     assert_eq!(otlp.compression, Some(Compression::Gzip));
     assert_eq!(otlp.headers.unwrap().0["authorization"], "Bearer x");
     assert_eq!(otlp.timeout_seconds, Some(2.5));
     assert_eq!((otlp.metrics, otlp.metrics_interval_seconds), (Some(true), Some(15.0)));
+    assert_eq!(otlp.logs, Some(true));
     assert_eq!(config.export.prometheus.unwrap().listen.to_string(), "[::1]:9000");
-    assert_eq!(config.export.jsonl.unwrap().path, Path::new("/var/lib/inferscope/calls.jsonl"));
+    let jsonl = config.export.jsonl.unwrap();
+    assert_eq!(jsonl.path, Path::new("/var/lib/inferscope/calls.jsonl"));
+    assert_eq!(jsonl.rotation(), Some(Rotation { max_bytes: 10_000_000, max_files: 3 }));
+    assert_eq!((config.sampling.rate, config.sampling.always_above_usd), (0.25, Some(0.5)));
 }
 
 #[test]
@@ -148,6 +159,41 @@ fn errors_name_the_place() {
     assert!(error.starts_with("c.toml:2:10: invalid socket address"), "{error}");
 }
 
+/// Two destinations of one name.
+const TWICE: &str = "[[export.otlp]]\nname = \"a\"\nendpoint = \"x\"\n[[export.otlp]]\nname = \"a\"\nendpoint = \"y\"";
+
+#[test]
+fn several_destinations_are_an_array_of_tables() {
+    let config = parse(
+        "[[export.otlp]]\nname = \"eu\"\nendpoint = \"http://a:1\"\ncompression = \"zstd\"\n\
+         [[export.otlp]]\nname = \"us-2\"\nendpoint = \"http://b:2\"",
+    )
+    .unwrap();
+    let names: Vec<_> = config.export.otlp.iter().map(|otlp| otlp.name.as_deref()).collect();
+    assert_eq!(names, [Some("eu"), Some("us-2")]);
+    assert_eq!(config.export.otlp[0].compression, Some(Compression::Zstd));
+    // One that stands alone needs no name.
+    assert_eq!(parse("[[export.otlp]]").unwrap().export.otlp, [OtlpConfig::default()]);
+    assert_eq!(parse("[export.otlp]").unwrap().export.otlp, [OtlpConfig::default()]);
+    for (text, place) in [
+        ("[export]\notlp = 5", "c.toml:2:8: invalid type: integer `5`, expected a table [export.otlp] or tables"),
+        ("[[export.otlp]]\nname = \"a\"\n[[export.otlp]]\ncolour = 1", "c.toml:4:1: unknown field `colour`"),
+        ("[[export.otlp]]\nname = \"a\"\n[[export.otlp]]\nmetrics = 1", "c.toml:4:11: "),
+        (&"[[export.otlp]]\n".repeat(9), "c.toml:"),
+    ] {
+        let error = parse(text).unwrap_err();
+        assert!(error.starts_with(place), "{error}");
+    }
+}
+
+#[test]
+fn a_file_is_rotated_where_a_size_is_said() {
+    let rotation = |text: &str| parse(text).unwrap().export.jsonl.unwrap().rotation();
+    assert_eq!(rotation("[export.jsonl]\npath = \"a\""), None);
+    let rotated = rotation("[export.jsonl]\npath = \"a\"\nmax_bytes = 4096");
+    assert_eq!(rotated, Some(Rotation { max_bytes: 4096, max_files: 5 }));
+}
+
 #[test]
 fn values_out_of_range_are_refused() {
     for (text, setting) in [
@@ -166,6 +212,20 @@ fn values_out_of_range_are_refused() {
         ("[export.otlp]\nmetrics_interval_seconds = inf", "export.otlp.metrics_interval_seconds"),
         ("[export.prometheus]\nlisten = \"127.0.0.1:0\"", "export.prometheus.listen"),
         ("[cost.prices.\"a/b\"]\ninput_per_mtok = -1", "cost.prices.\"a/b\".input_per_mtok"),
+        ("[sampling]\nrate = 1.5", "sampling.rate"),
+        ("[sampling]\nrate = -0.1", "sampling.rate"),
+        ("[sampling]\nrate = nan", "sampling.rate"),
+        ("[sampling]\nalways_above_usd = -1", "sampling.always_above_usd"),
+        ("[export.jsonl]\npath = \"a\"\nmax_bytes = 100", "export.jsonl.max_bytes"),
+        ("[export.jsonl]\npath = \"a\"\nmax_files = 2", "export.jsonl.max_files"),
+        ("[export.jsonl]\npath = \"a\"\nmax_bytes = 9999\nmax_files = 0", "export.jsonl.max_files"),
+        ("[export.jsonl]\npath = \"a\"\nmax_bytes = 9999\nmax_files = 1000", "export.jsonl.max_files"),
+        ("[export.otlp]\nname = \"a.b\"", "export.otlp[0].name"),
+        ("[export.otlp]\nname = \"a\"", "export.otlp[0].endpoint"),
+        ("[[export.otlp]]\n[[export.otlp]]\nname = \"a\"", "export.otlp[0].name"),
+        ("[[export.otlp]]\nname = \"\"", "export.otlp[0].name"),
+        (TWICE, "export.otlp[1].name"),
+        ("[[export.otlp]]\nname = \"a\"\nendpoint = \"x\"\nqueue_max_spans = 0", "export.otlp[a].queue_max_spans"),
         ("[quality]\nlow_confidence_logprob = 0.5", "quality.low_confidence_logprob"),
         ("[export.otlp]\ntimeout_seconds = 0", "export.otlp.timeout_seconds"),
     ] {
@@ -214,4 +274,17 @@ fn a_file_that_others_can_change_is_refused() {
     }
     fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
     assert!(Config::load(Some(&path)).unwrap().capture.all_http);
+}
+
+#[test]
+fn what_the_document_shows_is_a_configuration() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/export.md");
+    let text = fs::read_to_string(path).unwrap();
+    let blocks: Vec<_> = text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(blocks.len(), 4);
+    for block in blocks {
+        parse(block).unwrap_or_else(|error| panic!("{error} in\n{block}"));
+    }
+    let sections = ["[sampling]", "[export.jsonl]", "[export.otlp]", "[[export.otlp]]"];
+    assert!(sections.iter().all(|section| text.contains(section)));
 }

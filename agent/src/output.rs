@@ -4,7 +4,6 @@
 //! queue; ends when the queue's other end is gone.
 
 use std::{
-    fs::File,
     io::{self, Write},
     ops::ControlFlow,
     sync::Arc,
@@ -13,7 +12,14 @@ use std::{
 use crate::{
     call::FinishedCall,
     cost::{self, Pricing},
-    export::{jsonl::JsonLines, otlp::OtlpHandle, pretty::Pretty, span::Span},
+    export::{
+        json_file::{FileErrors, JsonFile},
+        jsonl::JsonLines,
+        otlp::{self, OtlpHandle},
+        pretty::Pretty,
+        sample::Sampling,
+        span::Span,
+    },
     metrics::Metrics,
     time::WallAnchor,
 };
@@ -32,8 +38,9 @@ pub enum Display {
 pub struct Outputs {
     anchor: WallAnchor,
     display: Display,
-    file: Option<JsonLines<File>>,
-    otlp: Option<OtlpHandle>,
+    file: Option<JsonFile>,
+    otlp: Vec<OtlpHandle>,
+    sampling: Sampling,
     metrics: Option<Arc<Metrics>>,
     pricing: Pricing,
     report: OutputReport,
@@ -50,7 +57,8 @@ impl Outputs {
             anchor,
             display,
             file: None,
-            otlp: None,
+            otlp: Vec::new(),
+            sampling: Sampling::default(),
             metrics: None,
             pricing: Pricing::default(),
             report: OutputReport::default(),
@@ -66,14 +74,20 @@ impl Outputs {
     }
 
     /// Adds a file of JSON lines.
-    pub fn with_file(mut self, file: Option<JsonLines<File>>) -> Self {
+    pub fn with_file(mut self, file: Option<JsonFile>) -> Self {
         self.file = file;
         self
     }
 
-    /// Adds an OTLP receiver.
-    pub fn with_otlp(mut self, otlp: Option<OtlpHandle>) -> Self {
+    /// Adds OTLP receivers.
+    pub fn with_otlp(mut self, otlp: Vec<OtlpHandle>) -> Self {
         self.otlp = otlp;
+        self
+    }
+
+    /// Adds sampling of what goes to files and receivers. Metrics count every call, and standard output shows it.
+    pub fn with_sampling(mut self, sampling: Sampling) -> Self {
+        self.sampling = sampling;
         self
     }
 
@@ -93,23 +107,7 @@ impl Outputs {
         if let Some(metrics) = &self.metrics {
             metrics.on_call(&span);
         }
-        if let Some(file) = &mut self.file {
-            match file.write(&span) {
-                Ok(ControlFlow::Continue(())) => {}
-                // The other end of a pipe has gone: as lost as on a full disk.
-                Ok(ControlFlow::Break(())) => self.report.file_lost += 1,
-                Err(error) => {
-                    if self.report.file_lost == 0 {
-                        tracing::error!(%error, "calls cannot be written to the JSON lines file");
-                    }
-                    self.report.file_lost += 1;
-                }
-            }
-        }
-        if let Some(otlp) = &self.otlp {
-            // What it does not take it counts itself.
-            otlp.offer(&span);
-        }
+        self.export(&span);
         if self.closed {
             self.report.not_shown += 1;
             return ControlFlow::Break(());
@@ -130,8 +128,35 @@ impl Outputs {
         flow
     }
 
+    /// Sends the span to the file and the receivers, unless it is sampled out.
+    fn export(&mut self, span: &Span) {
+        if self.file.is_none() && self.otlp.is_empty() {
+            return;
+        }
+        let Some(span) = self.sampling.sample(span) else {
+            self.report.sampled_out += 1;
+            return;
+        };
+        if let Some(file) = &mut self.file {
+            match file.write(&span) {
+                Ok(ControlFlow::Continue(())) => {}
+                // The other end of a pipe has gone: as lost as on a full disk.
+                Ok(ControlFlow::Break(())) => self.report.file_lost += 1,
+                Err(error) => {
+                    if self.report.file_lost == 0 {
+                        tracing::error!(%error, "calls cannot be written to the JSON lines file");
+                    }
+                    self.report.file_lost += 1;
+                }
+            }
+        }
+        // What a receiver's queue does not take it counts itself.
+        otlp::offer_to_all(&self.otlp, &span);
+    }
+
     /// How it went.
     pub fn finish(mut self) -> OutputReport {
+        self.report.file_errors = self.file.as_ref().map(JsonFile::errors).unwrap_or_default();
         self.report.unpriced = self.pricing.unknown();
         self.report
     }
@@ -160,6 +185,10 @@ impl Outputs {
 pub struct OutputReport {
     /// Calls that the file did not take.
     pub file_lost: u64,
+    /// What else went wrong with it.
+    pub file_errors: FileErrors,
+    /// Calls that no file and no receiver got because their trace is not in the share.
+    pub sampled_out: u64,
     /// Calls that standard output did not take.
     pub not_shown: u64,
     /// Calls whose model has no price.
@@ -170,8 +199,15 @@ pub struct OutputReport {
 
 impl OutputReport {
     /// The ledger's entries.
-    pub fn entries(&self) -> [(String, u64); 2] {
-        [("file_write_failed".into(), self.file_lost), ("not_shown".into(), self.not_shown)]
+    pub fn entries(&self) -> [(String, u64); 5] {
+        let Self { file_lost, file_errors: FileErrors { rotate, reopen }, sampled_out, not_shown, .. } = *self;
+        [
+            ("file_write_failed".into(), file_lost),
+            ("file_rotate_failed".into(), rotate),
+            ("file_reopen_failed".into(), reopen),
+            ("sampled_out".into(), sampled_out),
+            ("not_shown".into(), not_shown),
+        ]
     }
 }
 
@@ -184,6 +220,43 @@ mod tests {
     };
 
     #[test]
+    fn what_is_sampled_out_is_counted_and_in_the_metrics() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("calls.jsonl");
+        let metrics = Metrics::new(ANCHOR);
+        let mut outputs = Outputs::new(ANCHOR, Display::Quiet)
+            .with_metrics(Some(Arc::clone(&metrics)))
+            .with_sampling(Sampling::new(0.5, None))
+            .with_file(Some(JsonFile::append_to(&path, None).unwrap()));
+        let call = |trace: u8, status| {
+            let mut call = chat();
+            (call.ids.trace, call.http.status) = ([trace; 16], Some(status));
+            call
+        };
+        for call in [call(0, 200), call(0xff, 200), call(0, 500)] {
+            assert!(outputs.deliver(&call).is_continue());
+        }
+        let report = outputs.finish();
+        assert_eq!((report.sampled_out, report.file_lost), (1, 0));
+        assert!(report.entries().contains(&("sampled_out".to_owned(), 1)));
+        let text = std::fs::read_to_string(&path).unwrap();
+        let rates: Vec<_> = text.lines().map(|line| line.contains("\"inferscope.sampling.rate\":0.5")).collect();
+        assert_eq!(rates, [true, false]);
+        assert_eq!(finished(&metrics), 3);
+    }
+
+    fn finished(metrics: &Metrics) -> u64 {
+        let snapshot = metrics.snapshot(Mono(0));
+        let finished =
+            snapshot.families.iter().find(|family| family.metric.name == "inferscope.calls.finished").unwrap();
+        let count = |value: &crate::metrics::Value| match value {
+            crate::metrics::Value::Int(count) => *count,
+            other => panic!("{other:?}"),
+        };
+        finished.points.iter().map(|point| count(&point.value)).sum()
+    }
+
+    #[test]
     fn every_call_is_counted_even_when_nobody_watches() {
         let metrics = Metrics::new(ANCHOR);
         let mut outputs = Outputs::new(ANCHOR, Display::Quiet).with_metrics(Some(Arc::clone(&metrics)));
@@ -191,10 +264,7 @@ mod tests {
         for _ in 0..2 {
             assert!(outputs.deliver(&chat()).is_break());
         }
-        let snapshot = metrics.snapshot(Mono(0));
-        let finished =
-            snapshot.families.iter().find(|family| family.metric.name == "inferscope.calls.finished").unwrap();
-        assert_eq!(finished.points[0].value, crate::metrics::Value::Int(2));
+        assert_eq!(finished(&metrics), 2);
         assert_eq!(outputs.finish().not_shown, 2);
     }
 }

@@ -51,8 +51,9 @@ fn watch(capture: Capture, plan: &Plan, session: &Session, stop: &Stop, time: Du
     let asker = capture.asker();
     // Nobody reads the calls: each is dropped when it is finished, as by a full queue.
     let (calls, _finished) = sync_channel(1);
-    let reader =
-        std::thread::Builder::new().name("capture".into()).spawn(move || capture.run(options, &calls, None, None))?;
+    let reader = std::thread::Builder::new()
+        .name("capture".into())
+        .spawn(move || capture.run(options, &calls, None, None, None))?;
     std::thread::sleep(time);
     let report = asker.report();
     stop.request();

@@ -9,7 +9,9 @@ use crate::{
     call::ConnectionOptions,
     capture::{self, Capture, Finish, Session, Stop},
     cli::TargetArgs,
-    config, gpu,
+    config,
+    export::otlp::NoticeLog,
+    gpu,
     kernel::Settings,
     llm::Estimator,
     metrics::Metrics,
@@ -115,6 +117,7 @@ pub async fn capture(
     mut outputs: Outputs,
     recorder: Option<Recorder>,
     metrics: Option<Arc<Metrics>>,
+    notices: Option<NoticeLog>,
 ) -> anyhow::Result<(Ledger, Finish)> {
     let stop = Stop::default();
     // Before anything slow: Ctrl-C while probes are being attached must end the attaching.
@@ -133,7 +136,7 @@ pub async fn capture(
                     // Nobody waits for it any more if a signal has come.
                     let _ = began.send(());
                 }
-                capture.run(options, &calls, recorder, metrics)
+                capture.run(options, &calls, recorder, metrics, notices)
             });
             // Nobody waits any more if the program is ending in a hurry.
             let _ = done.send(result);

@@ -4,6 +4,7 @@
 
 mod doctor;
 mod live;
+mod receivers;
 mod record;
 mod replay;
 mod run;

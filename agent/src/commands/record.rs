@@ -28,7 +28,8 @@ pub fn record(args: RecordArgs) -> anyhow::Result<()> {
     ));
     let plan = Plan::of(args.targets, args.all_http, false, args.duration).with_infer(args.infer);
     let outputs = Outputs::new(session.anchor, Display::Quiet);
-    let (ledger, finish) = live::runtime()?.block_on(live::capture(plan, &session, outputs, Some(recorder), None))?;
+    let (ledger, finish) =
+        live::runtime()?.block_on(live::capture(plan, &session, outputs, Some(recorder), None, None))?;
     live::say_ledger(&ledger);
     finish.recording.with_context(|| format!("{} is incomplete", args.file.display()))?;
     drop(finish.discovery);

@@ -4,18 +4,18 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 
-use super::live::{self, Plan};
+use super::{
+    live::{self, Plan},
+    receivers::{MetricsReceivers, Receivers},
+};
 use crate::{
     capture::Session,
     cli::RunArgs,
     config::Config,
     cost::Pricing,
     export::{
-        jsonl::JsonLines,
-        otlp::{
-            DropReason, Envelope, MetricsCounts, MetricsExporter, MetricsSettings, OtlpCounts, OtlpExporter,
-            OtlpHandle, OtlpSettings,
-        },
+        json_file::JsonFile,
+        otlp::{DropReason, Envelope, MetricsSettings, NoticeLog, OtlpHandle, OtlpSettings},
         prometheus::PrometheusServer,
     },
     kernel::Settings,
@@ -24,7 +24,6 @@ use crate::{
     observe,
     output::{Display, Outputs},
     privacy::Redactor,
-    selfstat::Ledger,
     vocabulary::Served,
 };
 
@@ -37,65 +36,55 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     let config = Config::load(args.config.as_deref())?;
     let redactor = config.privacy.redactor()?;
     let env = |name: &str| std::env::var(name).ok();
-    let otlp = OtlpSettings::resolve(config.export.otlp.as_ref(), &env)?;
-    let otlp_metrics = MetricsSettings::resolve(config.export.otlp.as_ref(), &env)?;
+    let otlp = OtlpSettings::resolve_all(&config.export.otlp, &env)?;
+    let otlp_logs = OtlpSettings::resolve_logs(&config.export.otlp, &env)?;
+    let otlp_metrics = MetricsSettings::resolve_all(&config.export.otlp, &env)?;
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let file = match &config.export.jsonl {
         Some(jsonl) => Some(
-            JsonLines::append_to(&jsonl.path).with_context(|| format!("{} cannot be opened", jsonl.path.display()))?,
+            JsonFile::append_to(&jsonl.path, jsonl.rotation())
+                .with_context(|| format!("{} cannot be opened", jsonl.path.display()))?,
         ),
         None => None,
     };
-    let counts = otlp_metrics.is_some() || config.export.prometheus.is_some();
-    let envelope = match otlp.is_some() || counts {
+    let counts = !otlp_metrics.is_empty() || config.export.prometheus.is_some();
+    let envelope = match !otlp.is_empty() || !otlp_logs.is_empty() || counts {
         true => Some(Envelope::new(&env, host.as_deref().map(str::trim))?),
         false => None,
     };
-    if otlp.is_none() && file.is_none() && !counts {
+    if otlp.is_empty() && file.is_none() && !counts {
         tracing::warn!("no exporter is configured: calls are captured and go nowhere");
     }
     let estimate = config.usage.estimate.then(estimator).transpose()?;
     let session = Session::new()?;
     let runtime = live::runtime()?;
     let (ledger, finish) = runtime.block_on(async {
-        let exporter = match (&otlp, &envelope) {
-            (Some(settings), Some(envelope)) => Some(OtlpExporter::start(settings, envelope.clone())?),
-            _ => None,
+        let (receivers, logs) = match &envelope {
+            Some(envelope) => (Receivers::start(&otlp, envelope)?, Receivers::start_logs(&otlp_logs, envelope)?),
+            None => Default::default(),
         };
-        let spans = exporter.as_ref().map(|exporter| exporter.handle().clone());
-        let metrics = counts.then(|| metrics(&session, spans.clone()));
+        let notices = NoticeLog::new(logs.handles(), session.anchor);
+        let metrics = counts.then(|| metrics(&session, receivers.handles()));
         let readers = match (&metrics, &envelope) {
-            (Some(metrics), Some(envelope)) => {
-                Readers::start(&config, otlp_metrics.as_ref(), envelope, metrics).await?
-            }
+            (Some(metrics), Some(envelope)) => Readers::start(&config, &otlp_metrics, envelope, metrics).await?,
             _ => Readers::default(),
         };
         let outputs = Outputs::new(session.anchor, Display::Quiet)
             .with_pricing(Pricing::new(&config.cost))
             .with_file(file)
-            .with_otlp(spans)
+            .with_otlp(receivers.handles())
+            .with_sampling(config.sampling.sampling())
             .with_metrics(metrics.clone());
-        let result = live::capture(plan(&config, redactor, estimate), &session, outputs, None, metrics.clone()).await;
+        let result =
+            live::capture(plan(&config, redactor, estimate), &session, outputs, None, metrics.clone(), notices).await;
         if let (Ok((ledger, _)), Some(metrics)) = (&result, &metrics) {
             metrics.on_lost_bytes(ledger.lost_by_reason());
         }
-        // Both have the same time: neither waits for the other.
-        let (counts, metrics_counts) = tokio::join!(
-            async {
-                match exporter {
-                    Some(exporter) => Some(exporter.shutdown(DRAIN).await),
-                    None => None,
-                }
-            },
-            readers.shutdown(),
-        );
+        // All have the same time: none waits for another.
+        let (spans, metrics, logs) =
+            tokio::join!(receivers.shutdown(DRAIN), readers.otlp.shutdown(DRAIN), logs.shutdown(DRAIN));
         let (mut ledger, finish) = result?;
-        if let Some(counts) = counts {
-            add_otlp(&mut ledger, &counts);
-        }
-        if let Some(counts) = metrics_counts {
-            add_otlp_metrics(&mut ledger, &counts);
-        }
+        ledger.undelivered.extend(spans.into_iter().chain(metrics).chain(logs));
         anyhow::Ok((ledger, finish))
     })?;
     live::say_ledger(&ledger);
@@ -104,13 +93,15 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
 }
 
 /// The metrics of a session; what the exporter of spans loses is among them.
-fn metrics(session: &Session, spans: Option<OtlpHandle>) -> Arc<Metrics> {
+fn metrics(session: &Session, spans: Vec<OtlpHandle>) -> Arc<Metrics> {
     let metrics = Metrics::new(session.anchor);
-    if let Some(spans) = spans {
+    if !spans.is_empty() {
         metrics.watch_lost_calls(Box::new(move || {
-            let counts = spans.counts();
-            let dropped = DropReason::ALL.map(|reason| (reason.as_str(), counts.dropped(reason)));
-            dropped.into_iter().chain([("rejected", counts.rejected)]).filter(|(_, count)| *count > 0).collect()
+            let counts: Vec<_> = spans.iter().map(OtlpHandle::counts).collect();
+            let dropped = |reason| counts.iter().map(|counts| counts.dropped(reason)).sum::<u64>();
+            let rejected = counts.iter().map(|counts| counts.rejected).sum();
+            let dropped = DropReason::ALL.map(|reason| (reason.as_str(), dropped(reason)));
+            dropped.into_iter().chain([("rejected", rejected)]).filter(|(_, count)| *count > 0).collect()
         }));
     }
     metrics
@@ -121,13 +112,13 @@ fn metrics(session: &Session, spans: Option<OtlpHandle>) -> Arc<Metrics> {
 struct Readers {
     /// Answers until it is dropped.
     _prometheus: Option<PrometheusServer>,
-    otlp: Option<MetricsExporter>,
+    otlp: MetricsReceivers,
 }
 
 impl Readers {
     async fn start(
         config: &Config,
-        otlp: Option<&MetricsSettings>,
+        otlp: &[MetricsSettings],
         envelope: &Envelope,
         metrics: &Arc<Metrics>,
     ) -> anyhow::Result<Self> {
@@ -137,18 +128,8 @@ impl Readers {
             }
             None => None,
         };
-        let otlp = match otlp {
-            Some(settings) => Some(MetricsExporter::start(settings, envelope.clone(), Arc::clone(metrics))?),
-            None => None,
-        };
+        let otlp = MetricsReceivers::start(otlp, envelope, metrics)?;
         Ok(Self { _prometheus: prometheus, otlp })
-    }
-
-    async fn shutdown(self) -> Option<MetricsCounts> {
-        match self.otlp {
-            Some(exporter) => Some(exporter.shutdown(DRAIN).await),
-            None => None,
-        }
     }
 }
 
@@ -178,32 +159,4 @@ fn plan(config: &Config, redactor: &'static Redactor, estimate: Option<Estimator
 fn estimator() -> anyhow::Result<Estimator> {
     let served = Served::start().context("the thread that reads tokenizers cannot be started")?;
     Ok(Estimator::new(served).prepare())
-}
-
-fn add_otlp(ledger: &mut Ledger, counts: &OtlpCounts) {
-    for (name, value) in [
-        ("otlp_enqueued", counts.enqueued),
-        ("otlp_exported", counts.exported),
-        ("otlp_rejected", counts.rejected),
-        ("otlp_retries", counts.retries),
-    ] {
-        ledger.undelivered.push((name.into(), value));
-    }
-    for reason in DropReason::ALL {
-        ledger.undelivered.push((format!("otlp_dropped_{}", reason.as_str()), counts.dropped(reason)));
-    }
-}
-
-fn add_otlp_metrics(ledger: &mut Ledger, counts: &MetricsCounts) {
-    let MetricsCounts { exported, rejected_points, retries, superseded, refused, unsent } = *counts;
-    for (name, value) in [
-        ("exported", exported),
-        ("rejected_points", rejected_points),
-        ("retries", retries),
-        ("superseded", superseded),
-        ("refused", refused),
-        ("unsent", unsent),
-    ] {
-        ledger.undelivered.push((format!("otlp_metrics_{name}"), value));
-    }
 }

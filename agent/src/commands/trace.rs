@@ -9,7 +9,7 @@ use crate::{
     capture::Session,
     cli::{Format, ShowArgs, TraceArgs},
     cost::{CostConfig, Pricing},
-    export::{jsonl::JsonLines, pretty::Pretty},
+    export::{json_file::JsonFile, pretty::Pretty},
     output::{Display, Outputs},
 };
 
@@ -17,13 +17,15 @@ use crate::{
 pub fn trace(args: TraceArgs) -> anyhow::Result<()> {
     let session = Session::new()?;
     let file = match &args.also_jsonl {
-        Some(path) => Some(JsonLines::append_to(path).with_context(|| format!("{} cannot be opened", path.display()))?),
+        Some(path) => {
+            Some(JsonFile::append_to(path, None).with_context(|| format!("{} cannot be opened", path.display()))?)
+        }
         None => None,
     };
     let pricing = Pricing::new(&CostConfig::default());
     let outputs = Outputs::new(session.anchor, display(&args.show)).with_pricing(pricing).with_file(file);
     let plan = Plan::of(args.targets, args.show.all_http, args.show.content, args.duration).with_infer(args.show.infer);
-    let (ledger, finish) = live::runtime()?.block_on(live::capture(plan, &session, outputs, None, None))?;
+    let (ledger, finish) = live::runtime()?.block_on(live::capture(plan, &session, outputs, None, None, None))?;
     live::say_ledger(&ledger);
     drop(finish);
     Ok(())

@@ -221,6 +221,10 @@ names! {
     /// Present, and true, only when captured content was cut.
     INFERSCOPE_CONTENT_TRUNCATED = "inferscope.content.truncated";
 
+    /// Share of the traces that were kept, 0 to 1, of a span that is there because chance kept its trace: it stands for one
+    /// divided by so many. Absent of spans that are always kept, and where all are.
+    INFERSCOPE_SAMPLING_RATE = "inferscope.sampling.rate";
+
     /// What the call cost, US dollars.
     INFERSCOPE_COST_USD = "inferscope.cost.usd";
     /// Where its price comes from: `reported`, `config` or `table`.
@@ -413,6 +417,16 @@ names! {
     INFERSCOPE_CAUSE_SECONDS = "inferscope.cause.seconds";
     /// Span event attribute: what was measured, with units.
     INFERSCOPE_CAUSE_EVIDENCE = "inferscope.cause.evidence";
+    /// Log attribute: exit code of a process that ended by itself.
+    PROCESS_EXIT_CODE = "process.exit.code";
+    /// Log attribute: signal that ended a process.
+    INFERSCOPE_EXIT_SIGNAL = "inferscope.exit.signal";
+    /// Log attribute: present, and true, only when the kernel ended a process for want of memory.
+    INFERSCOPE_EXIT_OOM = "inferscope.exit.oom";
+    /// Log attribute: calls of the engine that were under way.
+    INFERSCOPE_IN_FLIGHT = "inferscope.in_flight";
+    /// Log attribute: seconds for which the engine has ended no step, where steps are timed.
+    INFERSCOPE_STALL_STEPLESS_SECONDS = "inferscope.stall.stepless_seconds";
     /// Span event attribute: `request` or `response`.
     INFERSCOPE_PART = "inferscope.part";
     /// Span event attribute: how many bytes are missing.
@@ -451,6 +465,10 @@ pub const EVENT_SLOW: &str = "inferscope.slow";
 pub const EVENT_LOAD_PHASE: &str = "inferscope.load.phase";
 /// Span event: why, with its evidence.
 pub const EVENT_CAUSE: &str = "inferscope.cause";
+/// Log event: a call does not move.
+pub const EVENT_CALL_STUCK: &str = "inferscope.call.stuck";
+/// Log event: a process of an engine ended, and not by its own will.
+pub const EVENT_ENGINE_EXIT: &str = "inferscope.engine.exit";
 /// Span event: a body's content encoding is not decoded.
 pub const EVENT_UNDECODED: &str = "inferscope.undecoded";
 

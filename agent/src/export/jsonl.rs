@@ -2,18 +2,15 @@
 //!
 //! Owns the encoding and the writer. The keys of a line are always the same and in the same order
 //! (`parent_span_id` is null when there is none), the keys of `attributes` are those that are known. Times are
-//! integers, other numbers the shortest text that reads back to the same number. Filtering, rotation and where the
-//! lines go are left to others.
+//! integers, other numbers the shortest text that reads back to the same number. Filtering and where the lines go are
+//! left to others; files are `json_file`'s business.
 //!
 //! To change the line: raise [`SCHEMA`] when a reader of the old line would misread the new one; adding an
 //! attribute does not.
 
 use std::{
-    fs::{File, OpenOptions},
-    io::{self, Read as _, Seek as _, SeekFrom, Write},
+    io::{self, Write},
     ops::ControlFlow,
-    os::unix::fs::OpenOptionsExt as _,
-    path::Path,
 };
 
 use serde::ser::{Serialize, SerializeMap as _, SerializeSeq as _, SerializeStruct as _, Serializer};
@@ -41,17 +38,32 @@ pub struct JsonLines<W> {
 impl<W: Write> JsonLines<W> {
     /// A writer of lines to `out`.
     pub fn new(out: W) -> Self {
-        Self { out, torn: false, gone: false }
+        Self::after(out, false)
+    }
+
+    /// A writer to `out`, which may end inside a line.
+    pub(super) fn after(out: W, torn: bool) -> Self {
+        Self { out, torn, gone: false }
+    }
+
+    /// Where the lines go.
+    pub(super) fn get_ref(&self) -> &W {
+        &self.out
     }
 
     /// Writes one span. `Break` says that the reader has gone (`inferscope trace --output jsonl | head`) and that
     /// there is no more to do; other errors are worth another try with the next span.
     pub fn write(&mut self, span: &Span) -> io::Result<ControlFlow<()>> {
+        let mut text = line(span);
+        text.push('\n');
+        self.write_line(text)
+    }
+
+    /// Writes a line that ends in a newline.
+    pub(super) fn write_line(&mut self, mut text: String) -> io::Result<ControlFlow<()>> {
         if self.gone {
             return Ok(ControlFlow::Break(()));
         }
-        let mut text = line(span);
-        text.push('\n');
         if self.torn {
             // What came of the last line must not swallow this one.
             text.insert(0, '\n');
@@ -71,28 +83,6 @@ impl<W: Write> JsonLines<W> {
             }
         }
     }
-}
-
-impl JsonLines<File> {
-    /// Appends to the file at `path`. A new file gets mode 0600, because lines may hold content; one that exists
-    /// keeps the mode that its owner gave it.
-    pub fn append_to(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
-        let torn = file.metadata()?.is_file() && ends_inside_a_line(path)?;
-        Ok(Self { out: file, torn, gone: false })
-    }
-}
-
-/// Whether the last run was stopped in the middle of a line.
-fn ends_inside_a_line(path: &Path) -> io::Result<bool> {
-    let mut file = File::open(path)?;
-    if file.metadata()?.len() == 0 {
-        return Ok(false);
-    }
-    file.seek(SeekFrom::End(-1))?;
-    let mut last = [0];
-    file.read_exact(&mut last)?;
-    Ok(last != *b"\n")
 }
 
 /// The span as its line. The domain types stay free of `Serialize`: their layout is not the line's.
@@ -173,8 +163,6 @@ impl Serialize for EventLine<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
     use crate::export::testing::{ANCHOR, chat, numbered_span};
 
@@ -248,18 +236,5 @@ mod tests {
         assert_eq!(lines.write(&numbered_span(1)).unwrap_err().kind(), io::ErrorKind::StorageFull);
         assert_eq!(lines.write(&numbered_span(2)).unwrap(), ControlFlow::Continue(()));
         assert_eq!(lines.out.1, format!("{{\n{}\n", line(&numbered_span(2))).into_bytes());
-    }
-
-    #[test]
-    fn a_file_is_private_and_continued_after_a_torn_line() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("calls.jsonl");
-        let _ = JsonLines::append_to(&path).unwrap().write(&numbered_span(1)).unwrap();
-        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-        File::options().append(true).open(&path).unwrap().write_all(b"{\"schema\":").unwrap();
-        let _ = JsonLines::append_to(&path).unwrap().write(&numbered_span(2)).unwrap();
-        let text = std::fs::read_to_string(&path).unwrap();
-        let lines: Vec<_> = text.lines().collect();
-        assert_eq!(lines, [line(&numbered_span(1)), "{\"schema\":".to_owned(), line(&numbered_span(2))]);
     }
 }

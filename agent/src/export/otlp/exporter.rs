@@ -1,4 +1,4 @@
-//! The task that sends.
+//! The task that sends spans, or log records, which are sent in the same way.
 //!
 //! Owns the order of things: batches from the queue, one call at a time, each batch settled before the next. A
 //! receiver that is away costs one log line when it goes and one when it is back; in between the queue fills and
@@ -19,7 +19,7 @@ use super::{
     link::{Link, LinkLog},
     queue::{DropReason, Item, Next, OtlpCounts, OtlpHandle, Queue},
     retry::{Backoff, Verdict, classify, entropy},
-    settings::{OtlpSettings, Tuning},
+    settings::{OtlpSettings, Signal, Tuning},
     transport::{Transport, TransportError},
 };
 
@@ -33,18 +33,28 @@ pub struct OtlpExporter {
 }
 
 impl OtlpExporter {
-    /// Starts the task on the current runtime. Reads certificates but does not connect: a receiver that is away is
-    /// no error.
+    /// Starts the task for spans on the current runtime. Reads certificates but does not connect: a receiver that is away
+    /// is no error.
     pub fn start(settings: &OtlpSettings, envelope: Envelope) -> Result<Self, TransportError> {
-        let queue = Arc::new(Queue::new(settings.queue_max_bytes, settings.queue_max_spans));
+        Self::start_for(Signal::Traces, settings, envelope)
+    }
+
+    /// Starts the task for log records. What is said of spans elsewhere is true of them.
+    pub fn start_logs(settings: &OtlpSettings, envelope: Envelope) -> Result<Self, TransportError> {
+        Self::start_for(Signal::Logs, settings, envelope)
+    }
+
+    fn start_for(signal: Signal, settings: &OtlpSettings, envelope: Envelope) -> Result<Self, TransportError> {
+        let queue = Arc::new(Queue::new(&settings.endpoint, settings.queue_max_bytes, settings.queue_max_spans));
         let (deadline, stopping) = watch::channel(None);
         let sender = Sender {
+            signal,
             queue: Arc::clone(&queue),
             transport: Transport::open(settings)?,
             batch_max_bytes: settings.tuning.request_max_bytes.saturating_sub(envelope.overhead()),
             envelope,
             tuning: settings.tuning.clone(),
-            log: LinkLog::new("spans", settings),
+            log: LinkLog::new(signal, settings),
             stopping: Some(stopping.clone()),
         };
         let task = tokio::spawn({
@@ -88,6 +98,7 @@ pub(super) async fn expired(mut stopping: watch::Receiver<Option<Instant>>) {
 }
 
 struct Sender {
+    signal: Signal,
     queue: Arc<Queue>,
     transport: Transport,
     envelope: Envelope,
@@ -138,7 +149,11 @@ impl Sender {
                 self.shrink(piece, &mut pieces);
                 continue;
             }
-            let status = match self.transport.export(request).await {
+            let answer = match self.signal {
+                Signal::Logs => self.transport.export_logs(request).await,
+                Signal::Traces | Signal::Metrics => self.transport.export(request).await,
+            };
+            let status = match answer {
                 Ok(answer) => {
                     backoff.reset();
                     self.taken(&piece, answer);
@@ -186,7 +201,8 @@ impl Sender {
             pieces.extend([second, piece]);
             return;
         }
-        match piece.first().and_then(|item| without_content(&item.span).map(|span| (span, item.reserved))) {
+        let bare = |item: &Item| Some((without_content(&item.span)?, item.reserved));
+        match piece.first().filter(|_| self.signal != Signal::Logs).and_then(bare) {
             Some((span, reserved)) => pieces.push(vec![Item { span, reserved }]),
             None => self.queue.dropped(&piece, DropReason::TooLarge),
         }
@@ -221,4 +237,8 @@ impl Sender {
 
 #[cfg(test)]
 #[path = "exporter_tests.rs"]
-mod tests;
+pub(super) mod tests;
+
+#[cfg(test)]
+#[path = "protocol_tests.rs"]
+mod protocol_tests;

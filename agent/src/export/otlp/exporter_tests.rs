@@ -13,7 +13,11 @@ use inferscope_proto::otlp::collector_trace::{
     ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
     trace_service_server::{TraceService, TraceServiceServer},
 };
-use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{
     Code, Request, Response, Status,
@@ -34,23 +38,24 @@ use crate::{
 };
 
 /// Longer than anything here takes: a test that waits for it has failed.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-enum Answer {
+pub(crate) enum Answer {
     Fail(Status),
     Partial(i64, &'static str),
     Hang,
 }
 
 /// A receiver that gives the scripted answers in turn, then takes everything.
-struct Receiver {
-    address: SocketAddr,
+pub(crate) struct Receiver {
+    pub(crate) address: SocketAddr,
     requests: mpsc::UnboundedReceiver<(MetadataMap, ExportTraceServiceRequest)>,
     task: JoinHandle<()>,
+    stop: Option<oneshot::Sender<()>>,
 }
 
 #[derive(Clone)]
-struct Script {
+pub(crate) struct Script {
     answers: Arc<Mutex<VecDeque<Answer>>>,
     requests: mpsc::UnboundedSender<(MetadataMap, ExportTraceServiceRequest)>,
 }
@@ -77,32 +82,56 @@ impl TraceService for Script {
 }
 
 impl Receiver {
-    async fn start(answers: impl IntoIterator<Item = Answer>) -> Self {
+    pub(crate) async fn start(answers: impl IntoIterator<Item = Answer>) -> Self {
         Self::listen("127.0.0.1:0".parse().unwrap(), answers).await
     }
 
-    async fn listen(address: SocketAddr, answers: impl IntoIterator<Item = Answer>) -> Self {
+    pub(crate) async fn listen(address: SocketAddr, answers: impl IntoIterator<Item = Answer>) -> Self {
         Self::serve(Server::builder(), address, answers).await
     }
 
-    async fn serve(server: Server, address: SocketAddr, answers: impl IntoIterator<Item = Answer>) -> Self {
+    pub(crate) async fn serve(server: Server, address: SocketAddr, answers: impl IntoIterator<Item = Answer>) -> Self {
+        Self::serve_with(server, address, answers, |service| service.accept_compressed(CompressionEncoding::Gzip)).await
+    }
+
+    /// A receiver whose service has other limits, or knows other compressions.
+    pub(crate) async fn serve_with(
+        server: Server,
+        address: SocketAddr,
+        answers: impl IntoIterator<Item = Answer>,
+        configure: impl FnOnce(TraceServiceServer<Script>) -> TraceServiceServer<Script>,
+    ) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (sender, requests) = mpsc::unbounded_channel();
         let script = Script { answers: Arc::new(Mutex::new(answers.into_iter().collect())), requests: sender };
-        let service = TraceServiceServer::new(script).accept_compressed(CompressionEncoding::Gzip);
+        let service = configure(TraceServiceServer::new(script));
+        let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(async move {
-            server.serve_with_incoming(service, TcpListenerStream::new(listener)).await.unwrap();
+            let incoming = TcpListenerStream::new(listener);
+            let stopped = async {
+                // A receiver that is dropped is not stopped but gone.
+                if stopped.await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            server.serve_with_incoming_shutdown(service, incoming, stopped).await.unwrap();
         });
-        Self { address, requests, task }
+        Self { address, requests, task, stop: Some(stop) }
     }
 
-    async fn request(&mut self) -> (MetadataMap, ExportTraceServiceRequest) {
+    /// Ends its connections, and gives the address back.
+    pub(crate) async fn stop(mut self) {
+        let _ = self.stop.take().map(|stop| stop.send(()));
+        tokio::time::timeout(PATIENCE, &mut self.task).await.expect("it goes on").unwrap();
+    }
+
+    pub(crate) async fn request(&mut self) -> (MetadataMap, ExportTraceServiceRequest) {
         tokio::time::timeout(PATIENCE, self.requests.recv()).await.expect("no request came").unwrap()
     }
 
     /// How many spans each request had that came so far.
-    fn sizes(&mut self) -> Vec<usize> {
+    pub(crate) fn sizes(&mut self) -> Vec<usize> {
         std::iter::from_fn(|| self.requests.try_recv().ok()).map(|(_, request)| spans(&request).len()).collect()
     }
 }
@@ -113,12 +142,13 @@ impl Drop for Receiver {
     }
 }
 
-fn spans(request: &ExportTraceServiceRequest) -> &[inferscope_proto::otlp::trace::Span] {
+pub(crate) fn spans(request: &ExportTraceServiceRequest) -> &[inferscope_proto::otlp::trace::Span] {
     &request.resource_spans[0].scope_spans[0].spans
 }
 
-fn settings(address: SocketAddr) -> OtlpSettings {
+pub(crate) fn settings(address: SocketAddr) -> OtlpSettings {
     OtlpSettings {
+        name: None,
         endpoint: format!("http://{address}"),
         tls: None,
         headers: Headers::default(),
@@ -135,17 +165,17 @@ fn settings(address: SocketAddr) -> OtlpSettings {
     }
 }
 
-fn start(settings: &OtlpSettings) -> OtlpExporter {
+pub(crate) fn start(settings: &OtlpSettings) -> OtlpExporter {
     OtlpExporter::start(settings, Envelope::new(&|_| None, Some("host-1")).unwrap()).unwrap()
 }
 
-fn offer(exporter: &OtlpExporter, n: u64) {
+pub(crate) fn offer(exporter: &OtlpExporter, n: u64) {
     for n in 0..n {
         assert!(exporter.handle().offer(&numbered_span(n)));
     }
 }
 
-fn balance(counts: &OtlpCounts) -> u64 {
+pub(crate) fn balance(counts: &OtlpCounts) -> u64 {
     let lost = [DropReason::TooLarge, DropReason::Refused, DropReason::Shutdown];
     counts.exported
         + counts.rejected
@@ -154,7 +184,7 @@ fn balance(counts: &OtlpCounts) -> u64 {
 }
 
 /// Offers `n` spans to a receiver with this script; the ledger and the sizes of the requests that it saw.
-async fn run(answers: impl IntoIterator<Item = Answer>, n: u64) -> (OtlpCounts, Vec<usize>) {
+pub(crate) async fn run(answers: impl IntoIterator<Item = Answer>, n: u64) -> (OtlpCounts, Vec<usize>) {
     let mut receiver = Receiver::start(answers).await;
     let exporter = start(&settings(receiver.address));
     offer(&exporter, n);

@@ -5,7 +5,7 @@
 
 use tonic::Status;
 
-use super::settings::OtlpSettings;
+use super::settings::{OtlpSettings, Signal};
 use crate::{config::Headers, privacy::printable};
 
 /// Longest piece of a receiver's message that goes to the log.
@@ -25,7 +25,7 @@ pub(super) enum Link {
 
 /// The link to one receiver.
 pub(super) struct LinkLog {
-    /// `spans` or `metrics`.
+    /// `spans`, `metrics` or `logs`.
     what: &'static str,
     endpoint: String,
     headers: Headers,
@@ -33,9 +33,9 @@ pub(super) struct LinkLog {
 }
 
 impl LinkLog {
-    pub(super) fn new(what: &'static str, settings: &OtlpSettings) -> Self {
+    pub(super) fn new(signal: Signal, settings: &OtlpSettings) -> Self {
         let OtlpSettings { endpoint, headers, .. } = settings;
-        Self { what, endpoint: endpoint.clone(), headers: headers.clone(), link: Link::Unknown }
+        Self { what: signal.as_str(), endpoint: endpoint.clone(), headers: headers.clone(), link: Link::Unknown }
     }
 
     /// Logs a change.
@@ -83,7 +83,7 @@ mod tests {
         let headers = Headers([("authorization".to_owned(), "Bearer hunter2".to_owned())].into());
         let config = OtlpConfig { headers: Some(headers), ..OtlpConfig::default() };
         let settings = OtlpSettings::resolve(Some(&config), &|_| None).unwrap().unwrap();
-        let log = LinkLog::new("spans", &settings);
+        let log = LinkLog::new(Signal::Traces, &settings);
         assert_eq!(log.loggable("token hunter2\x1b[2J refused"), "token [redacted]\\u{1b}[2J refused");
         assert_eq!(log.loggable(&"x".repeat(1000)).len(), 200);
     }

@@ -25,7 +25,7 @@ use super::{
     exporter::expired,
     link::{Link, LinkLog},
     retry::{Backoff, Verdict, classify, entropy},
-    settings::{MetricsSettings, Tuning},
+    settings::{MetricsSettings, Signal, Tuning},
     transport::{Transport, TransportError},
 };
 use crate::{kernel::clock, metrics::Metrics};
@@ -72,7 +72,7 @@ impl MetricsExporter {
             transport: Transport::open(otlp)?,
             envelope,
             tuning: otlp.tuning.clone(),
-            log: LinkLog::new("metrics", otlp),
+            log: LinkLog::new(Signal::Metrics, otlp),
             interval: *interval,
         };
         let task = tokio::spawn({

@@ -126,6 +126,7 @@ fn finished(request: &ExportMetricsServiceRequest) -> Option<i64> {
 
 fn settings(address: SocketAddr, interval: Duration) -> MetricsSettings {
     let otlp = OtlpSettings {
+        name: None,
         endpoint: format!("http://{address}"),
         tls: None,
         headers: Headers::default(),

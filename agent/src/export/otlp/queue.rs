@@ -105,6 +105,8 @@ struct State {
 /// The queue, shared by those who offer and the task that sends.
 #[derive(Debug)]
 pub(super) struct Queue {
+    /// Where its spans go, for the log.
+    endpoint: String,
     max_bytes: usize,
     max_spans: usize,
     state: Mutex<State>,
@@ -125,9 +127,9 @@ pub(super) enum Next {
 }
 
 impl Queue {
-    pub(super) fn new(max_bytes: usize, max_spans: usize) -> Self {
+    pub(super) fn new(endpoint: &str, max_bytes: usize, max_spans: usize) -> Self {
         let (state, work, progress) = Default::default();
-        Self { max_bytes, max_spans, state, work, progress }
+        Self { endpoint: endpoint.to_owned(), max_bytes, max_spans, state, work, progress }
     }
 
     // Every change of the state is complete before anything that could panic: a poisoned lock guards good data.
@@ -135,8 +137,7 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn offer(&self, span: &Span) -> bool {
-        let span = Bytes::from(encode(span).encode_to_vec());
+    fn offer(&self, span: Bytes) -> bool {
         let reserved = span.len();
         let mut state = self.state();
         let bytes = state.counts.pending_bytes as usize + reserved;
@@ -145,7 +146,8 @@ impl Queue {
             state.counts.dropped[reason as usize] += 1;
             if reason == DropReason::QueueFull && !std::mem::replace(&mut state.overflowing, true) {
                 drop(state);
-                tracing::warn!("the OTLP queue is full: spans are dropped until the receiver takes some");
+                let endpoint = &self.endpoint;
+                tracing::warn!(%endpoint, "an OTLP queue is full: what comes is dropped until the receiver takes some");
             }
             return false;
         }
@@ -267,7 +269,12 @@ pub struct OtlpHandle {
 impl OtlpHandle {
     /// Queues `span` and says whether there was room. Never waits.
     pub fn offer(&self, span: &Span) -> bool {
-        self.queue.offer(span)
+        self.queue.offer(encoded(span))
+    }
+
+    /// Queues what is encoded already.
+    pub(super) fn offer_encoded(&self, item: Bytes) -> bool {
+        self.queue.offer(item)
     }
 
     /// Waits, but no longer than `within`, until the fate of every span offered so far is known; says whether
@@ -288,15 +295,31 @@ impl OtlpHandle {
     }
 }
 
+/// Offers `span` to each of these, encoded once. None waits for another.
+pub fn offer_to_all(handles: &[OtlpHandle], span: &Span) {
+    if handles.is_empty() {
+        return;
+    }
+    let span = encoded(span);
+    for handle in handles {
+        // What it does not take it counts itself.
+        handle.queue.offer(span.clone());
+    }
+}
+
+fn encoded(span: &Span) -> Bytes {
+    encode(span).encode_to_vec().into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::export::testing::numbered_span;
 
     fn queue(max_bytes: usize, max_spans: usize, offered: u64) -> Queue {
-        let queue = Queue::new(max_bytes, max_spans);
+        let queue = Queue::new("", max_bytes, max_spans);
         for n in 0..offered {
-            queue.offer(&numbered_span(n));
+            queue.offer(encoded(&numbered_span(n)));
         }
         queue
     }
@@ -326,9 +349,9 @@ mod tests {
     fn spans_being_sent_still_count_until_their_fate_is_known() {
         let queue = queue(usize::MAX, 3, 3);
         let sent = batch(&queue, usize::MAX, 2).unwrap();
-        assert!(!queue.offer(&numbered_span(9)));
+        assert!(!queue.offer(encoded(&numbered_span(9))));
         queue.exported(&sent, 1);
-        assert!(queue.offer(&numbered_span(9)));
+        assert!(queue.offer(encoded(&numbered_span(9))));
         let counts = queue.counts();
         assert_eq!((counts.exported, counts.rejected, counts.pending_spans), (1, 1, 2));
         assert_eq!(counts.pending_bytes as usize, span_size() * 2);
@@ -354,7 +377,7 @@ mod tests {
         assert!(matches!(queue.next(usize::MAX, 3, false), Next::Linger));
         assert!(matches!(queue.next(usize::MAX, 2, false), Next::Batch(_)));
         assert!(matches!(queue.next(usize::MAX, 2, false), Next::Idle));
-        queue.offer(&numbered_span(9));
+        queue.offer(encoded(&numbered_span(9)));
         assert!(matches!(queue.next(usize::MAX, 3, true), Next::Batch(_)));
         queue.close();
         assert!(matches!(queue.next(usize::MAX, 3, true), Next::Finished));
@@ -365,7 +388,7 @@ mod tests {
         let queue = queue(usize::MAX, 100, 4);
         let _lost_on_the_way = batch(&queue, usize::MAX, 1);
         queue.abandon();
-        assert!(!queue.offer(&numbered_span(9)));
+        assert!(!queue.offer(encoded(&numbered_span(9))));
         let counts = queue.counts();
         assert_eq!((counts.dropped(DropReason::Shutdown), counts.dropped(DropReason::Closed)), (4, 1));
         assert_eq!((counts.pending_spans, counts.pending_bytes), (0, 0));

@@ -1,11 +1,13 @@
 //! What to do about each answer of an OTLP receiver.
 //!
 //! Owns the table of status codes and the waiting times; randomness is an argument of theirs. The table is the OTLP
-//! specification's, with two deviations that keep data which the specification would drop:
+//! specification's, with three deviations that keep data which the specification would drop, or never get out:
 //!
 //! * UNAUTHENTICATED and PERMISSION_DENIED pause the export: usually a token or certificate is being rotated.
 //! * RESOURCE_EXHAUSTED without RetryInfo is taken for a refusal of the size (gRPC's receive limit answers so),
 //!   and the request is made smaller.
+//! * OUT_OF_RANGE that says that the message is too long (tonic's receive limit answers so) is one too: the specification
+//!   has it sent again as it is, for ever.
 
 use std::{
     error::Error as _,
@@ -38,6 +40,9 @@ pub enum Verdict {
     Refused,
 }
 
+/// What a receiver made with tonic says of a message beyond its limit.
+const TOO_LONG: &str = "message length too large";
+
 /// The verdict on `status`.
 pub fn classify(status: &Status) -> Verdict {
     // A status that came over the wire has no source. One that has was made up here for a broken connection, and
@@ -50,6 +55,7 @@ pub fn classify(status: &Status) -> Verdict {
         Code::Unavailable => Verdict::Retry { after },
         Code::ResourceExhausted if after.is_some() => Verdict::Retry { after },
         Code::ResourceExhausted => Verdict::Shrink,
+        Code::OutOfRange if status.message().contains(TOO_LONG) => Verdict::Shrink,
         Code::Cancelled | Code::DeadlineExceeded | Code::Aborted | Code::OutOfRange | Code::DataLoss => {
             Verdict::Retry { after: None }
         }

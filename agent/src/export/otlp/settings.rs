@@ -1,7 +1,8 @@
-//! Where spans and metrics go and how: the configuration over the standard variables.
+//! Where spans, metrics and logs go and how: the configuration over the standard variables.
 //!
-//! Owns the precedence (file, then `OTEL_EXPORTER_OTLP_TRACES_*` or `…_METRICS_*`, then `OTEL_EXPORTER_OTLP_*`, then the default)
-//! and the checks that can be made without a connection. Pure: the environment is an argument, files are only
+//! Owns the precedence (file, then `OTEL_EXPORTER_OTLP_TRACES_*`, `…_METRICS_*` or `…_LOGS_*`, then `OTEL_EXPORTER_OTLP_*`, then the default)
+//! and the checks that can be made without a connection. The variables are about one destination, the one without a name:
+//! where the file names destinations, each is what the file says of it and nothing else. Pure: the environment is an argument, files are only
 //! named. Errors name the setting and never quote its value, because endpoints and headers carry credentials.
 
 use std::{
@@ -33,6 +34,10 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 const DEFAULT_QUEUE_BYTES: usize = 8 << 20;
 /// Bounds the queue's own overhead when spans are tiny.
 const DEFAULT_QUEUE_SPANS: usize = 16_384;
+/// Notices are few and short: hours of them.
+const LOGS_QUEUE_BYTES: usize = 256 << 10;
+/// Bounds their number too.
+const LOGS_QUEUE_RECORDS: usize = 512;
 /// How often metrics are sent. The specification's default is twice as long; what shows a queue that grows should not be.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(30);
 /// The specification's name of the interval, in milliseconds.
@@ -41,6 +46,8 @@ const INTERVAL: &str = "OTEL_METRIC_EXPORT_INTERVAL";
 /// Everything that the exporter needs to know.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OtlpSettings {
+    /// Tells this destination from others; the one that the variables are about has none.
+    pub name: Option<String>,
     /// `http://host:port` or `https://host:port`.
     pub endpoint: String,
     /// Files for TLS; absent for a plaintext endpoint.
@@ -85,6 +92,8 @@ pub struct Tuning {
     pub backoff_first: Duration,
     /// Longest wait before another attempt.
     pub backoff_longest: Duration,
+    /// How often files with certificates are looked at, while calls go well.
+    pub certificates_every: Duration,
 }
 
 impl Default for Tuning {
@@ -96,6 +105,7 @@ impl Default for Tuning {
             linger: Duration::from_secs(1),
             backoff_first: Duration::from_secs(1),
             backoff_longest: Duration::from_secs(30),
+            certificates_every: Duration::from_secs(5),
         }
     }
 }
@@ -145,11 +155,19 @@ pub enum SettingsError {
         reason: &'static str,
     },
     /// One of certificate and key without the other.
-    #[error("a client certificate needs its key and the key its certificate: one of the two is not set")]
-    HalfIdentity,
+    #[error(
+        "a client certificate needs its key and the key its certificate: one of the two is not set for export.{section}"
+    )]
+    HalfIdentity {
+        /// The destination's section.
+        section: String,
+    },
     /// Files for TLS with a plaintext endpoint.
-    #[error("certificates are set but the endpoint is plaintext: use https://")]
-    PlaintextWithCertificates,
+    #[error("certificates are set but the endpoint is plaintext: use https:// for export.{section}")]
+    PlaintextWithCertificates {
+        /// The destination's section.
+        section: String,
+    },
 }
 
 /// How metrics are sent.
@@ -162,14 +180,16 @@ pub struct MetricsSettings {
 }
 
 impl MetricsSettings {
+    /// The settings of each destination that metrics were asked for.
+    pub fn resolve_all(configs: &[OtlpConfig], env: Env<'_>) -> Result<Vec<Self>, SettingsError> {
+        of_each(configs, |config| Self::resolve(config, env))
+    }
+
     /// The settings, or `None` when nobody asked for metrics: neither `metrics = true` in the file nor an endpoint for
-    /// metrics in `env`. One for all signals is not enough: many receivers behind it take traces only.
+    /// metrics in `env`.
     pub fn resolve(config: Option<&OtlpConfig>, env: Env<'_>) -> Result<Option<Self>, SettingsError> {
-        let asked = match config.and_then(|config| config.metrics) {
-            Some(asked) => asked,
-            None => variable(env, &format!("{}ENDPOINT", Signal::Metrics.prefix())).is_some(),
-        };
-        if !asked {
+        let env = applicable(config, env);
+        if !is_asked_for(Signal::Metrics, config.and_then(|config| config.metrics), env) {
             return Ok(None);
         }
         let interval = match (config.and_then(|config| config.metrics_interval_seconds), variable(env, INTERVAL)) {
@@ -191,9 +211,10 @@ impl MetricsSettings {
 
 /// What is sent. Each has variables of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Signal {
+pub(super) enum Signal {
     Traces,
     Metrics,
+    Logs,
 }
 
 impl Signal {
@@ -201,8 +222,24 @@ impl Signal {
         match self {
             Self::Traces => "OTEL_EXPORTER_OTLP_TRACES_",
             Self::Metrics => "OTEL_EXPORTER_OTLP_METRICS_",
+            Self::Logs => "OTEL_EXPORTER_OTLP_LOGS_",
         }
     }
+
+    /// What messages call that which is sent.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Traces => "spans",
+            Self::Metrics => "metrics",
+            Self::Logs => "logs",
+        }
+    }
+}
+
+/// Whether a signal that is off by default is wanted: the file says so, or it has an endpoint of its own in `env`. One for all
+/// signals is not enough: many receivers behind it take traces only.
+fn is_asked_for(signal: Signal, in_file: Option<bool>, env: Env<'_>) -> bool {
+    in_file.unwrap_or_else(|| variable(env, &format!("{}ENDPOINT", signal.prefix())).is_some())
 }
 
 /// The environment as one signal sees it.
@@ -223,15 +260,52 @@ impl Variables<'_> {
     }
 }
 
+/// What `resolve` gives for each section, or for none if there is none.
+fn of_each<T>(
+    configs: &[OtlpConfig],
+    resolve: impl Fn(Option<&OtlpConfig>) -> Result<Option<T>, SettingsError>,
+) -> Result<Vec<T>, SettingsError> {
+    match configs {
+        [] => resolve(None).map(|settings| settings.into_iter().collect()),
+        configs => configs.iter().filter_map(|config| resolve(Some(config)).transpose()).collect(),
+    }
+}
+
+/// The environment as the destination sees it: one with a name sees none.
+fn applicable<'a>(config: Option<&OtlpConfig>, env: Env<'a>) -> Env<'a> {
+    match config.and_then(|config| config.name.as_ref()) {
+        Some(_) => &|_| None,
+        None => env,
+    }
+}
+
 impl OtlpSettings {
+    /// The settings of each destination for spans.
+    pub fn resolve_all(configs: &[OtlpConfig], env: Env<'_>) -> Result<Vec<Self>, SettingsError> {
+        of_each(configs, |config| Self::resolve(config, env))
+    }
+
     /// The settings for spans, or `None` when nobody asked for OTLP: no section in the file and no endpoint in `env`.
     pub fn resolve(config: Option<&OtlpConfig>, env: Env<'_>) -> Result<Option<Self>, SettingsError> {
+        let env = applicable(config, env);
         let asked = Variables { signal: Signal::Traces, env }.get("ENDPOINT").is_some();
         match config {
             None if !asked => Ok(None),
             None => Self::of(Signal::Traces, &OtlpConfig::default(), env).map(Some),
             Some(config) => Self::of(Signal::Traces, config, env).map(Some),
         }
+    }
+
+    /// The settings of each destination that logs were asked for.
+    pub fn resolve_logs(configs: &[OtlpConfig], env: Env<'_>) -> Result<Vec<Self>, SettingsError> {
+        of_each(configs, |config| {
+            let env = applicable(config, env);
+            if !is_asked_for(Signal::Logs, config.and_then(|config| config.logs), env) {
+                return Ok(None);
+            }
+            let settings = Self::of(Signal::Logs, config.unwrap_or(&OtlpConfig::default()), env)?;
+            Ok(Some(Self { queue_max_bytes: LOGS_QUEUE_BYTES, queue_max_spans: LOGS_QUEUE_RECORDS, ..settings }))
+        })
     }
 
     fn of(signal: Signal, config: &OtlpConfig, env: Env<'_>) -> Result<Self, SettingsError> {
@@ -242,13 +316,15 @@ impl OtlpSettings {
         {
             return Err(SettingsError::Protocol { setting });
         }
-        let (endpoint, encrypted) = match config.endpoint.clone().map(|url| in_file("endpoint", url)).or(endpoint) {
-            Some((setting, url)) => check_endpoint(setting, &url)?,
-            None => (DEFAULT_ENDPOINT.to_owned(), false),
-        };
+        let (endpoint, encrypted) =
+            match config.endpoint.clone().map(|url| in_file(config, "endpoint", url)).or(endpoint) {
+                Some((setting, url)) => check_endpoint(setting, &url)?,
+                None => (DEFAULT_ENDPOINT.to_owned(), false),
+            };
         let (setting, headers) = headers(config, env)?;
         check_headers(&setting, &headers)?;
         Ok(Self {
+            name: config.name.clone(),
             endpoint,
             tls: tls_files(config, env, encrypted)?,
             headers,
@@ -261,8 +337,8 @@ impl OtlpSettings {
     }
 }
 
-fn in_file<T>(name: &str, value: T) -> (String, T) {
-    (format!("export.otlp.{name}"), value)
+fn in_file<T>(config: &OtlpConfig, key: &str, value: T) -> (String, T) {
+    (format!("export.{}.{key}", config.section()), value)
 }
 
 /// The endpoint without a path, and whether it is encrypted.
@@ -286,7 +362,7 @@ fn check_endpoint(setting: String, url: &str) -> Result<(String, bool), Settings
 
 fn headers(config: &OtlpConfig, env: Variables<'_>) -> Result<(String, Headers), SettingsError> {
     if let Some(headers) = &config.headers {
-        return Ok(in_file("headers", headers.clone()));
+        return Ok(in_file(config, "headers", headers.clone()));
     }
     let Some((setting, text)) = env.get("HEADERS") else { return Ok(Default::default()) };
     match pairs::parse(&text) {
@@ -345,13 +421,13 @@ fn tls_files(config: &OtlpConfig, env: Variables<'_>, encrypted: bool) -> Result
         client: match (file(&config.cert_file, "CLIENT_CERTIFICATE"), file(&config.key_file, "CLIENT_KEY")) {
             (Some(certificate), Some(key)) => Some((certificate, key)),
             (None, None) => None,
-            _ => return Err(SettingsError::HalfIdentity),
+            _ => return Err(SettingsError::HalfIdentity { section: config.section() }),
         },
     };
     match encrypted {
         true => Ok(Some(files)),
         false if files == TlsFiles::default() => Ok(None),
-        false => Err(SettingsError::PlaintextWithCertificates),
+        false => Err(SettingsError::PlaintextWithCertificates { section: config.section() }),
     }
 }
 

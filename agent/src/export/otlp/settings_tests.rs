@@ -177,3 +177,64 @@ fn the_interval_comes_from_the_file_and_the_environment() {
         assert_eq!(error.to_string(), "OTEL_METRIC_EXPORT_INTERVAL must be milliseconds between 1000 and 3600000");
     }
 }
+
+#[test]
+fn the_variables_are_not_about_a_destination_that_has_a_name() {
+    let vars = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://env:1"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=secret"),
+        ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://env:2"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "5000"),
+    ];
+    let env = |name: &str| vars.iter().find(|(full, _)| name == *full).map(|(_, value)| (*value).to_owned());
+    let named = |name: &str, metrics| OtlpConfig {
+        name: Some(name.to_owned()),
+        endpoint: Some(format!("http://{name}:3")),
+        metrics,
+        ..OtlpConfig::default()
+    };
+    let configs = [named("a", None), named("b", Some(true))];
+    let all = OtlpSettings::resolve_all(&configs, &env).unwrap();
+    let found: Vec<_> =
+        all.iter().map(|one| (one.name.as_deref(), one.endpoint.as_str(), one.headers.0.len())).collect();
+    assert_eq!(found, [(Some("a"), "http://a:3", 0), (Some("b"), "http://b:3", 0)]);
+    let all = MetricsSettings::resolve_all(&configs, &env).unwrap();
+    let found: Vec<_> = all.iter().map(|one| (one.otlp.name.as_deref(), one.interval.as_secs())).collect();
+    assert_eq!(found, [(Some("b"), 30)], "an endpoint for metrics in the environment asks for none of theirs");
+    // Where the file names none, the variables make the one that they are about.
+    assert_eq!(OtlpSettings::resolve_all(&[], &env).unwrap()[0].endpoint, "http://env:1");
+    assert_eq!(MetricsSettings::resolve_all(&[], &env).unwrap()[0].otlp.endpoint, "http://env:2");
+    assert!(OtlpSettings::resolve_all(&[], &|_| None).unwrap().is_empty());
+}
+
+#[test]
+fn an_error_names_the_destination() {
+    let error = |config: OtlpConfig| {
+        let config = OtlpConfig { name: Some("eu".to_owned()), ..config };
+        OtlpSettings::resolve_all(&[config], &|_| None).unwrap_err().to_string()
+    };
+    let endpoint = Some("http://eu:1".to_owned());
+    let url = error(OtlpConfig { endpoint: Some("eu:1".to_owned()), ..OtlpConfig::default() });
+    assert!(url.starts_with("export.otlp[eu].endpoint must be"), "{url}");
+    let half = error(OtlpConfig { endpoint: endpoint.clone(), key_file: Some("/k".into()), ..OtlpConfig::default() });
+    assert!(half.ends_with("export.otlp[eu]"), "{half}");
+    let plain = error(OtlpConfig { endpoint, ca_file: Some("/ca".into()), ..OtlpConfig::default() });
+    assert!(plain.ends_with("use https:// for export.otlp[eu]"), "{plain}");
+}
+
+#[test]
+fn logs_are_sent_where_somebody_asked_for_them() {
+    let own = [("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "http://own:2")];
+    let logs = |configs: &[OtlpConfig], vars: &[(&str, &str)]| {
+        let env = |name: &str| vars.iter().find(|(full, _)| name == *full).map(|(_, value)| (*value).to_owned());
+        let all = OtlpSettings::resolve_logs(configs, &env).unwrap();
+        all.into_iter().map(|one| one.endpoint).collect::<Vec<_>>()
+    };
+    let with = |logs| OtlpConfig { logs, ..OtlpConfig::default() };
+    assert_eq!(logs(&[], &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://all:1")]), [""; 0]);
+    assert_eq!(logs(&[], &own), ["http://own:2"]);
+    assert_eq!(logs(&[with(Some(false))], &own), [""; 0]);
+    assert_eq!(logs(&[with(Some(true))], &[]), ["http://localhost:4317"]);
+    // And an endpoint for logs sends no spans.
+    assert_eq!(resolve(None, &[("LOGS_ENDPOINT", "http://own:2")]), Ok(None));
+}

@@ -1,10 +1,11 @@
 //! The connection to an OTLP/gRPC receiver: one unary call for each signal.
 //!
-//! Owns the channel's options and the call. A connection is made when the first call needs it and again after it
-//! broke; nothing here retries. A request's spans are encoded already, so calls are made with a codec of our
+//! Owns the channel's options and the call. A connection is made when the first call needs it, again after it broke, and
+//! anew when its certificates changed. Nothing here retries, but for one thing: a compression that the receiver does not
+//! know is answered with UNIMPLEMENTED, and the request is sent again with the next that it may know. A request's spans are encoded already, so calls are made with a codec of our
 //! own in place of the generated clients.
 
-use std::{io, marker::PhantomData, path::PathBuf, time::Duration};
+use std::{error::Error, io, iter, marker::PhantomData, path::PathBuf, time::Duration};
 
 use bytes::Buf as _;
 use inferscope_proto::{
@@ -16,15 +17,15 @@ use inferscope_proto::{
     },
 };
 use tonic::{
-    Request, Status,
+    Code, Request, Status,
     client::Grpc,
     codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder},
     codegen::http::uri::PathAndQuery,
     metadata::{AsciiMetadataKey, AsciiMetadataValue, MetadataMap},
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
+    transport::{Channel, Endpoint},
 };
 
-use super::settings::{OtlpSettings, TlsFiles};
+use super::{certificates::Certificates, settings::OtlpSettings};
 use crate::{call::OWN_AGENT, config::Compression};
 
 /// The one method of OTLP's trace service.
@@ -34,6 +35,10 @@ const EXPORT_TRACES: PathAndQuery =
 /// The one method of OTLP's metrics service.
 const EXPORT_METRICS: PathAndQuery =
     PathAndQuery::from_static("/opentelemetry.proto.collector.metrics.v1.MetricsService/Export");
+
+/// The one method of OTLP's logs service.
+const EXPORT_LOGS: PathAndQuery =
+    PathAndQuery::from_static("/opentelemetry.proto.collector.logs.v1.LogsService/Export");
 
 /// Servers answer pings below 30 s apart with GOAWAY too_many_pings.
 const PING_INTERVAL: Duration = Duration::from_secs(60);
@@ -52,6 +57,23 @@ pub enum TransportError {
         #[source]
         source: io::Error,
     },
+    /// A file of certificates to trust has none that can be read.
+    #[error("{path} has no certificate that can be used")]
+    Authority {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The client's certificate or its key is none, or they do not belong together.
+    #[error("the certificate {certificate} and the key {key} cannot be used together")]
+    Identity {
+        /// File of the certificate.
+        certificate: PathBuf,
+        /// File of the key.
+        key: PathBuf,
+        /// Why.
+        #[source]
+        source: tonic::transport::Error,
+    },
     /// The endpoint or the certificates make no connection.
     #[error("the endpoint or its certificates cannot be used")]
     Endpoint(#[source] tonic::transport::Error),
@@ -59,28 +81,35 @@ pub enum TransportError {
 
 /// The connection.
 pub(super) struct Transport {
-    grpc: Grpc<Channel>,
+    /// What a channel is made from, without TLS.
+    endpoint: Endpoint,
+    channel: Channel,
+    certificates: Option<Certificates>,
+    /// What the receiver is known, or hoped, to take.
+    compression: Compression,
     metadata: MetadataMap,
     timeout: Duration,
+    /// The last call failed: perhaps because certificates have changed.
+    failed: bool,
 }
 
 impl Transport {
     /// Reads the certificates; connects to nothing yet. To be called inside a tokio runtime.
     pub(super) fn open(settings: &OtlpSettings) -> Result<Self, TransportError> {
-        let mut endpoint = Endpoint::from_shared(settings.endpoint.clone())
+        let endpoint = Endpoint::from_shared(settings.endpoint.clone())
             .and_then(|endpoint| endpoint.user_agent(format!("{OWN_AGENT}{}", env!("CARGO_PKG_VERSION"))))
             .map_err(TransportError::Endpoint)?
             .connect_timeout(settings.timeout)
             .http2_keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT)
             .tcp_keepalive(Some(PING_INTERVAL));
-        if let Some(files) = &settings.tls {
-            endpoint = endpoint.tls_config(tls(files)?).map_err(TransportError::Endpoint)?;
-        }
-        let mut grpc = Grpc::new(endpoint.connect_lazy());
-        if settings.compression == Compression::Gzip {
-            grpc = grpc.send_compressed(CompressionEncoding::Gzip);
-        }
+        let (certificates, secured) = match &settings.tls {
+            Some(files) => {
+                let (certificates, secured) = Certificates::open(files, settings.tuning.certificates_every, &endpoint)?;
+                (Some(certificates), secured)
+            }
+            None => (None, endpoint.clone()),
+        };
         let mut metadata = MetadataMap::new();
         for (name, value) in &settings.headers.0 {
             let name = AsciiMetadataKey::from_bytes(name.to_ascii_lowercase().as_bytes());
@@ -91,12 +120,25 @@ impl Transport {
                 metadata.insert(name, value);
             }
         }
-        Ok(Self { grpc, metadata, timeout: settings.timeout })
+        Ok(Self {
+            channel: secured.connect_lazy(),
+            endpoint,
+            certificates,
+            compression: settings.compression,
+            metadata,
+            timeout: settings.timeout,
+            failed: false,
+        })
     }
 
     /// Sends spans and waits for the answer until the deadline.
     pub(super) async fn export(&mut self, request: EncodedRequest) -> Result<ExportTraceServiceResponse, Status> {
         self.call(request, EXPORT_TRACES).await
+    }
+
+    /// Sends log records likewise. The messages around them, and the answer, have the field numbers of those for spans.
+    pub(super) async fn export_logs(&mut self, request: EncodedRequest) -> Result<ExportTraceServiceResponse, Status> {
+        self.call(request, EXPORT_LOGS).await
     }
 
     /// Sends metrics and waits for the answer until the deadline.
@@ -109,14 +151,46 @@ impl Transport {
 
     async fn call<Q, A>(&mut self, request: Q, method: PathAndQuery) -> Result<A, Status>
     where
+        Q: Message + Clone + 'static,
+        A: Message + Default + 'static,
+    {
+        self.follow_certificates();
+        let mut compression = self.compression;
+        let result = loop {
+            let Some(next) = weaker(compression) else {
+                break self.attempt(request, method, compression).await;
+            };
+            match self.attempt(request.clone(), method.clone(), compression).await {
+                // Or the whole service is not there: then nothing is taken, and the last answer says so.
+                Err(status) if status.code() == Code::Unimplemented && status.source().is_none() => compression = next,
+                other => break other,
+            }
+        };
+        if result.is_ok() && compression != self.compression {
+            let (endpoint, from, to) = (self.endpoint.uri(), self.compression, compression);
+            tracing::warn!(%endpoint, "the OTLP receiver does not know the compression {from:?}; it gets {to:?}");
+            self.compression = compression;
+        }
+        self.failed = result.is_err();
+        result
+    }
+
+    async fn attempt<Q, A>(&self, request: Q, method: PathAndQuery, compression: Compression) -> Result<A, Status>
+    where
         Q: Message + 'static,
         A: Message + Default + 'static,
     {
         let mut request = Request::from_parts(self.metadata.clone(), Default::default(), request);
         request.set_timeout(self.timeout);
+        let mut grpc = Grpc::new(self.channel.clone());
+        grpc = match compression {
+            Compression::None => grpc,
+            Compression::Gzip => grpc.send_compressed(CompressionEncoding::Gzip),
+            Compression::Zstd => grpc.send_compressed(CompressionEncoding::Zstd),
+        };
         let call = async {
-            self.grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
-            self.grpc.unary(request, method, ExportCodec::<Q, A>(PhantomData)).await
+            grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+            grpc.unary(request, method, ExportCodec::<Q, A>(PhantomData)).await
         };
         // The header tells the server; this one also ends the wait for a connection.
         match tokio::time::timeout(self.timeout, call).await {
@@ -124,20 +198,34 @@ impl Transport {
             Err(_) => Err(Status::deadline_exceeded("no answer within the deadline")),
         }
     }
+
+    /// Makes the channel anew if its certificates have changed. The old one ends with its last call.
+    fn follow_certificates(&mut self) {
+        let Some(certificates) = &mut self.certificates else { return };
+        match certificates.changed(&self.endpoint, self.failed) {
+            None => {}
+            Some(Ok(secured)) => {
+                tracing::info!(endpoint = %self.endpoint.uri(), "the certificates have changed; the new ones are used");
+                self.channel = secured.connect_lazy();
+            }
+            Some(Err(error)) => {
+                let reasons: Vec<_> = iter::successors(Some(&error as &dyn Error), |&error| error.source())
+                    .map(ToString::to_string)
+                    .collect();
+                let (endpoint, error) = (self.endpoint.uri(), reasons.join(": "));
+                tracing::error!(%endpoint, error, "the new certificates cannot be used; the old ones are kept");
+            }
+        }
+    }
 }
 
-fn tls(files: &TlsFiles) -> Result<ClientTlsConfig, TransportError> {
-    let read =
-        |path: &PathBuf| std::fs::read(path).map_err(|source| TransportError::Read { path: path.clone(), source });
-    let mut config = ClientTlsConfig::new();
-    config = match &files.ca {
-        Some(ca) => config.ca_certificate(Certificate::from_pem(read(ca)?)),
-        None => config.with_native_roots(),
-    };
-    if let Some((certificate, key)) = &files.client {
-        config = config.identity(Identity::from_pem(read(certificate)?, read(key)?));
+/// What a receiver that does not know a compression may know.
+fn weaker(compression: Compression) -> Option<Compression> {
+    match compression {
+        Compression::Zstd => Some(Compression::Gzip),
+        Compression::Gzip => Some(Compression::None),
+        Compression::None => None,
     }
-    Ok(config)
 }
 
 /// Requests `Q` and answers `A`, of which every part is optional.
