@@ -21,12 +21,14 @@ use crate::{
     targets::{Selectors, Targets},
 };
 
+mod delivery;
 mod export;
 mod gpu;
 mod privacy;
 mod sampling;
 mod serving;
 
+pub use delivery::{ShipCompression, ShipConfig, WalConfig, WhenFull};
 pub use export::{Compression, ExportConfig, Headers, JsonlConfig, OtlpConfig, PrometheusConfig};
 pub use gpu::GpuConfig;
 pub use privacy::{PrivacyConfig, ToolDetail};
@@ -57,6 +59,8 @@ pub struct Config {
     pub export: ExportConfig,
     /// Which calls go there.
     pub sampling: SamplingConfig,
+    /// What is on its way, on disk.
+    pub wal: Option<WalConfig>,
     /// What marks an answer as bad.
     pub quality: QualityConfig,
     /// What calls cost.
@@ -260,7 +264,7 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), (String, &'static str)> {
-        let Self { capture, targets, privacy, export, sampling, quality, cost, usage: _, gpu, serving } = self;
+        let Self { capture, targets, privacy, export, sampling, quality, cost, usage: _, gpu, serving, wal } = self;
         if capture.idle_timeout_seconds == 0 {
             return Err(("capture.idle_timeout_seconds".to_owned(), "must be more than zero"));
         }
@@ -277,6 +281,9 @@ impl Config {
         exclude.check().map_err(|(key, reason)| (format!("targets.exclude.{key}"), reason))?;
         export.check().map_err(|(key, reason)| (format!("export.{key}"), reason))?;
         sampling.check().map_err(|(key, reason)| (format!("sampling.{key}"), reason))?;
+        if let Some(wal) = wal {
+            wal.check().map_err(|(key, reason)| (format!("wal.{key}"), reason))?;
+        }
         Ok(())
     }
 }

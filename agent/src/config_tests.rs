@@ -1,6 +1,8 @@
 use std::{fs, fs::Permissions, io::ErrorKind, os::unix::fs::PermissionsExt as _, path::Path};
 
-use super::{Compression, Config, ConfigError, OtlpConfig, PrivacyConfig, ToolDetail};
+use super::{
+    Compression, Config, ConfigError, OtlpConfig, PrivacyConfig, ShipCompression, ToolDetail, WalConfig, WhenFull,
+};
 use crate::{export::json_file::Rotation, privacy::Operator};
 
 fn parse(text: &str) -> Result<Config, String> {
@@ -19,6 +21,19 @@ fn an_empty_file_gives_the_defaults() {
     assert!(config.gpu.enabled && config.gpu.nvml_library.is_none() && config.gpu.active_hz == 10);
     assert!(config.cost.enabled && config.cost.table && config.cost.prices.is_empty());
     assert!(config.export.otlp.is_empty() && config.export.jsonl.is_none() && config.export.prometheus.is_none());
+    assert!(config.wal.is_none() && config.export.ship.is_none());
+}
+
+#[test]
+fn the_section_alone_makes_a_log() {
+    let wal = parse("[wal]").unwrap().wal.unwrap();
+    assert_eq!(wal, WalConfig::default());
+    assert_eq!((wal.dir.as_path(), wal.max_bytes), (Path::new("/var/lib/inferscope/wal"), 1 << 30));
+    assert_eq!((wal.when_full, wal.key_file), (WhenFull::RefuseNew, None));
+    let error = parse("[export.ship]").unwrap_err();
+    assert!(error.contains("missing field `endpoint`"), "{error}");
+    let error = parse("[wal]\nwhen_full = \"panic\"").unwrap_err();
+    assert!(error.starts_with("c.toml:2:13: unknown variant `panic`"), "{error}");
 }
 
 #[test]
@@ -101,6 +116,19 @@ fn every_setting_is_read() {
         metrics = true
         logs = true
         metrics_interval_seconds = 15
+        [export.ship]
+        endpoint = "https://collector.example:4317"
+        agent_id = "gpu-17"
+        ca_file = "/ca.pem"
+        cert_file = "/cert.pem"
+        key_file = "/key.pem"
+        token_file = "/token"
+        compression = "none"
+        [wal]
+        dir = "/var/lib/inferscope/log"
+        max_bytes = 2_000_000
+        when_full = "drop_oldest"
+        key_file = "/wal.key"
         [export.jsonl]
         path = "/var/lib/inferscope/calls.jsonl"
         max_bytes = 10_000_000
@@ -132,6 +160,14 @@ fn every_setting_is_read() {
     assert_eq!((otlp.metrics, otlp.metrics_interval_seconds), (Some(true), Some(15.0)));
     assert_eq!(otlp.logs, Some(true));
     assert_eq!(config.export.prometheus.unwrap().listen.to_string(), "[::1]:9000");
+    let ship = config.export.ship.unwrap();
+    assert_eq!((ship.endpoint.as_str(), ship.agent_id.as_deref()), ("https://collector.example:4317", Some("gpu-17")));
+    let files = [ship.ca_file, ship.cert_file, ship.key_file, ship.token_file].map(Option::unwrap);
+    assert_eq!(files, ["/ca.pem", "/cert.pem", "/key.pem", "/token"].map(Path::new));
+    assert_eq!(ship.compression, ShipCompression::None);
+    let wal = config.wal.unwrap();
+    assert_eq!((wal.dir.as_path(), wal.max_bytes), (Path::new("/var/lib/inferscope/log"), 2_000_000));
+    assert_eq!((wal.when_full, wal.key_file.as_deref()), (WhenFull::DropOldest, Some(Path::new("/wal.key"))));
     let jsonl = config.export.jsonl.unwrap();
     assert_eq!(jsonl.path, Path::new("/var/lib/inferscope/calls.jsonl"));
     assert_eq!(jsonl.rotation(), Some(Rotation { max_bytes: 10_000_000, max_files: 3 }));
@@ -228,6 +264,11 @@ fn values_out_of_range_are_refused() {
         ("[[export.otlp]]\nname = \"a\"\nendpoint = \"x\"\nqueue_max_spans = 0", "export.otlp[a].queue_max_spans"),
         ("[quality]\nlow_confidence_logprob = 0.5", "quality.low_confidence_logprob"),
         ("[export.otlp]\ntimeout_seconds = 0", "export.otlp.timeout_seconds"),
+        ("[wal]\nmax_bytes = 1048575", "wal.max_bytes"),
+        ("[wal]\ndir = \"log\"", "wal.dir"),
+        ("[export.ship]\nendpoint = \"https://c\"\nagent_id = \"\"", "export.ship.agent_id"),
+        ("[export.ship]\nendpoint = \"https://c\"\ncert_file = \"/c\"", "export.ship.cert_file"),
+        ("[export.ship]\nendpoint = \"https://c\"\nkey_file = \"/k\"", "export.ship.cert_file"),
     ] {
         let error = parse(text).unwrap_err();
         assert!(error.starts_with(&format!("c.toml: {setting} must be")), "{error}");
@@ -277,14 +318,18 @@ fn a_file_that_others_can_change_is_refused() {
 }
 
 #[test]
-fn what_the_document_shows_is_a_configuration() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/export.md");
-    let text = fs::read_to_string(path).unwrap();
-    let blocks: Vec<_> = text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    assert_eq!(blocks.len(), 4);
-    for block in blocks {
-        parse(block).unwrap_or_else(|error| panic!("{error} in\n{block}"));
+fn what_the_documents_show_is_a_configuration() {
+    let documents: [(&str, usize, &[&str]); 2] = [
+        ("export.md", 4, &["[sampling]", "[export.jsonl]", "[export.otlp]", "[[export.otlp]]"]),
+        ("delivery.md", 2, &["[wal]", "[export.ship]"]),
+    ];
+    for (name, count, sections) in documents {
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name)).unwrap();
+        let blocks: Vec<_> = text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+        assert_eq!(blocks.len(), count, "{name}");
+        for block in blocks {
+            parse(block).unwrap_or_else(|error| panic!("{error} in {name}:\n{block}"));
+        }
+        assert!(sections.iter().all(|section| text.contains(section)), "{name}");
     }
-    let sections = ["[sampling]", "[export.jsonl]", "[export.otlp]", "[[export.otlp]]"];
-    assert!(sections.iter().all(|section| text.contains(section)));
 }

@@ -10,6 +10,7 @@ use serde::{
     de::{self, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
 };
 
+use super::delivery::ShipConfig;
 use crate::export::json_file::Rotation;
 
 /// Most destinations of OTLP: each has a queue and a connection of its own.
@@ -38,6 +39,8 @@ pub struct ExportConfig {
     pub jsonl: Option<JsonlConfig>,
     /// `[export.prometheus]`
     pub prometheus: Option<PrometheusConfig>,
+    /// `[export.ship]`
+    pub ship: Option<ShipConfig>,
 }
 
 /// `[export.otlp]`: what is absent comes from the standard `OTEL_EXPORTER_OTLP_*` variables, unless it has a name.
@@ -201,7 +204,7 @@ type Refusal = (String, &'static str);
 impl ExportConfig {
     /// The first setting that cannot be.
     pub(super) fn check(&self) -> Result<(), Refusal> {
-        let Self { otlp, jsonl, prometheus } = self;
+        let Self { otlp, jsonl, prometheus, ship } = self;
         for (n, config) in otlp.iter().enumerate() {
             let refuse = |key: &str, reason| Err((format!("otlp[{n}].{key}"), reason));
             match &config.name {
@@ -225,6 +228,9 @@ impl ExportConfig {
         }
         if prometheus.as_ref().is_some_and(|prometheus| prometheus.listen.port() == 0) {
             return Err(("prometheus.listen".to_owned(), "must be an address with a port other than 0"));
+        }
+        if let Some(ship) = ship {
+            ship.check().map_err(|(key, reason)| (format!("ship.{key}"), reason))?;
         }
         Ok(())
     }

@@ -9,6 +9,7 @@
 //! reason of loss, as in [`otlp`]; 3. a section in `config`; 4. a test against a reader that we did not write.
 
 pub mod attributes;
+pub mod durable;
 mod from_call;
 mod inferred;
 pub mod json_file;
@@ -20,6 +21,7 @@ mod remote;
 pub mod sample;
 mod serving;
 pub mod shed;
+pub mod ship;
 pub mod span;
 #[cfg(test)]
 pub(crate) mod testing;
