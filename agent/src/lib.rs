@@ -9,6 +9,7 @@ pub mod collector;
 pub mod commands;
 pub mod config;
 pub mod cost;
+pub mod delivery;
 pub mod diagnosis;
 pub mod discover;
 pub mod export;

@@ -13,6 +13,7 @@ use crate::{
     call::FinishedCall,
     cost::{self, Pricing},
     export::{
+        durable::DurableSpans,
         json_file::{FileErrors, JsonFile},
         jsonl::JsonLines,
         otlp::{self, OtlpHandle},
@@ -40,6 +41,7 @@ pub struct Outputs {
     display: Display,
     file: Option<JsonFile>,
     otlp: Vec<OtlpHandle>,
+    log: Option<DurableSpans>,
     sampling: Sampling,
     metrics: Option<Arc<Metrics>>,
     pricing: Pricing,
@@ -58,6 +60,7 @@ impl Outputs {
             display,
             file: None,
             otlp: Vec::new(),
+            log: None,
             sampling: Sampling::default(),
             metrics: None,
             pricing: Pricing::default(),
@@ -82,6 +85,12 @@ impl Outputs {
     /// Adds OTLP receivers.
     pub fn with_otlp(mut self, otlp: Vec<OtlpHandle>) -> Self {
         self.otlp = otlp;
+        self
+    }
+
+    /// Adds the log, which delivers from the disk.
+    pub fn with_log(mut self, log: Option<DurableSpans>) -> Self {
+        self.log = log;
         self
     }
 
@@ -130,11 +139,14 @@ impl Outputs {
 
     /// Sends the span to the file and the receivers, unless it is sampled out.
     fn export(&mut self, span: &Span) {
-        if self.file.is_none() && self.otlp.is_empty() {
+        if self.file.is_none() && self.otlp.is_empty() && self.log.is_none() {
             return;
         }
         let Some(span) = self.sampling.sample(span) else {
             self.report.sampled_out += 1;
+            if let Some(log) = &self.log {
+                log.sampled_out();
+            }
             return;
         };
         if let Some(file) = &mut self.file {
@@ -152,6 +164,9 @@ impl Outputs {
         }
         // What a receiver's queue does not take it counts itself.
         otlp::offer_to_all(&self.otlp, &span);
+        if let Some(log) = &self.log {
+            log.offer(&span);
+        }
     }
 
     /// How it went.

@@ -2,16 +2,17 @@
 //!
 //! Owns their start, their end, and the names of their counters in the ledger: `otlp_enqueued` and so on for the one
 //! destination without a name, `otlp.NAME.enqueued` for each that has one. Each has a queue, a task and a connection of its
-//! own, so that a slow one holds nobody up.
+//! own, so that a slow one holds nobody up. Where there is a log, each reads its spans from there, at its own pace.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::task::JoinSet;
 
 use crate::{
+    delivery::Delivery,
     export::otlp::{
-        DropReason, Envelope, MetricsCounts, MetricsExporter, MetricsSettings, OtlpCounts, OtlpExporter, OtlpHandle,
-        OtlpSettings, TransportError,
+        DropReason, Envelope, LOST, MetricsCounts, MetricsExporter, MetricsSettings, OtlpCounts, OtlpExporter,
+        OtlpHandle, OtlpSettings, TransportError,
     },
     metrics::Metrics,
 };
@@ -24,6 +25,8 @@ type Entries = Vec<(String, u64)>;
 pub struct Receivers {
     /// What the names of counters have before them.
     prefix: &'static str,
+    /// They read from the log.
+    fed: bool,
     exporters: Vec<(Option<String>, OtlpExporter)>,
 }
 
@@ -33,31 +36,48 @@ impl Receivers {
         Self::start_each("", settings, |settings| OtlpExporter::start(settings, envelope.clone()))
     }
 
+    /// Starts an exporter for each of `settings` that sends the spans of the log. To be called inside a tokio runtime with more
+    /// than one thread.
+    pub fn start_fed(settings: &[OtlpSettings], envelope: &Envelope, delivery: &Delivery) -> anyhow::Result<Self> {
+        let start = |settings: &OtlpSettings| {
+            let reader = delivery.reader(settings)?;
+            anyhow::Ok(OtlpExporter::start_fed(settings, envelope.clone(), reader)?)
+        };
+        Ok(Self { fed: true, ..Self::start_each("", settings, start)? })
+    }
+
     /// Starts an exporter of logs for each.
     pub fn start_logs(settings: &[OtlpSettings], envelope: &Envelope) -> Result<Self, TransportError> {
         Self::start_each("logs_", settings, |settings| OtlpExporter::start_logs(settings, envelope.clone()))
     }
 
-    fn start_each(
+    fn start_each<E>(
         prefix: &'static str,
         settings: &[OtlpSettings],
-        start: impl Fn(&OtlpSettings) -> Result<OtlpExporter, TransportError>,
-    ) -> Result<Self, TransportError> {
+        start: impl Fn(&OtlpSettings) -> Result<OtlpExporter, E>,
+    ) -> Result<Self, E> {
         let named = |settings: &OtlpSettings| Ok((settings.name.clone(), start(settings)?));
-        Ok(Self { prefix, exporters: settings.iter().map(named).collect::<Result<_, _>>()? })
+        Ok(Self { prefix, fed: false, exporters: settings.iter().map(named).collect::<Result<_, _>>()? })
     }
 
-    /// Where to offer spans, or notices.
+    /// Where to offer spans, or notices; where the log feeds them, their ledgers alone.
     pub fn handles(&self) -> Vec<OtlpHandle> {
         self.exporters.iter().map(|(_, exporter)| exporter.handle().clone()).collect()
     }
 
     /// Stops all at the same time, each within `within`, and gives what became of what they had.
     pub async fn shutdown(self, within: Duration) -> Entries {
-        let Self { prefix, exporters } = self;
+        let Self { prefix, fed, exporters } = self;
         let stop = |(name, exporter): (_, OtlpExporter)| async move { (name, exporter.shutdown(within).await) };
         let ended = together(exporters.into_iter().map(stop)).await;
-        ended.iter().flat_map(|(name, counts)| entries(name.as_deref(), prefix, counts)).collect()
+        let all = |(name, counts): &(Option<String>, OtlpCounts)| {
+            let mut all = entries(name.as_deref(), prefix, counts);
+            if fed {
+                all.extend(fed_entries(name.as_deref(), counts));
+            }
+            all
+        };
+        ended.iter().flat_map(all).collect()
     }
 }
 
@@ -124,6 +144,12 @@ fn entries(destination: Option<&str>, prefix: &str, counts: &OtlpCounts) -> Entr
         .collect()
 }
 
+/// What there is to count only where the log feeds an exporter.
+fn fed_entries(destination: Option<&str>, counts: &OtlpCounts) -> Entries {
+    let lost = LOST.map(|reason| (entry(destination, &format!("lost_{}", reason.as_str())), counts.lost(reason)));
+    [(entry(destination, "returned"), counts.returned)].into_iter().chain(lost).collect()
+}
+
 fn metrics_entries(destination: Option<&str>, counts: &MetricsCounts) -> Entries {
     let MetricsCounts { exported, rejected_points, retries, superseded, refused, unsent } = *counts;
     let named = [
@@ -172,12 +198,13 @@ mod tests {
         let counts = OtlpCounts::default();
         let of = |name| {
             let metrics = metrics_entries(name, &MetricsCounts::default());
-            [entries(name, "", &counts), entries(name, "logs_", &counts), metrics]
+            [entries(name, "", &counts), entries(name, "logs_", &counts), fed_entries(name, &counts), metrics]
         };
         let unnamed: Vec<_> = of(None).concat().into_iter().map(|(name, _)| name).collect();
         assert!(unnamed.contains(&"otlp_dropped_too_large".to_owned()));
         assert!(unnamed.contains(&"otlp_metrics_rejected_points".to_owned()));
         assert!(unnamed.contains(&"otlp_logs_exported".to_owned()));
+        assert!(unnamed.contains(&"otlp_lost_evicted".to_owned()));
         let mut all: Vec<_> = of(Some("a")).concat().into_iter().map(|(name, _)| name).chain(unnamed).collect();
         all.sort_unstable();
         let before = all.len();

@@ -13,9 +13,10 @@ use crate::{
     cli::RunArgs,
     config::Config,
     cost::Pricing,
+    delivery::Delivery,
     export::{
         json_file::JsonFile,
-        otlp::{DropReason, Envelope, MetricsSettings, NoticeLog, OtlpHandle, OtlpSettings},
+        otlp::{DropReason, Envelope, LOST, MetricsSettings, NoticeLog, OtlpHandle, OtlpSettings},
         prometheus::PrometheusServer,
     },
     kernel::Settings,
@@ -47,9 +48,11 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
         ),
         None => None,
     };
-    let counts = !otlp_metrics.is_empty() || config.export.prometheus.is_some();
+    let host = host.as_deref().map(str::trim);
+    let has_log = config.wal.is_some() || config.export.ship.is_some();
+    let counts = !otlp_metrics.is_empty() || config.export.prometheus.is_some() || has_log;
     let envelope = match !otlp.is_empty() || !otlp_logs.is_empty() || counts {
-        true => Some(Envelope::new(&env, host.as_deref().map(str::trim))?),
+        true => Some(Envelope::new(&env, host)?),
         false => None,
     };
     if otlp.is_empty() && file.is_none() && !counts {
@@ -59,12 +62,25 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     let session = Session::new()?;
     let runtime = live::runtime()?;
     let (ledger, finish) = runtime.block_on(async {
+        let mut delivery = match &envelope {
+            Some(envelope) => Delivery::start(&config, &otlp, host, envelope, session.anchor)?,
+            None => None,
+        };
         let (receivers, logs) = match &envelope {
-            Some(envelope) => (Receivers::start(&otlp, envelope)?, Receivers::start_logs(&otlp_logs, envelope)?),
+            Some(envelope) => {
+                let receivers = match &delivery {
+                    Some(delivery) => Receivers::start_fed(&otlp, envelope, delivery)?,
+                    None => Receivers::start(&otlp, envelope)?,
+                };
+                (receivers, Receivers::start_logs(&otlp_logs, envelope)?)
+            }
             None => Default::default(),
         };
-        let notices = NoticeLog::new(logs.handles(), session.anchor);
+        let notices = NoticeLog::new(logs.handles(), delivery.as_ref().and_then(Delivery::notices), session.anchor);
         let metrics = counts.then(|| metrics(&session, receivers.handles()));
+        if let (Some(delivery), Some(envelope)) = (&mut delivery, &envelope) {
+            delivery.report(metrics.clone(), envelope.clone(), session.anchor);
+        }
         let readers = match (&metrics, &envelope) {
             (Some(metrics), Some(envelope)) => Readers::start(&config, &otlp_metrics, envelope, metrics).await?,
             _ => Readers::default(),
@@ -72,7 +88,9 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
         let outputs = Outputs::new(session.anchor, Display::Quiet)
             .with_pricing(Pricing::new(&config.cost))
             .with_file(file)
-            .with_otlp(receivers.handles())
+            // With a log they read from there.
+            .with_otlp(if delivery.is_some() { Vec::new() } else { receivers.handles() })
+            .with_log(delivery.as_ref().map(|delivery| delivery.spans().clone()))
             .with_sampling(config.sampling.sampling())
             .with_metrics(metrics.clone());
         let result =
@@ -80,11 +98,22 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
         if let (Ok((ledger, _)), Some(metrics)) = (&result, &metrics) {
             metrics.on_lost_bytes(ledger.lost_by_reason());
         }
+        if let Some(delivery) = &mut delivery {
+            delivery.seal().await;
+        }
         // All have the same time: none waits for another.
-        let (spans, metrics, logs) =
-            tokio::join!(receivers.shutdown(DRAIN), readers.otlp.shutdown(DRAIN), logs.shutdown(DRAIN));
+        let shipped = async {
+            match &mut delivery {
+                Some(delivery) => delivery.shutdown(DRAIN).await,
+                None => Vec::new(),
+            }
+        };
+        let (spans, metrics, logs, shipped) =
+            tokio::join!(receivers.shutdown(DRAIN), readers.otlp.shutdown(DRAIN), logs.shutdown(DRAIN), shipped);
+        // After all who read the log: what it says of them is the last word.
+        let log = delivery.as_ref().map(Delivery::entries).unwrap_or_default();
         let (mut ledger, finish) = result?;
-        ledger.undelivered.extend(spans.into_iter().chain(metrics).chain(logs));
+        ledger.undelivered.extend(spans.into_iter().chain(metrics).chain(logs).chain(log).chain(shipped));
         anyhow::Ok((ledger, finish))
     })?;
     live::say_ledger(&ledger);
@@ -101,7 +130,9 @@ fn metrics(session: &Session, spans: Vec<OtlpHandle>) -> Arc<Metrics> {
             let dropped = |reason| counts.iter().map(|counts| counts.dropped(reason)).sum::<u64>();
             let rejected = counts.iter().map(|counts| counts.rejected).sum();
             let dropped = DropReason::ALL.map(|reason| (reason.as_str(), dropped(reason)));
-            dropped.into_iter().chain([("rejected", rejected)]).filter(|(_, count)| *count > 0).collect()
+            let lost = LOST.map(|reason| (reason.as_str(), counts.iter().map(|counts| counts.lost(reason)).sum()));
+            let all = dropped.into_iter().chain([("rejected", rejected)]).chain(lost);
+            all.filter(|(_, count)| *count > 0).collect()
         }));
     }
     metrics

@@ -84,6 +84,11 @@ impl Certificates {
     }
 }
 
+/// `endpoint` with what the files hold now: for connections that are made one by one.
+pub(in crate::export) fn secured(files: &TlsFiles, endpoint: &Endpoint) -> Result<Endpoint, TransportError> {
+    Pems::read(files)?.apply(files, endpoint)
+}
+
 fn fingerprints(files: &TlsFiles) -> Vec<Fingerprint> {
     let TlsFiles { ca, client } = files;
     let client = client.iter().flat_map(|(certificate, key)| [certificate, key]);

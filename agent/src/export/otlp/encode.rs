@@ -104,7 +104,7 @@ pub(super) fn key_value(name: &str, value: any_value::Value) -> KeyValue {
 
 /// An encoded span without its messages and marked as cut, or `None` when it has none. What a receiver that finds
 /// a span too large gets in the second attempt: the measurements matter more than the text.
-pub(super) fn without_content(span: &[u8]) -> Option<Bytes> {
+pub(in crate::export) fn without_content(span: &[u8]) -> Option<Bytes> {
     let mut span = proto::Span::decode(span).ok()?;
     let all = span.attributes.len();
     span.attributes.retain(|attribute| !names::CONTENT.contains(&attribute.key.as_str()));
@@ -180,6 +180,11 @@ impl Envelope {
             _ => None,
         };
         self.resource.attributes.iter().filter_map(text).collect()
+    }
+
+    /// Who sends, for those that say it once.
+    pub(in crate::export) fn encoded(&self) -> (&Resource, &InstrumentationScope) {
+        (&self.resource, &self.scope)
     }
 
     /// Size of a request without spans, with room for the lengths that grow with them.

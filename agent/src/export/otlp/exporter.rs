@@ -2,7 +2,8 @@
 //!
 //! Owns the order of things: batches from the queue, one call at a time, each batch settled before the next. A
 //! receiver that is away costs one log line when it goes and one when it is back; in between the queue fills and
-//! its bound decides. Stopping is bounded: what is not out when the time is over is counted as lost.
+//! its bound decides. Stopping is bounded: what is not out when the time is over is counted as lost, or is still in the log where
+//! the spans come from there (`feed`).
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,42 +11,68 @@ use inferscope_proto::{Message as _, otlp::collector_trace::ExportTraceServiceRe
 use tokio::{
     sync::watch,
     task::JoinHandle,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tonic::Status;
 
 use super::{
     encode::{Envelope, without_content},
+    feed::Feeder,
     link::{Link, LinkLog},
     queue::{DropReason, Item, Next, OtlpCounts, OtlpHandle, Queue},
     retry::{Backoff, Verdict, classify, entropy},
     settings::{OtlpSettings, Signal, Tuning},
     transport::{Transport, TransportError},
 };
+use crate::wal::Reader;
+
+/// How long the cursor may take to be written after the time to drain is over. A disk that hangs must not keep the program from
+/// ending: without the cursor, what was taken since is sent again.
+const LAST_NOTE: Duration = Duration::from_secs(1);
 
 /// A running exporter. Dropping it without [`shutdown`](Self::shutdown) stops it at once and counts what is left
-/// as lost.
+/// as lost, or as returned to the log.
 #[derive(Debug)]
 pub struct OtlpExporter {
     handle: OtlpHandle,
     deadline: watch::Sender<Option<Instant>>,
     task: JoinHandle<()>,
+    /// What reads the log, where there is one.
+    feeder: Option<JoinHandle<()>>,
 }
 
 impl OtlpExporter {
     /// Starts the task for spans on the current runtime. Reads certificates but does not connect: a receiver that is away
     /// is no error.
     pub fn start(settings: &OtlpSettings, envelope: Envelope) -> Result<Self, TransportError> {
-        Self::start_for(Signal::Traces, settings, envelope)
+        Self::start_for(Signal::Traces, settings, envelope, Queue::new)
+    }
+
+    /// Starts the task for spans, and one that takes them from the log: `reader` goes on where the destination's cursor is, and
+    /// moves it when the fate of spans is known. Nothing can be offered. The runtime must have more than one thread, because the
+    /// log is read in it.
+    pub fn start_fed(settings: &OtlpSettings, envelope: Envelope, reader: Reader) -> Result<Self, TransportError> {
+        let acknowledged = reader.acknowledged();
+        let queue = |endpoint: &str, bytes, spans| Queue::fed(endpoint, bytes, spans, acknowledged);
+        let mut exporter = Self::start_for(Signal::Traces, settings, envelope, queue)?;
+        let (queue, stopping) = (Arc::clone(&exporter.handle.queue), exporter.deadline.subscribe());
+        let feeder = Feeder::new(reader, queue, &settings.tuning, stopping);
+        exporter.feeder = Some(tokio::spawn(feeder.run()));
+        Ok(exporter)
     }
 
     /// Starts the task for log records. What is said of spans elsewhere is true of them.
     pub fn start_logs(settings: &OtlpSettings, envelope: Envelope) -> Result<Self, TransportError> {
-        Self::start_for(Signal::Logs, settings, envelope)
+        Self::start_for(Signal::Logs, settings, envelope, Queue::new)
     }
 
-    fn start_for(signal: Signal, settings: &OtlpSettings, envelope: Envelope) -> Result<Self, TransportError> {
-        let queue = Arc::new(Queue::new(&settings.endpoint, settings.queue_max_bytes, settings.queue_max_spans));
+    fn start_for(
+        signal: Signal,
+        settings: &OtlpSettings,
+        envelope: Envelope,
+        queue: impl FnOnce(&str, usize, usize) -> Queue,
+    ) -> Result<Self, TransportError> {
+        let queue = Arc::new(queue(&settings.endpoint, settings.queue_max_bytes, settings.queue_max_spans));
         let (deadline, stopping) = watch::channel(None);
         let sender = Sender {
             signal,
@@ -68,22 +95,31 @@ impl OtlpExporter {
                 queue.abandon();
             }
         });
-        Ok(Self { handle: OtlpHandle { queue }, deadline, task })
+        Ok(Self { handle: OtlpHandle { queue }, deadline, task, feeder: None })
     }
 
-    /// Where to offer spans.
+    /// Where to offer spans, and the ledger.
     pub fn handle(&self) -> &OtlpHandle {
         &self.handle
     }
 
     /// Takes no more spans, sends those that wait for no longer than `within`, and gives the final ledger: spans
-    /// that are left are in it as dropped.
+    /// that are left are in it as dropped. With a log, what is durable there is sent first, and spans that are left are in the
+    /// ledger as returned.
     pub async fn shutdown(self, within: Duration) -> OtlpCounts {
-        let Self { handle, deadline, task } = self;
-        handle.queue.close();
+        let Self { handle, deadline, task, feeder } = self;
+        // What reads the log closes the queue, when it has read all of it.
+        if feeder.is_none() {
+            handle.queue.close();
+        }
         deadline.send_replace(Some(Instant::now() + within));
         if task.await.is_err() {
             handle.queue.abandon();
+        }
+        if let Some(feeder) = feeder
+            && timeout(LAST_NOTE, feeder).await.is_err()
+        {
+            tracing::warn!("the log's cursor takes long to be written; what was taken may be sent again");
         }
         handle.counts()
     }
@@ -201,9 +237,9 @@ impl Sender {
             pieces.extend([second, piece]);
             return;
         }
-        let bare = |item: &Item| Some((without_content(&item.span)?, item.reserved));
+        let bare = |item: &Item| Some(Item { span: without_content(&item.span)?, ..*item });
         match piece.first().filter(|_| self.signal != Signal::Logs).and_then(bare) {
-            Some((span, reserved)) => pieces.push(vec![Item { span, reserved }]),
+            Some(item) => pieces.push(vec![item]),
             None => self.queue.dropped(&piece, DropReason::TooLarge),
         }
     }

@@ -180,6 +180,7 @@ pub(crate) fn balance(counts: &OtlpCounts) -> u64 {
     counts.exported
         + counts.rejected
         + counts.pending_spans
+        + counts.returned
         + lost.map(|reason| counts.dropped(reason)).iter().sum::<u64>()
 }
 

@@ -1,6 +1,7 @@
 //! What is noticed beside calls, as OTLP's log records.
 //!
-//! Owns the mapping from a notice to a record and the offering of records to exporters. The record is an event: its name says
+//! Owns the mapping from a notice to a record and the offering of records to exporters and to the log, from which the collector
+//! gets them. The record is an event: its name says
 //! what happened, its attributes the rest; the text is for people. Sending is `exporter`'s business.
 //!
 //! To tell one more kind of notice: its branch in `record`, an event's name and attributes in `export::attributes`.
@@ -19,26 +20,33 @@ use crate::{
     export::attributes as names,
     serving::Notice,
     time::{Mono, WallAnchor},
+    wal::{Kind, WalHandle},
 };
 
-/// Offers notices to exporters of logs.
+/// Offers notices to exporters of logs, and to the log that is shipped.
 #[derive(Clone, Debug)]
 pub struct NoticeLog {
     handles: Vec<OtlpHandle>,
+    wal: Option<WalHandle>,
     anchor: WallAnchor,
 }
 
 impl NoticeLog {
-    /// To `handles`, which are those of exporters of logs, with kernel times converted by `anchor`; nothing if there are none.
-    pub fn new(handles: Vec<OtlpHandle>, anchor: WallAnchor) -> Option<Self> {
-        (!handles.is_empty()).then_some(Self { handles, anchor })
+    /// To `handles`, which are those of exporters of logs, and to `wal`, with kernel times converted by `anchor`; nothing if
+    /// there are none.
+    pub fn new(handles: Vec<OtlpHandle>, wal: Option<WalHandle>, anchor: WallAnchor) -> Option<Self> {
+        (!handles.is_empty() || wal.is_some()).then_some(Self { handles, wal, anchor })
     }
 
-    /// Queues `notice`, which was noticed at `at`, everywhere. Never waits; what a queue does not take it counts.
+    /// Queues `notice`, which was noticed at `at`, everywhere. Never waits; what a queue or the log does not take it counts.
     pub fn offer(&self, notice: &Notice, at: Mono) {
         let record = Bytes::from(record(notice, self.anchor.to_unix_nanos(at)).encode_to_vec());
         for handle in &self.handles {
             handle.offer_encoded(record.clone());
+        }
+        if let Some(wal) = &self.wal {
+            // It counts what it refuses.
+            let _ = wal.offer(Kind::Log, record);
         }
     }
 }

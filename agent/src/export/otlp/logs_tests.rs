@@ -2,13 +2,16 @@
 
 use std::{collections::VecDeque, sync::Mutex, time::Duration};
 
-use inferscope_proto::otlp::{
-    collector_logs::{
-        ExportLogsPartialSuccess, ExportLogsServiceRequest, ExportLogsServiceResponse,
-        logs_service_server::{LogsService, LogsServiceServer},
+use inferscope_proto::{
+    Message as _,
+    otlp::{
+        collector_logs::{
+            ExportLogsPartialSuccess, ExportLogsServiceRequest, ExportLogsServiceResponse,
+            logs_service_server::{LogsService, LogsServiceServer},
+        },
+        common::any_value::Value,
+        logs::{LogRecord, SeverityNumber},
     },
-    common::any_value::Value,
-    logs::{LogRecord, SeverityNumber},
 };
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_stream::wrappers::TcpListenerStream;
@@ -25,6 +28,7 @@ use crate::{
     },
     serving::Notice,
     time::Mono,
+    wal::{Kind, Start, Wal, WalSettings},
 };
 
 fn stuck() -> Notice {
@@ -108,7 +112,7 @@ async fn notices_arrive_as_the_published_messages_and_their_answers_count() {
     });
     let exporter =
         OtlpExporter::start_logs(&settings(address), Envelope::new(&|_| None, Some("host-1")).unwrap()).unwrap();
-    let log = NoticeLog::new(vec![exporter.handle().clone()], ANCHOR).unwrap();
+    let log = NoticeLog::new(vec![exporter.handle().clone()], None, ANCHOR).unwrap();
     log.offer(&stuck(), Mono(1_000_000));
     log.offer(&exit(9, true), Mono(2_000_000));
     let counts = exporter.shutdown(PATIENCE).await;
@@ -128,5 +132,19 @@ async fn notices_arrive_as_the_published_messages_and_their_answers_count() {
 
 #[test]
 fn without_a_receiver_there_is_no_log() {
-    assert!(NoticeLog::new(Vec::new(), ANCHOR).is_none());
+    assert!(NoticeLog::new(Vec::new(), None, ANCHOR).is_none());
+}
+
+#[test]
+fn notices_are_durable_as_log_records_where_there_is_a_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = Wal::open(WalSettings::new(dir.path().join("wal"))).unwrap();
+    let mut reader = wal.reader("ship", Start::Oldest).unwrap();
+    let log = NoticeLog::new(Vec::new(), Some(wal.handle()), ANCHOR).unwrap();
+    log.offer(&stuck(), Mono(1_000_000));
+    assert!(wal.close(PATIENCE));
+    let run = reader.next(1 << 20, 10).unwrap().unwrap();
+    let [item] = run.items.as_slice() else { panic!("{run:?}") };
+    let expect = record(&stuck(), ANCHOR.to_unix_nanos(Mono(1_000_000)));
+    assert_eq!((item.kind, LogRecord::decode(item.payload.clone()).unwrap()), (Kind::Log, expect));
 }

@@ -3,6 +3,9 @@
 //! Owns the bounds. A span is encoded when it is offered and waits as bytes, so that the bound in bytes is the
 //! memory that it takes. A span counts against the bounds until its fate is known, the ones being sent included.
 //! Offering never waits: the lock is held for a few instructions on either side.
+//!
+//! A queue is filled either by those who offer, or by the log (`feed`): then nothing is dropped for want of room, because what
+//! does not fit stays in the log, and how far the receiver is follows from the spans whose fate is known.
 
 use std::{
     collections::VecDeque,
@@ -15,7 +18,10 @@ use inferscope_proto::Message as _;
 use tokio::sync::{Notify, watch};
 
 use super::encode::encode;
-use crate::export::span::Span;
+use crate::{
+    export::span::Span,
+    wal::{Gap, GapReason},
+};
 
 /// What a span's tag and length take in a request, at most: they let a batch be cut without encoding it.
 const FRAMING: usize = 6;
@@ -25,7 +31,7 @@ const FRAMING: usize = 6;
 pub enum DropReason {
     /// The queue was at its bound when the span was offered.
     QueueFull,
-    /// The exporter had been shut down when the span was offered.
+    /// The exporter had been shut down when the span was offered, or takes spans from the log alone.
     Closed,
     /// The receiver, or the limit on requests, had no room for it even alone and without content.
     TooLarge,
@@ -51,8 +57,9 @@ impl DropReason {
     }
 }
 
-/// The ledger. `enqueued` = `exported` + `rejected` + `pending_spans` + what was dropped as `TooLarge`, `Refused`
-/// and `Shutdown`; spans dropped as `QueueFull` and `Closed` were never enqueued.
+/// The ledger. `enqueued` = `exported` + `rejected` + `pending_spans` + `returned` + what was dropped as `TooLarge`, `Refused`
+/// and `Shutdown`; spans dropped as `QueueFull` and `Closed` were never enqueued, and neither was what the log had lost. Without
+/// a log nothing is `returned`; with one nothing is dropped as `QueueFull` or `Shutdown`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OtlpCounts {
     /// Spans accepted into the queue.
@@ -67,13 +74,25 @@ pub struct OtlpCounts {
     pub pending_spans: u64,
     /// Their encoded size.
     pub pending_bytes: u64,
+    /// Spans whose fate was not known when the exporter was stopped, and that are still in the log: the next start sends them.
+    pub returned: u64,
     dropped: [u64; DropReason::ALL.len()],
+    lost: [u64; LOST.len()],
 }
+
+/// Why the log has lost what a destination did not have. What it had acknowledged is not lost.
+pub const LOST: [GapReason; 3] = [GapReason::Corrupt, GapReason::Evicted, GapReason::Unreadable];
 
 impl OtlpCounts {
     /// Spans dropped for `reason`.
     pub fn dropped(&self, reason: DropReason) -> u64 {
         self.dropped[reason as usize]
+    }
+
+    /// Items of the log that were lost there for `reason` before this destination had them. Of what kind they were is not known:
+    /// a few may have been no spans.
+    pub fn lost(&self, reason: GapReason) -> u64 {
+        LOST.iter().zip(self.lost).filter(|(known, _)| **known == reason).map(|(_, count)| count).sum()
     }
 
     fn settled(&self) -> u64 {
@@ -88,6 +107,15 @@ pub(super) struct Item {
     pub span: Bytes,
     /// What it counts against the bound; stays when the span is made smaller.
     pub reserved: usize,
+    /// Its seq in the log, if that is where it comes from.
+    pub seq: u64,
+}
+
+impl Item {
+    /// A span as it is offered, or fed with its seq.
+    pub(super) fn new(span: Bytes, seq: u64) -> Self {
+        Self { reserved: span.len(), span, seq }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -100,6 +128,22 @@ struct State {
     flush_to: u64,
     /// The overflow has been reported and is not over.
     overflowing: bool,
+    /// There is more in the log than there was room for.
+    starved: bool,
+    /// The last seq whose fate is known.
+    settled_seq: u64,
+    /// Nobody sends any more.
+    ended: bool,
+}
+
+impl State {
+    fn push(&mut self, item: Item) {
+        self.counts.enqueued += 1;
+        self.counts.pending_spans += 1;
+        self.counts.pending_bytes += item.reserved as u64;
+        self.waiting_bytes += item.reserved + FRAMING;
+        self.waiting.push_back(item);
+    }
 }
 
 /// The queue, shared by those who offer and the task that sends.
@@ -109,6 +153,8 @@ pub(super) struct Queue {
     endpoint: String,
     max_bytes: usize,
     max_spans: usize,
+    /// It is filled by the log, and by nobody else.
+    is_fed: bool,
     state: Mutex<State>,
     work: Notify,
     progress: watch::Sender<()>,
@@ -129,7 +175,14 @@ pub(super) enum Next {
 impl Queue {
     pub(super) fn new(endpoint: &str, max_bytes: usize, max_spans: usize) -> Self {
         let (state, work, progress) = Default::default();
-        Self { endpoint: endpoint.to_owned(), max_bytes, max_spans, state, work, progress }
+        Self { endpoint: endpoint.to_owned(), max_bytes, max_spans, is_fed: false, state, work, progress }
+    }
+
+    /// A queue that the log fills. The destination has everything up to `settled_seq`.
+    pub(super) fn fed(endpoint: &str, max_bytes: usize, max_spans: usize, settled_seq: u64) -> Self {
+        let queue = Self { is_fed: true, ..Self::new(endpoint, max_bytes, max_spans) };
+        queue.state().settled_seq = settled_seq;
+        queue
     }
 
     // Every change of the state is complete before anything that could panic: a poisoned lock guards good data.
@@ -138,11 +191,10 @@ impl Queue {
     }
 
     fn offer(&self, span: Bytes) -> bool {
-        let reserved = span.len();
         let mut state = self.state();
-        let bytes = state.counts.pending_bytes as usize + reserved;
-        if state.closed || bytes > self.max_bytes || state.counts.pending_spans as usize >= self.max_spans {
-            let reason = if state.closed { DropReason::Closed } else { DropReason::QueueFull };
+        let closed = state.closed || self.is_fed;
+        if closed || !self.has_room(&state.counts, span.len()) {
+            let reason = if closed { DropReason::Closed } else { DropReason::QueueFull };
             state.counts.dropped[reason as usize] += 1;
             if reason == DropReason::QueueFull && !std::mem::replace(&mut state.overflowing, true) {
                 drop(state);
@@ -151,14 +203,75 @@ impl Queue {
             }
             return false;
         }
-        state.counts.enqueued += 1;
-        state.counts.pending_spans += 1;
-        state.counts.pending_bytes = bytes as u64;
-        state.waiting_bytes += reserved + FRAMING;
-        state.waiting.push_back(Item { span, reserved });
+        state.push(Item::new(span, 0));
         drop(state);
         self.work.notify_one();
         true
+    }
+
+    fn has_room(&self, counts: &OtlpCounts, bytes: usize) -> bool {
+        counts.pending_bytes as usize + bytes <= self.max_bytes && (counts.pending_spans as usize) < self.max_spans
+    }
+
+    /// Takes a span from the log, or gives it back when there is no room. One that is larger than the bound is taken alone: the
+    /// log's own limit on items bounds it.
+    pub(super) fn feed(&self, item: Item) -> Result<(), Item> {
+        let mut state = self.state();
+        let fits = state.counts.pending_spans == 0 || self.has_room(&state.counts, item.reserved);
+        if state.closed || !fits {
+            state.starved = true;
+            drop(state);
+            self.work.notify_one();
+            return Err(item);
+        }
+        state.push(item);
+        drop(state);
+        self.work.notify_one();
+        Ok(())
+    }
+
+    /// How many bytes and spans more the log may give; nothing until half of the queue is free, so that the log is not read in
+    /// crumbs.
+    pub(super) fn room(&self) -> Option<(usize, usize)> {
+        let mut state = self.state();
+        let (bytes, spans) = (state.counts.pending_bytes as usize, state.counts.pending_spans as usize);
+        state.starved = bytes > self.max_bytes / 2 || spans > self.max_spans / 2;
+        if state.starved {
+            drop(state);
+            self.work.notify_one();
+            return None;
+        }
+        Some((self.max_bytes - bytes, self.max_spans - spans))
+    }
+
+    /// Counts what the log had lost.
+    pub(super) fn lost(&self, gaps: &[Gap]) {
+        let mut state = self.state();
+        for gap in gaps {
+            if let Some(at) = LOST.iter().position(|reason| *reason == gap.reason) {
+                state.counts.lost[at] += gap.items();
+            }
+        }
+    }
+
+    /// The last seq up to which everything is settled, of a log that has been read up to `read`. With nothing pending that is
+    /// `read`: what lies between spans is nothing that the destination waits for.
+    pub(super) fn settled_through(&self, read: u64) -> u64 {
+        let state = self.state();
+        match state.counts.pending_spans == 0 && state.counts.returned == 0 {
+            true => read,
+            false => state.settled_seq.min(read),
+        }
+    }
+
+    /// Whether nobody sends any more.
+    pub(super) fn has_ended(&self) -> bool {
+        self.state().ended
+    }
+
+    /// Changes when spans are settled, and at the end.
+    pub(super) fn progress(&self) -> watch::Receiver<()> {
+        self.progress.subscribe()
     }
 
     /// The next batch, of at most so many bytes and spans; a span that is larger alone comes alone. Without
@@ -169,7 +282,7 @@ impl Queue {
             return if state.closed { Next::Finished } else { Next::Idle };
         }
         let full = state.waiting.len() >= max_spans || state.waiting_bytes >= max_bytes;
-        if !(force || full || state.closed || state.flush_to > state.counts.settled()) {
+        if !(force || full || state.starved || state.closed || state.flush_to > state.counts.settled()) {
             return Next::Linger;
         }
         let (mut batch, mut bytes) = (Vec::new(), 0);
@@ -208,6 +321,8 @@ impl Queue {
         let mut state = self.state();
         state.counts.pending_spans -= batch.len() as u64;
         state.counts.pending_bytes -= batch.iter().map(|item| item.reserved as u64).sum::<u64>();
+        // Batches are settled in their order, and so are the pieces of one.
+        state.settled_seq = batch.last().map_or(0, |item| item.seq).max(state.settled_seq);
         count(&mut state.counts);
         // Half empty before the next report: at the edge every span would begin an overflow of its own.
         let OtlpCounts { pending_spans, pending_bytes, .. } = state.counts;
@@ -230,7 +345,7 @@ impl Queue {
         self.work.notify_one();
     }
 
-    /// Takes no more spans and gives up those whose fate is not known.
+    /// Takes no more spans and gives up those whose fate is not known: they are lost, unless the log still has them.
     pub(super) fn abandon(&self) {
         let mut state = self.state();
         state.closed = true;
@@ -238,7 +353,11 @@ impl Queue {
         state.waiting_bytes = 0;
         let left = std::mem::take(&mut state.counts.pending_spans);
         state.counts.pending_bytes = 0;
-        state.counts.dropped[DropReason::Shutdown as usize] += left;
+        match self.is_fed {
+            true => state.counts.returned += left,
+            false => state.counts.dropped[DropReason::Shutdown as usize] += left,
+        }
+        state.ended = true;
         drop(state);
         self.progress.send_replace(());
     }
@@ -381,6 +500,87 @@ mod tests {
         assert!(matches!(queue.next(usize::MAX, 3, true), Next::Batch(_)));
         queue.close();
         assert!(matches!(queue.next(usize::MAX, 3, true), Next::Finished));
+    }
+
+    /// A queue that the log has filled with so many spans, of every other seq from 11 on.
+    fn fed(max_bytes: usize, max_spans: usize, spans: u64) -> Queue {
+        let queue = Queue::fed("", max_bytes, max_spans, 10);
+        for n in 0..spans {
+            queue.feed(Item::new(encoded(&numbered_span(n)), 11 + 2 * n)).unwrap();
+        }
+        queue
+    }
+
+    #[test]
+    fn the_log_gives_what_there_is_room_for_and_keeps_the_rest() {
+        let queue = fed(usize::MAX, 4, 4);
+        let next = Item::new(encoded(&numbered_span(9)), 19);
+        let next = queue.feed(next).unwrap_err();
+        assert_eq!(queue.room(), None);
+        // What waits is sent without waiting for company that cannot come.
+        let sent = batch(&queue, usize::MAX, 1).unwrap();
+        queue.exported(&sent, 0);
+        assert_eq!(queue.room(), None, "less than half is free");
+        let sent = batch(&queue, usize::MAX, 1).unwrap();
+        queue.exported(&sent, 0);
+        assert_eq!(queue.room().unwrap().1, 2);
+        assert!(matches!(queue.next(usize::MAX, 100, false), Next::Linger), "company may come");
+        queue.feed(next).unwrap();
+        assert!(!queue.offer(encoded(&numbered_span(9))), "nobody else fills it");
+        let counts = queue.counts();
+        assert_eq!(
+            (counts.enqueued, counts.dropped(DropReason::Closed), counts.dropped(DropReason::QueueFull)),
+            (5, 1, 0)
+        );
+        let alone = fed(1, 4, 1);
+        assert_eq!(alone.counts().pending_spans, 1, "one that is larger than the bound is taken alone");
+        assert!(alone.feed(Item::new(encoded(&numbered_span(1)), 13)).is_err());
+    }
+
+    #[test]
+    fn the_cursor_follows_what_is_settled() {
+        let queue = fed(usize::MAX, 100, 3);
+        assert_eq!(queue.settled_through(20), 10);
+        let sent = batch_of_fed(&queue, 2);
+        assert_eq!(queue.settled_through(20), 10, "being sent is not settled");
+        queue.dropped(&sent, DropReason::Refused);
+        assert_eq!(queue.settled_through(20), 13);
+        let sent = batch_of_fed(&queue, 1);
+        queue.exported(&sent, 1);
+        assert_eq!(queue.settled_through(20), 20, "nothing is pending");
+        assert_eq!(Queue::fed("", 1, 1, 10).settled_through(12), 12);
+    }
+
+    fn batch_of_fed(queue: &Queue, spans: usize) -> Vec<Item> {
+        match queue.next(usize::MAX, spans, true) {
+            Next::Batch(batch) => batch,
+            Next::Linger | Next::Idle | Next::Finished => panic!("nothing waits"),
+        }
+    }
+
+    #[test]
+    fn what_the_log_still_has_is_returned_and_not_lost() {
+        let queue = fed(usize::MAX, 100, 3);
+        let sent = batch_of_fed(&queue, 1);
+        queue.exported(&sent, 0);
+        let _on_its_way = batch_of_fed(&queue, 1);
+        queue.abandon();
+        let counts = queue.counts();
+        assert_eq!((counts.enqueued, counts.exported, counts.returned), (3, 1, 2));
+        assert_eq!((counts.dropped(DropReason::Shutdown), counts.pending_spans, counts.pending_bytes), (0, 0, 0));
+        assert_eq!(queue.settled_through(20), 11, "the cursor stays before what was returned");
+        assert!(queue.has_ended());
+    }
+
+    #[test]
+    fn what_the_log_lost_is_counted_by_reason() {
+        let queue = fed(usize::MAX, 100, 0);
+        let gap = |first_seq, last_seq, reason| Gap { first_seq, last_seq, reason };
+        queue.lost(&[gap(1, 3, GapReason::Corrupt), gap(4, 4, GapReason::Evicted), gap(5, 9, GapReason::Acknowledged)]);
+        queue.lost(&[gap(10, 11, GapReason::Corrupt), gap(12, 12, GapReason::Unreadable)]);
+        let counts = queue.counts();
+        let reasons = [GapReason::Corrupt, GapReason::Evicted, GapReason::Unreadable, GapReason::Acknowledged];
+        assert_eq!(reasons.map(|reason| counts.lost(reason)), [5, 1, 1, 0]);
     }
 
     #[test]

@@ -121,7 +121,7 @@ fn jittered(wait: Duration, entropy: u64) -> Duration {
 
 /// A random number. The standard library seeds its hash maps from the system's randomness, once a thread, and
 /// counts on from there: enough to keep agents apart, which is all that is asked of it.
-pub(super) fn entropy() -> u64 {
+pub(in crate::export) fn entropy() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 

@@ -94,6 +94,8 @@ pub struct Tuning {
     pub backoff_longest: Duration,
     /// How often files with certificates are looked at, while calls go well.
     pub certificates_every: Duration,
+    /// How often the cursor in the log is made durable, at most: what was taken and is not noted is sent again after a crash.
+    pub note_every: Duration,
 }
 
 impl Default for Tuning {
@@ -106,6 +108,7 @@ impl Default for Tuning {
             backoff_first: Duration::from_secs(1),
             backoff_longest: Duration::from_secs(30),
             certificates_every: Duration::from_secs(5),
+            note_every: Duration::from_millis(500),
         }
     }
 }
