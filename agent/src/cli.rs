@@ -1,10 +1,13 @@
 //! The command line: a stable contract (DESIGN), parsed and nothing else.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::targets::{Selectors, Targets};
+use crate::{
+    collector,
+    targets::{Selectors, Targets},
+};
 
 /// Every LLM call on this host: what was asked, what it cost, how fast it was, and why it was slow.
 #[derive(Debug, Parser)]
@@ -29,10 +32,50 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Write raw kernel records to a file. It holds everything that passes, credentials and prompts included
     Record(RecordArgs),
+    /// Receive what agents ship and any OpenTelemetry source sends, store it once, and answer questions about it
+    Collector(CollectorArgs),
     /// Put a recording through the same pipeline. Needs no privilege
     Replay(ReplayArgs),
     /// Look into the log of what is on its way. Changes nothing, and needs no running agent
     Wal(WalArgs),
+}
+
+/// What a collector is told.
+#[derive(Clone, Debug, Args)]
+pub struct CollectorArgs {
+    /// Address for agents and OTLP/gRPC. Beyond the loopback address connections are encrypted and take a token or a client certificate
+    #[arg(long, value_name = "ADDRESS", default_value_t = collector::DEFAULT_LISTEN)]
+    pub listen: SocketAddr,
+    /// Address for the page and queries
+    #[arg(long, value_name = "ADDRESS", default_value_t = collector::DEFAULT_UI)]
+    pub ui: SocketAddr,
+    /// Directory of the store
+    #[arg(long, value_name = "DIR", default_value = collector::DEFAULT_DIR)]
+    pub data_dir: PathBuf,
+    /// Certificate chain, PEM. Drawn and kept in the data directory where one is needed and none is given
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// Key of the certificate, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Certificates, PEM: a client whose certificate they signed is who that names
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub client_ca: Option<PathBuf>,
+    /// Tokens and what they allow. Drawn and kept in the data directory where some are needed and none are given
+    #[arg(long, value_name = "FILE")]
+    pub tokens: Option<PathBuf>,
+    /// No encryption beyond the loopback address, because something before this collector does it
+    #[arg(long, conflicts_with_all = ["tls_cert", "client_ca"])]
+    pub plaintext: bool,
+    /// Days that calls are kept
+    #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=36500))]
+    pub keep_days: u32,
+    /// Days that prompts and completions are kept, where agents send them
+    #[arg(long, value_name = "DAYS", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=36500))]
+    pub keep_content_days: u32,
+    /// GiB of disk that the store may take; the oldest goes first
+    #[arg(long, value_name = "GIB", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_gib: u32,
 }
 
 /// Whose calls.

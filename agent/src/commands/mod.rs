@@ -2,6 +2,7 @@
 //!
 //! Owns exit codes. To add a command: its arguments in `cli`, a file here, a branch in [`run`].
 
+mod collector;
 mod doctor;
 mod live;
 mod receivers;
@@ -39,6 +40,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Record(args) => record::record(args),
+        Command::Collector(args) => collector::collector(args),
         Command::Replay(args) => replay::replay(&args),
         Command::Wal(args) => wal::wal(&args),
     };
