@@ -15,6 +15,7 @@ mod churn;
 mod clients;
 mod controller;
 mod corpus;
+mod delivery;
 mod discovery;
 mod doctor;
 mod estimates;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
     args.test_threads = Some(1);
     let mut all = scenario::Scenarios::default();
     clients::add(&mut all);
+    delivery::add(&mut all);
     corpus::add(&mut all);
     servers::add(&mut all);
     grpc::add(&mut all);

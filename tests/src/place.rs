@@ -53,6 +53,11 @@ pub fn mock_engine() -> Result<PathBuf> {
     binary("inferscope-mock-engine", "INFERSCOPE_MOCK_ENGINE")
 }
 
+/// The agent that delivers and captures nothing: `INFERSCOPE_DELIVERY_AGENT`, else the one built beside the tests.
+pub fn delivery_agent() -> Result<PathBuf> {
+    binary("inferscope-delivery-agent", "INFERSCOPE_DELIVERY_AGENT")
+}
+
 /// The virtualenv: `INFERSCOPE_VENV`, else `target/venv`.
 pub fn venv() -> PathBuf {
     env::var_os("INFERSCOPE_VENV").map_or_else(|| target().join("venv"), PathBuf::from)

@@ -34,7 +34,7 @@ const KEPT: [&str; 9] = [
 
 /// What `--suite` can be. All but the first two are topics: the first part of scenarios' names in `tests/e2e/`, with
 /// `-` for `_`.
-const SUITES: [&str; 30] = [
+const SUITES: [&str; 31] = [
     "unit",
     "e2e",
     "clients",
@@ -61,6 +61,7 @@ const SUITES: [&str; 30] = [
     "stripped",
     "rustls",
     "corpus-sample",
+    "delivery",
     FULL,
     CORPUS,
     SDKS,
