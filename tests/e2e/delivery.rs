@@ -80,7 +80,7 @@ impl Collector {
     pub fn ask(&self, path: &str) -> Result<Value> {
         let mut socket = TcpStream::connect(("127.0.0.1", self.ui))?;
         socket.set_read_timeout(Some(SOON))?;
-        write!(socket, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")?;
+        write!(socket, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
         let mut answer = String::new();
         socket.read_to_string(&mut answer)?;
         let (head, body) = answer.split_once("\r\n\r\n").context("no answer")?;

@@ -6,13 +6,13 @@
 //!
 //! To add a path: its line in [`router`], its function, its row in docs/collector.md.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use axum::{
     Router,
     body::Body,
     extract::{Extension, Path, Query, State},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, StatusCode, header, uri::Authority},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -123,7 +123,13 @@ fn document(value: &impl Serialize) -> Response {
 
 impl Shared {
     fn may_read(&self, peer: &Peer, headers: &HeaderMap) -> Result<auth::Reader, Denied> {
-        let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        let authorization = text(header::AUTHORIZATION);
+        // A page of somebody else's, in a browser on this host, can make its own name mean this address. Whoever is let in without
+        // a token has to ask for this host.
+        if authorization.is_none() && !text(header::HOST).is_some_and(is_this_host) {
+            return Err(Denied::Unknown);
+        }
         auth::may_read(&self.tokens.get(), peer, authorization)
     }
 
@@ -136,6 +142,13 @@ impl Shared {
         let answer = spawn_blocking(move || question(&reader)).await;
         Ok(document(&answer.map_err(|_| Problem::Failed("the question was given up"))??))
     }
+}
+
+/// Whether a `Host` header names this host and no other.
+fn is_this_host(host: &str) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else { return false };
+    let name = authority.host().trim_start_matches('[').trim_end_matches(']');
+    name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Takes parameters one by one, and refuses what is left.
@@ -344,6 +357,16 @@ async fn summary(State(app): State<App>, Extension(peer): Extension<Peer>, heade
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_this_host_is_this_host() {
+        for own in ["localhost", "localhost:8317", "127.0.0.1:8317", "[::1]:8317"] {
+            assert!(is_this_host(own), "{own}");
+        }
+        for other in ["", "evil.example:8317", "127.0.0.1.evil.example", "10.0.0.1", "localhost@evil.example", "a b"] {
+            assert!(!is_this_host(other), "{other}");
+        }
+    }
 
     #[test]
     fn ids_are_hexadecimal_and_of_their_length() {

@@ -6,8 +6,9 @@
 
 use std::{
     collections::HashMap,
-    fs, io,
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    fs,
+    io::{self, Read as _},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -15,8 +16,13 @@ use std::{
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
+use super::tls::write_new;
+
 /// Shortest token that is taken: shorter ones can be tried out.
 const LEAST_TOKEN: usize = 16;
+
+/// Largest file of tokens, bytes.
+const MAX_FILE: u64 = 1 << 20;
 
 /// What a token allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -83,6 +89,14 @@ pub enum TokensError {
         /// Its permission bits.
         mode: u32,
     },
+    /// Its owner could put in whom he likes.
+    #[error("{path} belongs to user {uid}: chown it to whoever runs the collector")]
+    Owner {
+        /// The file.
+        path: PathBuf,
+        /// Its owner.
+        uid: u32,
+    },
     /// It is not what such a file may say.
     #[error("{path}:{line}: not a list of [[token]] with name, role (agent, metadata or content) and token")]
     Syntax {
@@ -107,11 +121,21 @@ impl Tokens {
     /// Reads a file that nobody else may read.
     pub fn load(path: &Path) -> Result<Self, TokensError> {
         let failed = |source| TokensError::Read { path: path.to_owned(), source };
-        let mode = fs::metadata(path).map_err(failed)?.mode() & 0o7777;
+        // What is checked is what is read: a path could name another file a moment later.
+        let file = fs::File::open(path).map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
+        let mode = metadata.mode() & 0o7777;
         if mode & 0o077 != 0 {
             return Err(TokensError::Readable { path: path.to_owned(), mode });
         }
-        Self::parse(path, &fs::read_to_string(path).map_err(failed)?)
+        // `/proc/self` belongs to who we are.
+        let own = fs::metadata("/proc/self").map_err(failed)?.uid();
+        if metadata.uid() != 0 && metadata.uid() != own {
+            return Err(TokensError::Owner { path: path.to_owned(), uid: metadata.uid() });
+        }
+        let mut text = String::new();
+        file.take(MAX_FILE).read_to_string(&mut text).map_err(failed)?;
+        Self::parse(path, &text)
     }
 
     fn parse(path: &Path, text: &str) -> Result<Self, TokensError> {
@@ -137,7 +161,7 @@ impl Tokens {
     }
 
     /// Writes a file with a new token for each role, for its owner alone.
-    pub fn draw(path: &Path) -> io::Result<()> {
+    pub fn draw(path: &Path) -> anyhow::Result<()> {
         let mut text = String::from("# Who may do what. Whoever has a token has its role.\n");
         for role in ["agent", "metadata", "content"] {
             let random = ring::rand::generate::<[u8; 24]>(&ring::rand::SystemRandom::new())
@@ -146,11 +170,7 @@ impl Tokens {
             let token: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
             text += &format!("\n[[token]]\nname = \"{role}\"\nrole = \"{role}\"\ntoken = \"{token}\"\n");
         }
-        let temporary = path.with_extension("new");
-        fs::write(&temporary, "")?;
-        fs::set_permissions(&temporary, fs::Permissions::from_mode(0o600))?;
-        fs::write(&temporary, text)?;
-        fs::rename(&temporary, path)
+        write_new(path, &text, 0o600)
     }
 
     /// What an `authorization` header allows.
@@ -167,7 +187,7 @@ fn hash(token: &str) -> [u8; 32] {
 /// Whoever is at the other end of a connection, as far as the connection says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Peer {
-    /// The listener is on the loopback address.
+    /// The listener is on the loopback address, and nothing between forwards what comes from elsewhere.
     pub is_local: bool,
     /// Names of the client's certificate, which was verified; `None` without one.
     pub names: Option<Arc<[String]>>,
@@ -218,6 +238,13 @@ pub fn may_ship(
     }
 }
 
+/// Whether the sender of a request may hand in anything, before any of it is read. As whom is another question.
+pub fn may_ship_at_all(tokens: &Tokens, request: &tonic::Request<()>) -> Result<(), Denied> {
+    let peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
+    let authorization = request.metadata().get("authorization").map(|value| value.to_str().unwrap_or_default());
+    may_ship(tokens, &peer, authorization, None)
+}
+
 /// Who reads, and whether content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reader {
@@ -239,6 +266,8 @@ pub fn may_read(tokens: &Tokens, peer: &Peer, authorization: Option<&str>) -> Re
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     const FILE: &str = "[[token]]\nname = \"a\"\nrole = \"agent\"\ntoken = \"aaaaaaaaaaaaaaaa\"\nagent = \"gpu-1\"\n\

@@ -1,7 +1,8 @@
 //! Files that are read anew when they change, while the service goes on with what it has.
 //!
-//! Owns when to look and what a change is: another inode, size or time of any of the files. What cannot be loaded keeps what
-//! was there before and is said once; a file that is half written is such a one, and a moment later it is whole.
+//! Owns when to look and what a change is: another inode, size, mode or time of change of any of the files. What cannot be loaded
+//! keeps what was there before, is said once and tried again; a file that is half written is such a one, and a moment later it
+//! is whole.
 
 use std::{
     os::unix::fs::MetadataExt as _,
@@ -14,7 +15,7 @@ use std::{
 const INTERVAL: Duration = Duration::from_secs(2);
 
 /// Which files there are, as far as a change shows.
-type Stamp = Vec<Option<(u64, u64, i64, i64)>>;
+type Stamp = Vec<Option<(u64, u64, u32, i64, i64)>>;
 
 /// A value made from files.
 pub struct Fresh<T> {
@@ -26,7 +27,10 @@ pub struct Fresh<T> {
 
 struct State<T> {
     value: Arc<T>,
+    /// Of the files that the value was made from.
     stamp: Stamp,
+    /// Of those that could not be used, when that was said.
+    refused: Option<Stamp>,
     looked: Instant,
 }
 
@@ -38,7 +42,7 @@ impl<T> Fresh<T> {
     ) -> anyhow::Result<Self> {
         let stamp = stamp(&files);
         let value = Arc::new(load()?);
-        let state = Mutex::new(State { value, stamp, looked: Instant::now() });
+        let state = Mutex::new(State { value, stamp, refused: None, looked: Instant::now() });
         Ok(Self { files, load: Box::new(load), interval: INTERVAL, state })
     }
 
@@ -47,7 +51,7 @@ impl<T> Fresh<T> {
     where
         T: Clone + Send + Sync + 'static,
     {
-        let state = State { value: Arc::new(value.clone()), stamp: Vec::new(), looked: Instant::now() };
+        let state = State { value: Arc::new(value.clone()), stamp: Vec::new(), refused: None, looked: Instant::now() };
         Self {
             files: Vec::new(),
             load: Box::new(move || Ok(value.clone())),
@@ -65,13 +69,15 @@ impl<T> Fresh<T> {
         state.looked = Instant::now();
         let stamp = stamp(&self.files);
         if stamp != state.stamp {
-            state.stamp = stamp;
             match (self.load)() {
                 Ok(value) => {
                     tracing::info!(files = ?self.files, "changed files are in use");
                     state.value = Arc::new(value);
+                    (state.stamp, state.refused) = (stamp, None);
                 }
+                Err(_) if state.refused.as_ref() == Some(&stamp) => {}
                 Err(error) => {
+                    state.refused = Some(stamp);
                     tracing::error!(files = ?self.files, error = format!("{error:#}"), "changed files cannot be used; going on with the old");
                 }
             }
@@ -83,7 +89,7 @@ impl<T> Fresh<T> {
 fn stamp(files: &[PathBuf]) -> Stamp {
     let one = |path: &PathBuf| {
         let metadata = std::fs::metadata(path).ok()?;
-        Some((metadata.ino(), metadata.size(), metadata.mtime(), metadata.mtime_nsec()))
+        Some((metadata.ino(), metadata.size(), metadata.mode(), metadata.ctime(), metadata.ctime_nsec()))
     };
     files.iter().map(one).collect()
 }

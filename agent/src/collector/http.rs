@@ -27,6 +27,9 @@ const MAX_HEAD: usize = 16 << 10;
 /// Time for a request's head, and so for an idle connection.
 const HEAD: Duration = Duration::from_secs(30);
 
+/// Time for a connection as a whole: whoever reads nothing gives its place up. A page opens another.
+const WHOLE: Duration = Duration::from_secs(300);
+
 /// Answers on `connections` until it is told to stop.
 pub async fn serve(
     router: Router,
@@ -49,13 +52,12 @@ pub async fn serve(
         let Ok(connection) = connection else { continue };
         let router = router.clone().layer(Extension(connection.peer().clone()));
         answering.spawn(async move {
-            let answered = http1::Builder::new()
+            let answering = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD)
                 .max_buf_size(MAX_HEAD)
-                .serve_connection(TokioIo::new(connection), TowerToHyperService::new(router))
-                .await;
-            if let Err(error) = answered {
+                .serve_connection(TokioIo::new(connection), TowerToHyperService::new(router));
+            if let Ok(Err(error)) = tokio::time::timeout(WHOLE, answering).await {
                 tracing::debug!(%error, "a connection of the page ended early");
             }
             drop(place);

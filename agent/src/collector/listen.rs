@@ -15,9 +15,9 @@ use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, mpsc},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     task::JoinHandle,
-    time::timeout,
+    time::{Sleep, sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tonic::transport::server::Connected;
@@ -26,10 +26,16 @@ use super::{auth::Peer, fresh::Fresh, tls};
 
 /// Handshakes at one time. One takes a millisecond of a processor: a thousand agents that come back at once take seconds, and
 /// those that are in are served meanwhile.
-const MAX_HANDSHAKES: usize = 64;
+const MAX_HANDSHAKES: usize = 1024;
 
 /// Deadline of a handshake.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// Deadline of the first byte above it: whoever connects wants something.
+const FIRST_BYTE: Duration = Duration::from_secs(10);
+
+/// Connections of a listener at one time. Each takes a file, and some tens of KiB.
+const MAX_CONNECTIONS: usize = 8192;
 
 /// Connections that are accepted and not yet taken.
 const MAX_WAITING: usize = 64;
@@ -44,6 +50,10 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 pub struct Connection {
     io: Io,
     peer: Peer,
+    /// Runs until the first byte has come.
+    deadline: Option<Pin<Box<Sleep>>>,
+    /// Given back when the connection ends.
+    _place: OwnedSemaphorePermit,
 }
 
 enum Io {
@@ -52,6 +62,10 @@ enum Io {
 }
 
 impl Connection {
+    fn new(io: Io, peer: Peer, place: OwnedSemaphorePermit) -> Self {
+        Self { io, peer, deadline: Some(Box::pin(sleep(FIRST_BYTE))), _place: place }
+    }
+
     /// Who is at the other end.
     pub fn peer(&self) -> &Peer {
         &self.peer
@@ -80,15 +94,17 @@ impl Drop for Listener {
 }
 
 impl Listener {
-    /// Listens on `address`, and the connections that come.
+    /// Listens on `address`, and the connections that come. `is_forwarded`: something on this host passes on what comes from
+    /// elsewhere.
     pub async fn bind(
         address: SocketAddr,
         tls: Option<Fresh<ServerConfig>>,
+        is_forwarded: bool,
     ) -> io::Result<(Self, mpsc::Receiver<io::Result<Connection>>)> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let (out, connections) = mpsc::channel(MAX_WAITING);
-        let task = tokio::spawn(accept(listener, address.ip().is_loopback(), tls, out));
+        let task = tokio::spawn(accept(listener, address.ip().is_loopback() && !is_forwarded, tls, out));
         Ok((Self { address, task }, connections))
     }
 
@@ -104,8 +120,11 @@ async fn accept(
     tls: Option<Fresh<ServerConfig>>,
     out: mpsc::Sender<io::Result<Connection>>,
 ) {
-    let places = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+    let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
+        // The semaphores are never closed. Others wait in the kernel's queue.
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let stream = tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
@@ -126,24 +145,23 @@ async fn accept(
         }
         let Some(tls) = &tls else {
             let peer = Peer { is_local, names: None };
-            if out.send(Ok(Connection { io: Io::Plain(stream), peer })).await.is_err() {
+            if out.send(Ok(Connection::new(Io::Plain(stream), peer, place))).await.is_err() {
                 return;
             }
             continue;
         };
         let acceptor = TlsAcceptor::from(tls.get());
-        // The semaphore is never closed.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let Ok(handshake) = Arc::clone(&handshakes).acquire_owned().await else { return };
         let out = out.clone();
         tokio::spawn(async move {
             let shaken = timeout(HANDSHAKE, acceptor.accept(stream)).await;
-            drop(place);
+            drop(handshake);
             match shaken {
                 Ok(Ok(stream)) => {
                     let certificates = stream.get_ref().1.peer_certificates();
                     let names = certificates.and_then(<[_]>::first).map(tls::names);
                     let io = Io::Tls(Box::new(stream));
-                    let _ = out.send(Ok(Connection { io, peer: Peer { is_local, names } })).await;
+                    let _ = out.send(Ok(Connection::new(io, Peer { is_local, names }, place))).await;
                 }
                 Ok(Err(error)) => tracing::info!(%error, "a TLS handshake failed"),
                 Err(_) => tracing::info!("a TLS handshake took too long"),
@@ -154,10 +172,17 @@ async fn accept(
 
 impl AsyncRead for Connection {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().io {
+        let Self { io, deadline, .. } = self.get_mut();
+        let read = match io {
             Io::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
             Io::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+        };
+        if read.is_ready() {
+            *deadline = None;
+        } else if deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(context).is_ready()) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
+        read
     }
 }
 

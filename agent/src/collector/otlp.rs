@@ -1,6 +1,6 @@
 //! OTLP/gRPC, so that any OpenTelemetry source can send.
 //!
-//! Owns the service for traces. An answer is given when the store has committed, so OK is durable; what comes twice is
+//! Owns the service for traces; who may call it was asked before any of a request was read. An answer is given when the store has committed, so OK is durable; what comes twice is
 //! stored once, by its ids. A store without room answers UNAVAILABLE with RetryInfo, which senders honour.
 
 use std::{sync::Arc, time::Duration};
@@ -20,9 +20,7 @@ use tokio::sync::oneshot;
 use tonic::{Code, Request, Response, Status};
 
 use super::{
-    auth::{self, Peer, Tokens},
-    fresh::Fresh,
-    ship::{denied, failed},
+    ship::{MAX_SOURCE, failed},
     store::{Ingest, Source, Spans},
 };
 
@@ -33,19 +31,12 @@ const RETRY: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct OtlpService {
     ingest: Ingest,
-    tokens: Arc<Fresh<Tokens>>,
 }
 
 impl OtlpService {
     /// Services that store in `ingest`.
-    pub fn new(ingest: Ingest, tokens: Arc<Fresh<Tokens>>) -> Self {
-        Self { ingest, tokens }
-    }
-
-    fn check<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        let peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
-        let authorization = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
-        auth::may_ship(&self.tokens.get(), &peer, authorization, None).map_err(denied)
+    pub fn new(ingest: Ingest) -> Self {
+        Self { ingest }
     }
 
     /// Stores spans of one resource each and waits until they are; how many are not, and why not.
@@ -70,12 +61,16 @@ impl OtlpService {
     }
 }
 
-fn source(resource: Option<Resource>) -> Arc<Source> {
-    Arc::new(Source::new(resource.unwrap_or_default().encode_to_vec().into(), bytes::Bytes::new()))
+fn source(resource: Option<Resource>) -> Result<Arc<Source>, Status> {
+    let resource = resource.unwrap_or_default().encode_to_vec();
+    if resource.len() > MAX_SOURCE {
+        return Err(Status::invalid_argument("a resource has 64 KiB at most"));
+    }
+    Ok(Arc::new(Source::new(resource.into(), bytes::Bytes::new())))
 }
 
 /// No room, with the time after which there may be.
-fn busy() -> Status {
+pub(super) fn busy() -> Status {
     let delay = rpc::Duration { seconds: RETRY.as_secs() as i64, nanos: 0 };
     let info = RetryInfo { retry_delay: Some(delay) }.encode_to_vec();
     let any = rpc::Any { type_url: format!("type.googleapis.com/{}", RetryInfo::NAME), value: info };
@@ -90,12 +85,12 @@ impl TraceService for OtlpService {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        self.check(&request)?;
         let groups = request.into_inner().resource_spans.into_iter().map(|group| {
             let spans = group.scope_spans.into_iter().flat_map(|scope| scope.spans);
-            (source(group.resource), spans.map(|span| span.encode_to_vec().into()).collect())
+            Ok((source(group.resource)?, spans.map(|span| span.encode_to_vec().into()).collect()))
         });
-        let (rejected_spans, error_message) = self.store(groups.collect()).await?;
+        let groups = groups.collect::<Result<Vec<_>, Status>>()?;
+        let (rejected_spans, error_message) = self.store(groups).await?;
         let partial = ExportTracePartialSuccess {
             rejected_spans: rejected_spans as i64,
             error_message: error_message.to_owned(),

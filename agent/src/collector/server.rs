@@ -8,27 +8,31 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use inferscope_proto::{otlp::collector_trace::trace_service_server::TraceServiceServer, v1::ship_server::ShipServer};
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Semaphore, mpsc, watch},
     task::JoinHandle,
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{codec::CompressionEncoding, transport::Server};
+use tonic::{Request, codec::CompressionEncoding, service::interceptor::InterceptedService, transport::Server};
 
 use super::{
     api,
-    auth::Tokens,
+    auth::{self, Tokens},
     fresh::Fresh,
     http,
     listen::{Connection, Listener},
-    otlp::OtlpService,
+    otlp::{self, OtlpService},
     settings::CollectorSettings,
-    ship::{MAX_MESSAGE, ShipService},
+    ship::{MAX_MESSAGE, QUEUE_BYTES, ShipService, denied},
     store::{self, Keep, Store},
     tls::{self, Protocol, ServerFiles},
 };
+use crate::kernel::raise_file_limit;
 
-/// OTLP requests are at most so large: the specification's default, with room for those that set it by hand.
-const MAX_OTLP: usize = 16 << 20;
+/// OTLP requests are at most so large, inflated: what gRPC receivers take unless told otherwise, and senders keep to.
+const MAX_OTLP: usize = 4 << 20;
+
+/// OTLP requests that are read at one time: a message takes many times its size when it is made of nothing but empty parts.
+const MAX_REQUESTS: usize = 16;
 
 /// Streams and calls of one connection at a time.
 const MAX_CALLS: u32 = 64;
@@ -59,12 +63,17 @@ impl Collector {
             max_bytes: Some(settings.max_bytes),
             ..Keep::default()
         };
-        let options = store::Options { keep, ..store::Options::default() };
-        let (store, report) = Store::open(&settings.data_dir, options)?;
+        raise_file_limit();
+        let options = store::Options { keep, queue_bytes: QUEUE_BYTES, ..store::Options::default() };
+        let data_dir = settings.data_dir.clone();
+        // A large store that was not closed well takes a while; signals are listened to meanwhile.
+        let opened = tokio::task::spawn_blocking(move || Store::open(&data_dir, options)).await;
+        let (store, report) = opened.context("the store failed at its start")??;
         if (1..report.schema).contains(&report.found_schema) {
             tracing::info!(from = report.found_schema, to = report.schema, "the store has been brought up to date");
         }
-        let is_local = settings.listen.ip().is_loopback() && settings.ui.ip().is_loopback();
+        let is_near = |address: SocketAddr| address.ip().is_loopback();
+        let is_local = is_near(settings.listen) && is_near(settings.ui) && !settings.plaintext;
         let tokens_file = tokens_file(settings, is_local)?;
         let tokens = Arc::new(match &tokens_file {
             None => Fresh::fixed(Tokens::default()),
@@ -74,12 +83,17 @@ impl Collector {
             }
         });
         let files = tls_files(settings, is_local)?;
-        let grpc_tls = files.as_ref().map(|files| tls::config(files, Protocol::Http2)).transpose()?;
-        let (listener, connections) = Listener::bind(settings.listen, grpc_tls)
+        // Files that were drawn are for those who come from elsewhere; files that were given are for everybody.
+        let encrypts = |address| settings.tls.is_some() || !is_near(address);
+        let of = |address, protocol| {
+            files.as_ref().filter(|_| encrypts(address)).map(|files| tls::config(files, protocol)).transpose()
+        };
+        let grpc_tls = of(settings.listen, Protocol::Http2)?;
+        let (listener, connections) = Listener::bind(settings.listen, grpc_tls, settings.plaintext)
             .await
             .with_context(|| format!("--listen: cannot listen on {}", settings.listen))?;
-        let ui_tls = files.as_ref().map(|files| tls::config(files, Protocol::Http1)).transpose()?;
-        let (ui, ui_connections) = Listener::bind(settings.ui, ui_tls)
+        let ui_tls = of(settings.ui, Protocol::Http1)?;
+        let (ui, ui_connections) = Listener::bind(settings.ui, ui_tls, settings.plaintext)
             .await
             .with_context(|| format!("--ui: cannot listen on {}", settings.ui))?;
         let (stop, stopping) = watch::channel(false);
@@ -147,7 +161,25 @@ async fn serve(
         .accept_compressed(CompressionEncoding::Zstd)
         .accept_compressed(CompressionEncoding::Gzip)
         .max_decoding_message_size(MAX_MESSAGE);
-    let traces = TraceServiceServer::new(OtlpService::new(ingest, tokens))
+    let check = {
+        let tokens = Arc::clone(&tokens);
+        move |request: Request<()>| {
+            auth::may_ship_at_all(&tokens.get(), &request).map_err(denied)?;
+            Ok(request)
+        }
+    };
+    let places = Arc::new(Semaphore::new(MAX_REQUESTS));
+    let checked_and_placed = {
+        let check = check.clone();
+        move |request: Request<()>| {
+            let mut request = check(request)?;
+            let place = Arc::clone(&places).try_acquire_owned().map_err(|_| otlp::busy())?;
+            // It goes with the request, and is given back with it.
+            request.extensions_mut().insert(Arc::new(place));
+            Ok(request)
+        }
+    };
+    let traces = TraceServiceServer::new(OtlpService::new(ingest))
         .accept_compressed(CompressionEncoding::Zstd)
         .accept_compressed(CompressionEncoding::Gzip)
         .max_decoding_message_size(MAX_OTLP);
@@ -156,8 +188,8 @@ async fn serve(
         .http2_keepalive_timeout(Some(PING.1))
         .concurrency_limit_per_connection(MAX_CALLS as usize)
         .max_concurrent_streams(MAX_CALLS)
-        .add_service(ship)
-        .add_service(traces)
+        .add_service(InterceptedService::new(ship, check))
+        .add_service(InterceptedService::new(traces, checked_and_placed))
         .serve_with_incoming_shutdown(ReceiverStream::new(connections), async move {
             // An error is the sender's end, which is the same.
             let _ = stopping.wait_for(|stop| *stop).await;

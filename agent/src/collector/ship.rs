@@ -20,7 +20,7 @@ use inferscope_proto::{
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::spawn_blocking,
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -39,17 +39,26 @@ pub const MAX_BATCH: u64 = 4 << 20;
 /// A batch within its message.
 pub const MAX_MESSAGE: usize = MAX_BATCH as usize + 64;
 
-/// Credit of all streams together: what may wait for the store in memory.
-const CREDIT: u64 = 256 << 20;
+/// Credit of all streams together: half of what the store's queue holds, which counts more for an item than its batch does.
+const CREDIT: u64 = QUEUE_BYTES as u64 / 2;
 
 /// Credit of one stream at most: some thousand calls, which is more than the store commits at once.
 const MOST_CREDIT: u64 = 4 << 20;
 
 /// Credit of one stream at least, however many there are.
-const LEAST_CREDIT: u64 = 64 << 10;
+const LEAST_CREDIT: u64 = 16 << 10;
 
 /// Streams at one time.
-const MAX_STREAMS: usize = 8192;
+const MAX_STREAMS: usize = 4096;
+
+/// Bytes of submissions that wait for the store.
+pub const QUEUE_BYTES: usize = 128 << 20;
+
+/// Largest resource with its scope, encoded: they are kept for each stream and shown with each call.
+pub const MAX_SOURCE: usize = 64 << 10;
+
+/// How often a stream's right to be there is looked at again: a token may be withdrawn.
+const RECHECK: Duration = Duration::from_secs(30);
 
 /// Between a stream's beginning and its Hello.
 const HELLO: Duration = Duration::from_secs(10);
@@ -193,6 +202,8 @@ impl Ship for ShipService {
             pending: VecDeque::new(),
             out,
             place,
+            peer,
+            authorization,
         };
         tokio::spawn(stream.run(inbound, ended));
         Ok(Response::new(ReceiverStream::new(answers)))
@@ -226,6 +237,9 @@ fn check_hello(hello: &Hello) -> Result<Key, Status> {
     }
     let epoch = <[u8; EPOCH_BYTES]>::try_from(hello.epoch.as_ref())
         .map_err(|_| Status::invalid_argument("an epoch has 16 bytes"))?;
+    if hello.resource.len() + hello.scope.len() > MAX_SOURCE {
+        return Err(Status::invalid_argument("a resource and its scope have 64 KiB at most"));
+    }
     Ok((Arc::from(hello.agent_id.as_str()), epoch))
 }
 
@@ -262,6 +276,8 @@ struct Stream {
     pending: VecDeque<(u64, Answer)>,
     out: mpsc::Sender<Result<CollectorMessage, Status>>,
     place: Place,
+    peer: Peer,
+    authorization: Option<String>,
 }
 
 impl Stream {
@@ -282,6 +298,7 @@ impl Stream {
     async fn serve(&mut self, inbound: &mut Streaming<AgentMessage>) -> Result<(), Status> {
         let mut stopping = self.place.shared.stopping.clone();
         let (mut is_open, mut is_stopping) = (true, false);
+        let mut recheck = tokio::time::interval_at(Instant::now() + RECHECK, RECHECK);
         while is_open || !self.pending.is_empty() {
             tokio::select! {
                 biased;
@@ -291,6 +308,11 @@ impl Stream {
                     Some(FromAgent::Hello(_)) => return Err(Status::invalid_argument("Hello comes once")),
                     None => is_open = false,
                 },
+                _ = recheck.tick() => {
+                    let tokens = self.place.shared.tokens.get();
+                    auth::may_ship(&tokens, &self.peer, self.authorization.as_deref(), Some(&self.agent_id))
+                        .map_err(denied)?;
+                }
                 // What has come is stored and acknowledged; the agent has the rest.
                 () = stopped(&mut stopping), if is_open => (is_open, is_stopping) = (false, true),
             }

@@ -113,7 +113,8 @@ pub fn own(dir: &Path, hosts: &[String]) -> anyhow::Result<ServerFiles> {
     Ok(files)
 }
 
-fn write_new(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
+/// Writes a file that nobody else can have opened before it had its mode, and brings it to stable storage.
+pub(super) fn write_new(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
     let temporary = path.with_extension("new");
     let write = || -> io::Result<()> {
         // What a start that was cut short has left.

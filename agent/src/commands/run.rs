@@ -118,6 +118,8 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     })?;
     live::say_ledger(&ledger);
     drop(finish);
+    // A disk that hangs holds the threads that wait for it; it must not hold us.
+    runtime.shutdown_background();
     Ok(())
 }
 

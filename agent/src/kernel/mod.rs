@@ -46,7 +46,7 @@ pub use file::FileId;
 pub use heap::trim_heap;
 pub use mappings::{Mapping, MappingEvent, MappingEvents};
 pub use object::{Degraded, Loaded, load};
-pub use privilege::{Missing, check as check_privilege};
+pub use privilege::{Missing, check as check_privilege, raise_file_limit};
 pub use prober::{Links, Probe, ProbeError, Prober, Program, SiteClass};
 pub use rings::{Rings, Waker};
 pub use settings::Settings;

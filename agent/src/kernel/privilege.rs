@@ -57,8 +57,8 @@ pub fn check() -> Result<(), Missing> {
     if missing.is_empty() { Ok(()) } else { Err(Missing(missing)) }
 }
 
-/// Allows as many open files as the hard limit does: each probe of a TLS function holds one.
-pub(super) fn raise_file_limit() {
+/// Allows as many open files as the hard limit does: each probe of a TLS function holds one, and each connection of a collector.
+pub fn raise_file_limit() {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the pointer is to a structure that lives through the call.
     if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0 {

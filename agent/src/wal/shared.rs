@@ -21,7 +21,7 @@ use super::{
     level::Level,
     queue::Queue,
     seal::MasterKey,
-    settings::{Layout, WalSettings},
+    settings::{FullPolicy, Layout, WalSettings},
     table::{Cursor, Segment, Table},
 };
 
@@ -119,7 +119,11 @@ impl Shared {
         let used = table.used();
         self.used.store(used, Ordering::Relaxed);
         let before = self.level();
-        let level = before.at(used, self.budget);
+        let level = match self.settings.policy {
+            FullPolicy::RefuseNew => before.at(used, self.budget),
+            // Where the oldest go, there is always room for a new one.
+            FullPolicy::DropOldest => before.at(used, self.budget).min(Level::Sampled),
+        };
         if level != before {
             self.level.store(level as u8, Ordering::Relaxed);
             tracing::info!(from = before.as_str(), to = level.as_str(), used, budget = self.budget, "the log's level");

@@ -4,6 +4,7 @@
 
 mod agent;
 mod fleet;
+mod hostile;
 mod ship;
 mod strangers;
 

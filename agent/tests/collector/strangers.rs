@@ -128,7 +128,7 @@ async fn ask(
 ) -> (u16, serde_json::Value) {
     let mut socket = tokio::net::TcpStream::connect(collector.ui()).await.unwrap();
     let token = token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
-    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{token}\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{token}\r\n");
     socket.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     tokio::time::timeout(SOON, socket.read_to_string(&mut answer)).await.expect("no answer").unwrap();

@@ -29,6 +29,9 @@ use super::{
 /// Most bytes of an item.
 pub(super) const MAX_PAYLOAD: usize = 64 << 20;
 
+/// Largest counter of a ledger: what a number in JSON can hold exactly.
+const MAX_COUNT: u64 = 1 << 53;
+
 /// Most counters of a ledger that are kept. An agent has some hundred.
 const MAX_COUNTERS: usize = 4096;
 
@@ -423,7 +426,8 @@ impl<'a> Applier<'a> {
                     origin.agent.unwrap_or(0),
                     signed(*started_unix_nano),
                     name,
-                    signed(*value),
+                    // So that the sum over lives cannot be beyond what SQLite adds up.
+                    signed((*value).min(MAX_COUNT)),
                     signed(*time_unix_nano)
                 ])?;
         }

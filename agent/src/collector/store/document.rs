@@ -8,7 +8,7 @@ use inferscope_proto::{
     otlp::{
         common::{AnyValue, KeyValue, any_value::Value as Any},
         resource::Resource,
-        trace::Span,
+        trace::{Span, span::Event},
     },
 };
 use rusqlite::params;
@@ -81,6 +81,8 @@ pub struct Trace {
 pub struct Content {
     /// The attributes that hold content.
     pub attributes: Map<String, Value>,
+    /// The events that do.
+    pub events: Vec<EventView>,
 }
 
 /// Rows of `calls` by the index of ids, with the span and what it comes from.
@@ -90,6 +92,15 @@ const BY_IDS: &str = "s.codec, s.body, r.resource FROM hours CROSS JOIN calls c 
 
 /// Columns before those of [`BY_IDS`].
 const N_COLUMNS: usize = 37;
+
+fn events(events: Vec<Event>) -> Vec<EventView> {
+    let view = |event: Event| EventView {
+        attributes: attributes(&event.attributes),
+        name: event.name,
+        time_unix_nano: event.time_unix_nano,
+    };
+    events.into_iter().map(view).collect()
+}
 
 impl Reader {
     /// A span, without its content.
@@ -122,7 +133,8 @@ impl Reader {
             let Some((codec, body)) = stored else { return Ok(None) };
             let mut bytes = Vec::new();
             unpacker.unpack(db, codec, &body, &mut bytes)?;
-            Ok(Some(Content { attributes: attributes(&decode(&bytes)?.attributes) }))
+            let Span { attributes: found, events: told, .. } = decode(&bytes)?;
+            Ok(Some(Content { attributes: attributes(&found), events: events(told) }))
         })
     }
 }
@@ -163,14 +175,7 @@ fn spans(session: &mut Session, trace_id: [u8; 16], span_id: Option<[u8; 8]>) ->
         found.push(WholeSpan {
             call,
             attributes: attributes(&pairs),
-            events: events
-                .into_iter()
-                .map(|event| EventView {
-                    attributes: attributes(&event.attributes),
-                    name: event.name,
-                    time_unix_nano: event.time_unix_nano,
-                })
-                .collect(),
+            events: self::events(events),
             links: links
                 .into_iter()
                 .map(|link| LinkView {

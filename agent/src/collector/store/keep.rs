@@ -314,7 +314,10 @@ fn vacuum(db: &Connection) -> rusqlite::Result<Work> {
         return Ok(Work::Done);
     }
     let pages = VACUUM_PAGES.min(free - SPARE_PAGES);
-    db.execute_batch(&format!("PRAGMA incremental_vacuum({pages})"))?;
+    // One row a page: to run a statement without asking for its rows would free the first of them.
+    let mut statement = db.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
+    let mut freed = statement.query([])?;
+    while freed.next()?.is_some() {}
     Ok(Work::More)
 }
 

@@ -14,9 +14,42 @@ use crate::export::attributes as names;
 /// Causes that are read of a span. There are fewer kinds.
 pub(super) const MAX_CAUSES: usize = 16;
 
-/// Names of content that other programs send, beside [`names::CONTENT`].
-const FOREIGN_CONTENT: [&str; 4] =
-    ["gen_ai.tool.call.arguments", "gen_ai.tool.call.result", "gen_ai.prompt", "gen_ai.completion"];
+/// Beginnings of the names under which other programs send content, beside [`names::CONTENT`]: OpenTelemetry's older
+/// conventions, OpenLLMetry, OpenInference, the Vercel AI SDK. Some number their messages behind these.
+const FOREIGN_CONTENT: [&str; 21] = [
+    "gen_ai.prompt",
+    "gen_ai.completion",
+    "gen_ai.input.messages",
+    "gen_ai.output.messages",
+    "gen_ai.system_instructions",
+    "gen_ai.tool.definitions",
+    "gen_ai.tool.call.arguments",
+    "gen_ai.tool.call.result",
+    "gen_ai.event.content",
+    "traceloop.entity.input",
+    "traceloop.entity.output",
+    "llm.prompt",
+    "llm.completion",
+    "llm.input_messages",
+    "llm.output_messages",
+    "llm.invocation_parameters",
+    "input.value",
+    "output.value",
+    "ai.prompt",
+    "ai.response.text",
+    "ai.toolCall",
+];
+
+/// Names of events that are messages, whatever is in them.
+const CONTENT_EVENTS: [&str; 7] = [
+    "gen_ai.content.prompt",
+    "gen_ai.content.completion",
+    "gen_ai.system.message",
+    "gen_ai.user.message",
+    "gen_ai.assistant.message",
+    "gen_ai.tool.message",
+    "gen_ai.choice",
+];
 
 const SPAN_ATTRIBUTE: u32 = 9;
 
@@ -133,7 +166,13 @@ pub(super) fn read<'a>(bytes: &'a [u8], content: &mut Vec<Range<usize>>) -> Resu
                     call.attribute(key, value)?;
                 }
             }
-            11 => wire::check(value.bytes()?, &wire::EVENT)?,
+            11 => {
+                let event = value.bytes()?;
+                wire::check(event, &wire::EVENT)?;
+                if is_content_event(event)? {
+                    content.push(range);
+                }
+            }
             13 => wire::check(value.bytes()?, &wire::LINK)?,
             15 => {
                 let status = value.bytes()?;
@@ -171,7 +210,19 @@ fn number_of(value: Value<'_>) -> Result<i64, Malformed> {
 }
 
 fn is_content(key: &str) -> bool {
-    key.starts_with("gen_ai.") && (names::CONTENT.contains(&key) || FOREIGN_CONTENT.contains(&key))
+    names::CONTENT.contains(&key) || FOREIGN_CONTENT.iter().any(|beginning| key.starts_with(beginning))
+}
+
+/// Whether an event is a message, or has a part of one.
+fn is_content_event(event: &[u8]) -> Result<bool, Malformed> {
+    for field in Fields::new(event) {
+        match field? {
+            (2, name, _) if CONTENT_EVENTS.contains(&name.text()?) => return Ok(true),
+            (3, attribute, _) if is_content(key_value(attribute.bytes()?)?.0) => return Ok(true),
+            _ => {}
+        }
+    }
+    Ok(false)
 }
 
 fn key_value(bytes: &[u8]) -> Result<(&str, Scalar<'_>), Malformed> {

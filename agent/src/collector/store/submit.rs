@@ -198,7 +198,9 @@ impl Submission {
                 payloads + (batch.gaps.len() + 1) * ITEM_OVERHEAD
             }
             Self::Spans(spans) => spans.spans.iter().map(|span| span.len() + ITEM_OVERHEAD).sum(),
-            Self::Agent(seen) => seen.version.len() + ITEM_OVERHEAD,
+            Self::Agent(seen) => {
+                seen.version.len() + seen.source.resource.len() + seen.source.scope.len() + ITEM_OVERHEAD
+            }
             Self::Audit(audit) => audit.who.len() + audit.action.len() + ITEM_OVERHEAD,
         }
     }

@@ -213,6 +213,11 @@ impl Sender {
                 Verdict::Refused => {
                     self.log.note(Link::Refusing, &status);
                     self.queue.dropped(&piece, DropReason::Refused);
+                    // What comes from the log comes as fast as it is refused: a receiver that is a mistake must not have all of
+                    // it before somebody has seen the line above.
+                    if self.queue.is_fed() && self.wait(backoff.next(None, entropy())).await {
+                        backoff.reset();
+                    }
                     continue;
                 }
             };

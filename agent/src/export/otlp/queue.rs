@@ -178,6 +178,11 @@ impl Queue {
         Self { endpoint: endpoint.to_owned(), max_bytes, max_spans, is_fed: false, state, work, progress }
     }
 
+    /// Whether the log fills it.
+    pub(super) fn is_fed(&self) -> bool {
+        self.is_fed
+    }
+
     /// A queue that the log fills. The destination has everything up to `settled_seq`.
     pub(super) fn fed(endpoint: &str, max_bytes: usize, max_spans: usize, settled_seq: u64) -> Self {
         let queue = Self { is_fed: true, ..Self::new(endpoint, max_bytes, max_spans) };

@@ -42,13 +42,17 @@ const MAX_ITEMS: usize = 4096;
 /// Longest that a collector can ask us to wait.
 const MAX_PAUSE: Duration = Duration::from_secs(300);
 
+/// How long the last note of the cursor may take after the time is over.
+const LAST_NOTE: Duration = Duration::from_millis(500);
+
 /// Longest piece of a collector's message that goes to the log.
 const MAX_MESSAGE: usize = 200;
 
 /// How the shipping goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ShipCounts {
-    /// Items that the collector has stored.
+    /// Seqs of the log that the collector has dealt with in this life of the agent: what it stored, and what it was told is lost,
+    /// too large or rejected.
     pub shipped: u64,
     /// Items that it will never store, by its own word.
     pub rejected: u64,
@@ -88,8 +92,12 @@ impl ShipExporter {
         let known = ShipCounts { durable_through: reader.acknowledged(), ..ShipCounts::default() };
         let (counts, watched) = watch::channel(known);
         let (deadline, stopping) = watch::channel(None);
+        let durable = reader.durable();
+        let most = *durable.borrow();
         let client = Client {
-            durable: reader.durable(),
+            durable,
+            most,
+            token: None,
             settings: Arc::new(settings),
             reader,
             counts,
@@ -116,7 +124,8 @@ impl ShipExporter {
         // The task ends by itself when all is acknowledged.
         if tokio::time::timeout_at(until, &mut self.task).await.is_err() {
             self.task.abort();
-            let _ = (&mut self.task).await;
+            // A disk that hangs holds the task; it must not hold us.
+            let _ = timeout(LAST_NOTE, &mut self.task).await;
         }
         self.counts()
     }
@@ -157,6 +166,10 @@ struct Client {
     reader: Reader,
     durable: watch::Receiver<u64>,
     counts: watch::Sender<ShipCounts>,
+    /// No collector can have more of this log: what was durable at the start, or was sent since.
+    most: u64,
+    /// The token that was sent last. It is never logged, whoever echoes it.
+    token: Option<String>,
     stopping: watch::Receiver<Option<Instant>>,
     was: Was,
 }
@@ -249,6 +262,7 @@ impl Client {
     async fn open(&mut self) -> Result<(Stream, Session), End> {
         let endpoint = endpoint(&self.settings).map_err(End::Local)?;
         let token = self.settings.read_token().map_err(End::Local)?;
+        self.token.clone_from(&token);
         let channel = endpoint.connect().await.map_err(|error| End::Lost(unavailable(&error)))?;
         let mut client = client(channel, self.settings.compression);
         let (out, messages) = mpsc::channel(CHANNEL);
@@ -268,7 +282,8 @@ impl Client {
             Some(_) => return Err(End::Fault(Fault::OutOfTurn)),
             None => return Err(End::Lost(Status::unavailable("the collector ended the stream before its Welcome"))),
         };
-        let session = Session::begin(next_seq, &welcome).map_err(End::Fault)?;
+        // A log that was set back to an older copy reaches the numbers of what it had sent before: they are others' names then.
+        let session = Session::begin(next_seq.min(self.most + 1), &welcome).map_err(End::Fault)?;
         let through = session.durable_through();
         self.stored(through);
         let next = session.sent_through() + 1;
@@ -310,7 +325,7 @@ impl Client {
             if ending && next.is_none() && !session.is_waiting() {
                 return End::Recycled;
             }
-            if self.is_done() {
+            if self.stopping.borrow().is_some() && session.durable_through() >= *self.durable.borrow() {
                 return End::Stopped;
             }
             let may_send = !ending && next.is_none() && now >= not_before;
@@ -363,6 +378,7 @@ impl Client {
                             progress = Instant::now();
                         }
                         session.sent(last_seq, bytes);
+                        self.most = self.most.max(last_seq);
                         permit.send(message);
                     }
                 }
@@ -426,7 +442,7 @@ impl Client {
     fn rejected(&self, ack: &Ack) {
         let Some(first) = ack.rejected.first() else { return };
         self.counts.send_modify(|counts| counts.rejected += ack.rejected.len() as u64);
-        let message: String = printable(&first.message).chars().take(MAX_MESSAGE).collect();
+        let message = self.loggable(&first.message);
         tracing::warn!(endpoint = %self.settings.endpoint, items = ack.rejected.len(), seq = first.seq,
             reason = first.reason, message, "the collector does not store some items");
     }
@@ -439,12 +455,21 @@ impl Client {
         }
     }
 
+    /// A collector's message, safe to log: what stands before one has been seen to echo the credentials that it refuses.
+    fn loggable(&self, message: &str) -> String {
+        let message = match &self.token {
+            Some(token) => message.replace(token.as_str(), "[redacted]"),
+            None => message.to_owned(),
+        };
+        printable(&message).chars().take(MAX_MESSAGE).collect()
+    }
+
     fn say_lost(&mut self, status: &Status) {
         let was = Was::Away(status.code());
         if std::mem::replace(&mut self.was, was) == was {
             return;
         }
-        let message: String = printable(status.message()).chars().take(MAX_MESSAGE).collect();
+        let message = self.loggable(status.message());
         let (endpoint, code) = (&self.settings.endpoint, status.code());
         match code {
             Code::Unauthenticated | Code::PermissionDenied => {

@@ -287,6 +287,18 @@ async fn a_collector_that_has_what_was_never_sent_is_not_believed() {
     assert_eq!(counts.failures, 2);
 }
 
+/// The log was set back to an older copy, and has reached the numbers of what was sent from the newer one.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_made_under_a_name_that_is_stored_already_is_never_taken_for_stored() {
+    let stage = Stage::new([Script::answering(15, |batch| Answer::Ack(ack(batch.last_seq)))]).await;
+    stage.fill(10).await;
+    let exporter = stage.start();
+    until(&exporter, |counts| counts.failures > 0).await;
+    stage.fill(10).await;
+    let counts = until(&exporter, |counts| counts.failures > 5).await;
+    assert_eq!((counts.streams, counts.shipped, stage.acknowledged()), (0, 0, 0));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_keeps_everything_and_the_token_is_read_anew() {
     let refusals =
